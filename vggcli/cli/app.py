@@ -1,0 +1,93 @@
+"""`vgg`: registers the commands, and turns whatever they raise into one sentence and an exit code."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from vggcli import __version__
+from vggcli.cli.evaluate import evaluate
+from vggcli.cli.greedy import GreedyCommand
+from vggcli.cli.models import models
+from vggcli.cli.train import train
+from vggcli.errors import ExitCode, VGGError
+
+app = typer.Typer(
+    name="vgg",
+    help="Train, measure and use the networks of Simonyan and Zisserman, Very Deep Convolutional Networks for "
+    "Large-Scale Image Recognition (ICLR 2015).",
+    epilog="A first session: `vgg train --recipe tiny --arch A`, then `vgg eval --arch A --dense`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vgg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Holds the options of `vgg` itself; the help text is the app's."""
+
+
+def _register(name: str, function: Callable[..., Any], example: str, hidden: bool = False) -> None:
+    app.command(name, cls=GreedyCommand, epilog=f"Example: {example}", hidden=hidden)(function)
+
+
+_register("train", train, "vgg train --arch D --scale-jitter 256 512 --data photos/")
+_register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense   (short: vgg eval)")
+_register("eval", evaluate, "vgg eval --arch E --scales 256 384 512 --dense", hidden=True)
+_register("models", models, "vgg models D --crop 64 --width 0.25")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. The one error boundary."""
+    try:
+        result = get_command(app).main(args=arguments, prog_name="vgg", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.OK
+    except VGGError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except typer.Abort:
+        return _fail("interrupted", ExitCode.INTERRUPTED)
+    except Exception as error:
+        return _other(error)
+
+
+def _other(error: Exception) -> int:
+    if callable(getattr(error, "format_message", None)):  # the option parser's own errors
+        if type(error).__name__ in ("NoArgsIsHelpError",):
+            return ExitCode.USAGE
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "vgg"
+        message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
+        return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return _fail("out of memory; try a smaller --micro-batch, --batch-size or --crop", ExitCode.MACHINE)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
+        return _fail(f"{error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", ExitCode.MACHINE)
+    traceback.print_exc()
+    return _fail("this is a bug in vgg; please report it with the lines above", ExitCode.BUG)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"vgg: {' '.join(message.split())}", file=sys.stderr)
+    return code

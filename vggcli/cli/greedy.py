@@ -1,0 +1,39 @@
+"""Options that take several values separated by spaces, and options whose value may be left out.
+
+Typer knows `--scales 256 --scales 384`; this command class rewrites `--scales 256 384` to it before parsing. A greedy
+option takes only what looks like one of its values, so `--scales 256 384 img.jpg` leaves the image alone.
+"""
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+GREEDY = {"--scales": re.compile(r"\d+")}  # what a value looks like
+OPTIONAL_VALUE = ("--resume",)  # without a value: an empty one
+
+
+class GreedyCommand(TyperCommand):
+    """A typer command with the two rules above."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        mine = {name for parameter in self.params for name in parameter.opts}
+        return super().parse_args(ctx, expanded(args, mine))
+
+
+def expanded(args: list[str], options: set[str]) -> list[str]:
+    """`args` as the parser wants them, for a command that has `options`; nothing after `--` is touched."""
+    result: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        result.append(word)
+        if word == "--":
+            return result + rest
+        if word in options and word in GREEDY and rest:
+            result.append(rest.pop(0))
+            while rest and GREEDY[word].fullmatch(rest[0]):
+                result += [word, rest.pop(0)]
+        elif word in options and word in OPTIONAL_VALUE and (not rest or rest[0].startswith("-")):
+            result[-1] = f"{word}="
+    return result

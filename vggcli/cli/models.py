@@ -1,0 +1,87 @@
+"""`vgg models`: the zoo as a table, or one network layer by layer."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vggcli.cli import options
+
+if TYPE_CHECKING:
+    from vggcli.zoo.layers import NetworkConfig
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NETWORK]", help="Show this network layer by layer.")] = None,
+    crop: Annotated[int | None, typer.Option(min=32, help="Side of the input in pixels.  [default: 224]")] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on all channel counts.  [default: 1]")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes.  [default: 1000]")] = None,
+    head: Annotated[str | None, typer.Option(metavar="fc|gap", help="The last layers.  [default: fc]")] = None,
+    json: options.Json = False,
+) -> None:
+    """Show the zoo (layers, parameters, GMACs, published errors), or NETWORK layer by layer with the size of its output,
+    its receptive field, parameters, MACs and memory, and what its stacks of 3x3 layers save (section 2.3)."""
+    from vggcli import paper
+    from vggcli.errors import UsageError
+    from vggcli.zoo.layers import NetworkConfig, arch_of
+
+    if head not in (None, "fc", "gap"):
+        raise UsageError(f"--head {head!r} is not known; give fc or gap")
+    chosen: dict[str, Any] = {"crop": crop, "width": width, "classes": classes, "head": head}
+    given = {key: value for key, value in chosen.items() if value is not None}
+    if name is None:
+        configs = [NetworkConfig(arch, **given) for arch in paper.NETWORKS]  # type: ignore[arg-type]
+        _show_zoo(configs, json)
+    else:
+        _show_network(NetworkConfig(arch_of(name), **given), json)
+
+
+def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
+    from json import dumps
+
+    from vggcli import paper
+    from vggcli.zoo.layers import layer_costs
+
+    rows: list[tuple[paper.Row, int, float]] = []
+    for config in configs:
+        costs = layer_costs(config)
+        macs = sum(cost.macs for cost in costs)
+        rows.append((paper.NETWORKS[config.arch], sum(cost.parameters for cost in costs), macs / 1e9))
+    if json:
+        entries = [
+            {
+                "arch": row.arch,
+                "weight_layers": row.weight_layers,
+                "parameters": parameters,
+                "gmacs": round(gmacs, 3),
+                "top1_error": row.top1_error,
+                "top5_error": row.top5_error,
+                "error_source": row.error_source or None,
+                "published": [],
+            }
+            for row, parameters, gmacs in rows
+        ]
+        print(dumps({"models": entries}))
+        return
+    from vggcli.report.tables import zoo_table
+
+    options.stdout_console().print(zoo_table(rows))
+
+
+def _show_network(config: "NetworkConfig", json: bool) -> None:
+    from json import dumps
+
+    from vggcli.zoo.layers import layer_costs, stacks_of_3x3
+
+    costs = layer_costs(config)
+    stacks = stacks_of_3x3(config)
+    if json:
+        layers = [{**vars(cost), "output": list(cost.output)} for cost in costs]
+        print(dumps({"arch": config.arch, "layers": layers, "stacks": [vars(stack) for stack in stacks]}))
+        return
+    from vggcli.report.tables import layers_table, stacks_table
+
+    title = f"Network {config.arch}, {config.classes} classes, one image of {config.crop}x{config.crop}"
+    console = options.stdout_console()
+    console.print(layers_table(title, costs))
+    if stacks:
+        console.print(stacks_table(stacks))

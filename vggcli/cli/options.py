@@ -1,0 +1,139 @@
+"""The flags that commands share, declared once, and what they mean: files, folders, devices."""
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vggcli import paper
+from vggcli.errors import MachineError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RUNS = Path("runs")
+SHAPES = "shapes"
+
+
+class PrecisionName(str, Enum):
+    """Choices of --precision."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+ARCHS = ", ".join(paper.NETWORKS)
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar="SRC", help="Folder of class folders, CSV, or shapes.  [default: $VGG_DATA, else shapes]"
+    ),
+]
+Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data.")]
+Arch = Annotated[
+    str | None, typer.Option("--arch", metavar="NAME", help=f"{ARCHS}; torchvision's names too.  [default: D]")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", metavar="W", help="Checkpoint or run folder.  [default: newest run of --arch under runs/]"
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[PrecisionName, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Decoding processes.  [default: cores]")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def stderr_console() -> "Console":
+    """Where progress and notes go."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def stdout_console() -> "Console":
+    """Where results go; as wide as they need where nobody is looking."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def note(text: str) -> None:
+    """One line on stderr about what is done and why."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def worker_count(workers: int | None) -> int:
+    """`workers`, or one for each core this process may use."""
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """The user's cache for this program."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "vgg"
+
+
+def data_source(data: str | None, workers: int, quiet: bool) -> Path:
+    """The folder or file that `--data` means; `shapes` is rendered on first use. Says what was picked where unset."""
+    picked = data or os.environ.get("VGG_DATA") or SHAPES
+    if data is None:
+        origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
+        note(f"data: {picked} ({origin})")
+    return shapes_index(workers, quiet) if picked == SHAPES else Path(picked).expanduser()
+
+
+def shapes_index(workers: int, quiet: bool) -> Path:
+    """The embedded set's CSV in the user's cache, rendered there if it is not yet."""
+    from vggcli.data import shapes
+    from vggcli.report.progress import Bar
+
+    folder = cache_folder() / f"shapes-{shapes.VERSION}"
+    if (folder / "index.csv").is_file():
+        return folder / "index.csv"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot make the cache {folder.parent}: {error.strerror}; set XDG_CACHE_HOME") from error
+    total = sum(shapes.IMAGES.values())
+    with Bar(stderr_console(), f"rendering {total} shapes into {folder}", total, "images", quiet) as bar:
+        return shapes.build(folder, max(1, workers), progress=lambda done, _: bar(done - bar.done))
+
+
+def find_weights(weights: Path | None, arch: str) -> Path:
+    """The checkpoint that `--weights` names, else that of the newest run of `arch`; says which.
+
+    Raises WeightsError that names the ways to get some where there are none.
+    """
+    from vggcli.zoo.checkpoint import newest_run, weights_file
+
+    if weights is not None:
+        return weights_file(weights.expanduser())
+    run = newest_run(RUNS, arch)
+    if run is None:
+        raise WeightsError(
+            f"there is no run of network {arch} under {RUNS.resolve()}; train one with `vgg train --arch {arch}`, name a "
+            f"run folder with --weights RUN, or a checkpoint with --weights FILE.safetensors"
+        )
+    path = weights_file(run)
+    note(f"weights: {path} (the newest run of {arch}; --weights for others)")
+    return path
+
+
+def writable_output(path: Path, flag: str) -> Path:
+    """`path` for a new file. Raises UsageError where it exists or its folder does not."""
+    if path.exists():
+        raise UsageError(f"{flag} {path} exists already; remove it or give another name")
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it first")
+    return path

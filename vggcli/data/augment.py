@@ -1,0 +1,133 @@
+"""Training views (section 3.1): scale S, crop, flip and colour shift, and the colour statistics behind them.
+
+Randomness is a function of (seed, epoch, image), not of a stream, so a view does not depend on the number of workers or
+on where a run was resumed. A worker decodes an image once and resamples the crop's region alone, straight to uint8; flip,
+colour shift and mean subtraction happen on the device, a whole batch in one pass.
+
+Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
+"""
+
+import hashlib
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vggcli import paper
+from vggcli.data.decode import read_image
+from vggcli.data.views import rescaled_size
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ColourStatistics:
+    """Of the training set's pixels: `mean` RGB and one common `divisor` (their overall standard deviation), 0 to 255;
+    `eigenvalues` and `eigenvectors` (a column each, as rows of RGB) of the covariance of RGB in the range 0 to 1.
+
+    The paper subtracts the mean alone (section 2.1). The divisor, one number for all channels, is not in the paper: it
+    gives the input unit variance, which the initialisations assume.
+    """
+
+    mean: tuple[float, float, float]
+    divisor: float
+    eigenvalues: tuple[float, ...]
+    eigenvectors: tuple[tuple[float, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "ColourStatistics":
+        """Raises KeyError, TypeError or ValueError where the fields are not what `to_json` writes."""
+        red, green, blue = (float(value) for value in fields["mean"])
+        vectors = tuple(tuple(float(value) for value in row) for row in fields["eigenvectors"])
+        values = tuple(float(value) for value in fields["eigenvalues"])
+        return cls((red, green, blue), float(fields["divisor"]), values, vectors)
+
+    @classmethod
+    def from_moments(cls, moments: NDArray[np.float64]) -> "ColourStatistics":
+        """From the sum of `pixel_moments` over the training images; each image counts by its number of pixels."""
+        count, total, products = moments[0], moments[1:4], moments[4:].reshape(3, 3)
+        mean = total / count
+        covariance = products / count - np.outer(mean, mean)
+        values, vectors = np.linalg.eigh(covariance / 255**2)
+        divisor = float(np.sqrt(np.trace(covariance) / 3)) or 1.0  # a set of one flat colour has no spread
+        red, green, blue = (float(value) for value in mean)
+        rows = tuple(tuple(float(value) for value in row) for row in vectors)
+        return cls((red, green, blue), divisor, tuple(float(value) for value in values), rows)
+
+    def shift(self, alphas: tuple[float, ...]) -> tuple[float, float, float]:
+        """AlexNet's colour shift [p1 p2 p3][a1 l1, a2 l2, a3 l3]^T in the range 0 to 255 for the draws `alphas`."""
+        scaled = np.array(alphas) * np.array(self.eigenvalues)
+        red, green, blue = (255 * np.array(self.eigenvectors) @ scaled).tolist()
+        return red, green, blue
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """What one use of one image looks like: the region `box` (x0, y0, x1, y1, as shares of width and height) becomes
+    the crop; `flip` mirrors it; `alphas` are the three draws of the colour shift."""
+
+    scale: int
+    box: tuple[float, float, float, float]
+    flip: bool
+    alphas: tuple[float, ...]
+
+
+def pixel_moments(image_HWC: Pixels) -> NDArray[np.float64]:
+    """Number of pixels, sum of RGB and sum of the products of RGB, float64 [13]: whole numbers, so their sum is exact
+    and does not depend on the order in which images are added."""
+    pixels = image_HWC.reshape(-1, 3).astype(np.float64)
+    return np.concatenate(([len(pixels)], pixels.sum(0), (pixels.T @ pixels).ravel()))
+
+
+def view_generator(seed: int, epoch: int, index: int) -> random.Random:
+    """The random stream of one use of one image."""
+    digest = hashlib.blake2b(f"view {seed} {epoch} {index}".encode(), digest_size=8).digest()
+    return random.Random(int.from_bytes(digest, "little"))
+
+
+def draw_view(draw: random.Random, size: tuple[int, int], scale: tuple[int, int], crop: int) -> TrainingView:
+    """A random view of an image of `size` (width, height): S uniform over the whole numbers of `scale` (the
+    distribution is not in the paper), one random crop of the rescaled image, a flip with probability 1/2."""
+    shorter = draw.randint(*scale)
+    width, height = rescaled_size(size, shorter)
+    left, top = draw.randint(0, width - crop), draw.randint(0, height - crop)
+    flip = draw.random() < 0.5
+    alphas = tuple(draw.gauss(0, paper.COLOUR_SHIFT_STD) for _ in range(3))
+    box = (left / width, top / height, (left + crop) / width, (top + crop) / height)
+    return TrainingView(shorter, box, flip, alphas)
+
+
+def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], crop: int) -> tuple[Pixels, TrainingView]:
+    """One training view of the image at `path`: uint8 [crop, crop, 3], not yet flipped or shifted, and its draws.
+
+    Raises ImageError where the image cannot be used.
+    """
+    image = read_image(path, at_least=scale[1])
+    view = draw_view(draw, image.size, scale, crop)
+    x0, y0, x1, y1 = view.box
+    box = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
+    return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, box=box)), view
+
+
+def normalise(images_NHWC: Tensor, colour: ColourStatistics, shifts_NC: Tensor | None = None) -> Tensor:
+    """uint8 [N, H, W, 3] to float32 [N, 3, H, W] in channels_last: the mean subtracted, `shifts_NC` (0 to 255) added,
+    divided by the common divisor. On whatever device the images are."""
+    mean = torch.tensor(colour.mean, device=images_NHWC.device)
+    offsets = -mean[None] if shifts_NC is None else shifts_NC - mean
+    images_NCHW = images_NHWC.permute(0, 3, 1, 2).to(torch.float32)
+    return images_NCHW.add_(offsets[:, :, None, None]).div_(colour.divisor)
+
+
+def augment(images_NHWC: Tensor, flips_N: Tensor, shifts_NC: Tensor, colour: ColourStatistics) -> Tensor:
+    """A batch of training views as the network sees them: flipped where `flips_N`, shifted in colour, normalised."""
+    flipped = torch.where(flips_N[:, None, None, None], images_NHWC.flip(2), images_NHWC)
+    return normalise(flipped, colour, shifts_NC)

@@ -1,0 +1,93 @@
+"""Bytes to RGB, the same everywhere.
+
+An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first frame of several; EXIF orientation
+applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8. A file that is cut short is an error,
+never filled with grey. Files are opened read-only, and only regular ones.
+"""
+
+import stat
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vggcli.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+MAX_PIXELS = 100_000_000  # as stored or as rescaled
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
+Size = tuple[int, int]  # width, height
+
+
+class ImageError(DataError):
+    """One image that cannot be used: `path` and a `reason` of a few words."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path} cannot be used: {reason}")
+        self.path, self.reason = str(path), reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+def read_image(path: Path, at_least: int | None = None) -> Image.Image:
+    """The whole image at `path` as an RGB picture, upright.
+
+    With `at_least` (pixels) a JPEG may come at 1/2, 1/4 or 1/8 of its size, decoded so, as long as its shorter side
+    keeps that many. Raises ImageError where it cannot be used.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageError(path, "it is not a regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large or odd files; ours is the one verdict
+            with Image.open(path, formats=FORMATS) as image:
+                check_pixels(path, image.size)
+                if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
+                    image.draft(image.mode, _scaled_to(image.size, at_least))
+                image.load()
+                if image.getexif().get(ORIENTATION, 1) != 1:
+                    return to_rgb(ImageOps.exif_transpose(image))
+                return to_rgb(image)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(path, "there is no such file") from error
+    except PermissionError as error:
+        raise ImageError(path, "permission denied") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(path, f"it is not an image ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(path, "it has more than 100 megapixels") from error
+    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
+        raise ImageError(path, f"it is damaged or cut short ({error})") from error
+
+
+def check_pixels(path: Path, size: Size) -> None:
+    """Raises ImageError where width times height is over 100 megapixels, or nothing at all."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(path, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+    if width < 1 or height < 1:
+        raise ImageError(path, f"{width}x{height} holds no pixel")
+
+
+def _scaled_to(size: Size, shorter: int) -> Size:
+    width, height = size
+    factor = shorter / min(size)
+    return max(1, int(width * factor)), max(1, int(height * factor))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode that Pillow decodes to 8-bit RGB; transparency over white. Raises ValueError for floating point."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16-bit grey, stored in 16 or 32 bits: 65535 becomes 255
+        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,56 @@
+"""Test views (section 3.2): an image rescaled to Q, exactly as published numbers are made, and its centre crop.
+
+Full decode, antialiased bilinear resampling of the whole image by Pillow, the size rule of torchvision's `Resize`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vggcli.data.decode import Size, check_pixels, read_image
+
+
+def rescaled_size(size: Size, shorter: int) -> Size:
+    """(width, height) with the shorter side made `shorter` and the other in proportion, cut to a whole number."""
+    width, height = size
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Which views of an image are wanted: one a scale Q (shorter side in pixels), the whole rescaled image or, where
+    `centre_crop` is given, its middle square of that side."""
+
+    scales: tuple[int, ...]
+    centre_crop: int | None = None
+
+
+def rescaled_views(path: Path, views: ViewPlan) -> list[NDArray[np.uint8]]:
+    """The views of the image at `path`, uint8 [H, W, 3], in the order of the scales; decoded once.
+
+    Raises ImageError where the image cannot be used, or would have over 100 megapixels at some scale.
+    """
+    image = read_image(path)
+    return [_view(path, image, shorter, views.centre_crop) for shorter in views.scales]
+
+
+def _view(path: Path, image: Image.Image, shorter: int, crop: int | None) -> NDArray[np.uint8]:
+    size = rescaled_size(image.size, shorter)
+    check_pixels(path, size)
+    scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image)
+    if crop is None:
+        return scaled
+    top, left = centre_offsets(scaled.shape[:2], crop)
+    return scaled[top : top + crop, left : left + crop]
+
+
+def centre_offsets(shape: Sequence[int], crop: int) -> tuple[int, int]:
+    """Top and left of the centre crop of an image of (height, width), rounded as torchvision's `CenterCrop` rounds."""
+    height, width = shape
+    return round((height - crop) / 2.0), round((width - crop) / 2.0)

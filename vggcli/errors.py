@@ -1,0 +1,58 @@
+"""The error family and its exit codes.
+
+Every error that a user can cause is a VGGError whose message is one sentence: it names the thing that is wrong and says
+what to do. The command line turns it into that sentence and the exit code; anything else that escapes is a bug.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell is told."""
+
+    OK = 0
+    BUG = 1  # the only case that shows a traceback
+    USAGE = 2  # the command line is wrong
+    DATA = 3  # the data are wrong
+    WEIGHTS = 4  # the weights are wrong
+    MACHINE = 5  # the machine will not
+    INTERRUPTED = 130  # SIGINT, state saved first
+    TERMINATED = 143  # SIGTERM, state saved first
+
+
+class VGGError(Exception):
+    """Something the user can mend; never raised as such, always as one of the kinds below."""
+
+    exit_code = ExitCode.BUG
+
+
+class UsageError(VGGError):
+    """The command line, or the options a library function was given, cannot be carried out."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(VGGError):
+    """Images, labels or numbers made from them are missing, unreadable, inconsistent or not finite."""
+
+    exit_code = ExitCode.DATA
+
+
+class WeightsError(VGGError):
+    """Weights are missing, corrupt, or of another network or class set."""
+
+    exit_code = ExitCode.WEIGHTS
+
+
+class MachineError(VGGError):
+    """The machine refuses: no space, no permission, no such device, no network, out of memory."""
+
+    exit_code = ExitCode.MACHINE
+
+
+class Interrupted(VGGError):
+    """A signal asked the program to stop; whatever can be resumed was saved before this was raised."""
+
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

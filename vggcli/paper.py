@@ -1,0 +1,145 @@
+"""The paper as data: Table 1 as rows, the hyper-parameters of section 3 with their sources, the published results.
+
+No torch, no code: everything else in the package reads from here. "VGG paper" is Simonyan and Zisserman,
+arXiv 1409.1556v6. A value that the paper does not state is marked "not in the paper".
+"""
+
+from dataclasses import dataclass
+
+BLOCK_CHANNELS = (64, 128, 256, 512, 512)  # section 2.1: doubled after each max-pooling layer, up to 512
+FC_CHANNELS = 4096  # section 2.1: the first two fully connected layers
+IMAGENET_CLASSES = 1000
+CROP = 224  # section 2.1: side of the input in pixels
+STRIDE = 32  # five 2x2 max-pooling layers with stride 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One column of Table 1: for each of the five blocks the kernel sizes of its convolutions, in order."""
+
+    arch: str
+    blocks: tuple[tuple[int, ...], ...]
+    lrn: bool = False  # local response normalisation after the first convolution
+    batch_norm: bool = False  # not in the paper: torchvision's variants
+    alias: str | None = None  # torchvision's name
+    top1_error: float | None = None  # per cent, published
+    top5_error: float | None = None
+    error_source: str = ""
+
+    @property
+    def weight_layers(self) -> int:
+        """Layers with weights: the convolutions and the three fully connected layers."""
+        return sum(len(block) for block in self.blocks) + 3
+
+
+TABLE3 = "Table 3: dense, single scale"
+TORCHVISION = "torchvision V1 weights: centre crop at 256"
+
+# fmt: off
+NETWORKS: dict[str, Row] = {
+    row.arch: row
+    for row in (
+        Row(
+            "A",
+            ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+            alias="vgg11",
+            top1_error=29.6,
+            top5_error=10.4,
+            error_source=f"{TABLE3}, S=256",
+        ),
+        Row(
+            "A-LRN",
+            ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+            lrn=True,
+            top1_error=29.7,
+            top5_error=10.5,
+            error_source=f"{TABLE3}, S=256",
+        ),
+        Row(
+            "B",
+            ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+            alias="vgg13",
+            top1_error=28.7,
+            top5_error=9.9,
+            error_source=f"{TABLE3}, S=256",
+        ),
+        Row(
+            "C",
+            ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+            top1_error=27.3,
+            top5_error=8.8,
+            error_source=f"{TABLE3}, S in [256, 512], Q=384",
+        ),
+        Row(
+            "D",
+            ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+            alias="vgg16",
+            top1_error=25.6,
+            top5_error=8.1,
+            error_source=f"{TABLE3}, S in [256, 512], Q=384",
+        ),
+        Row(
+            "E",
+            ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+            alias="vgg19",
+            top1_error=25.5,
+            top5_error=8.0,
+            error_source=f"{TABLE3}, S in [256, 512], Q=384",
+        ),
+        # Section 4.1: B with each pair of 3x3 layers replaced by one 5x5 layer; its error is only said to be 7 % above B's.
+        Row("B-5x5", ((5,), (5,), (5,), (5,), (5,))),
+        Row(
+            "A-BN",
+            ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+            batch_norm=True,
+            alias="vgg11_bn",
+            top1_error=29.63,
+            top5_error=10.19,
+            error_source=TORCHVISION,
+        ),
+        Row(
+            "B-BN",
+            ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+            batch_norm=True,
+            alias="vgg13_bn",
+            top1_error=28.41,
+            top5_error=9.63,
+            error_source=TORCHVISION,
+        ),
+        Row(
+            "D-BN",
+            ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+            batch_norm=True,
+            alias="vgg16_bn",
+            top1_error=26.64,
+            top5_error=8.48,
+            error_source=TORCHVISION,
+        ),
+        Row(
+            "E-BN",
+            ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+            batch_norm=True,
+            alias="vgg19_bn",
+            top1_error=25.78,
+            top5_error=8.16,
+            error_source=TORCHVISION,
+        ),
+    )
+}
+# fmt: on
+
+# Section 2.1 refers to AlexNet's constants; there alpha is not divided by the window, as it is in torch.
+LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
+
+# Section 3.1
+BATCH_SIZE = 256
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+DROPOUT = 0.5  # on the first two fully connected layers
+LEARNING_RATE = 1e-2
+LEARNING_RATE_DROPS = 3  # divided by 10 when the validation accuracy stalls
+EPOCHS = 74
+SCALE = 256  # S, shorter side in pixels; 384 and [256, 512] are the others
+COLOUR_SHIFT_STD = 0.1  # AlexNet's; not restated in the VGG paper
+FROM_NETWORK_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")  # the first four and the last three
+GAUSSIAN_STD = 0.01  # the text says "variance 10^-2", that is a std of 0.1: --init-std 0.1

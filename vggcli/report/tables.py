@@ -1,0 +1,75 @@
+"""Tables as rich renderables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from vggcli import paper
+from vggcli.zoo.layers import LayerCost, Stack
+
+
+def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
+    """The zoo: (row of Table 1, parameters, GMACs) each."""
+    table = _table("Networks of Table 1, with the shallow net of section 4.1 and the batch-normalised variants")
+    for name in ("network", "also", "layers", "parameters", "GMACs", "top-1 %", "top-5 %", "published in"):
+        table.add_column(name, justify="left" if name in ("network", "also", "published in") else "right")
+    for row, parameters, gmacs in rows:
+        errors = [_error(row.top1_error), _error(row.top5_error)]
+        source = row.error_source or "error not printed in the paper"
+        table.add_row(
+            row.arch, row.alias or "", str(row.weight_layers), f"{parameters:,}", f"{gmacs:.3f}", *errors, source
+        )
+    return table
+
+
+def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
+    """Every layer of a network and what it costs for one image."""
+    table = _table(title)
+    table.add_column("layer")
+    for name in ("output", "receptive field", "parameters", "MACs (M)", "memory (MB)"):
+        table.add_column(name, justify="right")
+    for cost in costs:
+        output = "x".join(map(str, cost.output))
+        field = f"{cost.receptive_field}x{cost.receptive_field}"
+        macs = f"{cost.macs / 1e6:,.1f}" if cost.macs else ""
+        parameters = f"{cost.parameters:,}" if cost.parameters else ""
+        table.add_row(cost.name, output, field, parameters, macs, f"{cost.memory / 1e6:.2f}")
+    total = [f"{sum(cost.parameters for cost in costs):,}", f"{sum(cost.macs for cost in costs) / 1e6:,.1f}"]
+    table.add_section()
+    table.add_row("whole", "", "", *total, f"{sum(cost.memory for cost in costs) / 1e6:.2f}")
+    return table
+
+
+def stacks_table(stacks: Sequence[Stack]) -> Table:
+    """The argument of section 2.3 in numbers: stacks of 3x3 layers against one filter of their receptive field."""
+    table = _table("Each stack of 3x3 layers against one filter with the same receptive field (section 2.3)")
+    table.add_column("stack")
+    for name in ("sees", "weights of the stack", "as one filter", "more"):
+        table.add_column(name, justify="right")
+    for stack in stacks:
+        side, count = stack.receptive_field, len(stack.layers)
+        more = f"{100 * (stack.single_weights / stack.stack_weights - 1):.0f} %"
+        own = f"{9 * count}C² = {stack.stack_weights:,}"
+        single = f"{side**2}C² = {stack.single_weights:,}"
+        table.add_row(f"{stack.layers[0]} … {stack.layers[-1]}", f"{side}x{side}", own, single, more)
+    return table
+
+
+def facts_table(title: str, facts: Mapping[str, str]) -> Table:
+    """Names and values, one pair a line."""
+    table = _table(title)
+    table.show_header = False
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"

@@ -1,0 +1,1 @@
+"""Training (section 3.1): the recipe, the loop, the plateau rule and the run folder."""

@@ -1,0 +1,263 @@
+"""The training loop (section 3.1): SGD with momentum over steps of 256 images whatever the machine holds.
+
+A step's images are split into micro-batches whose gradients add up; views and dropout masks are functions of seed, epoch,
+step and image, so the result depends neither on the micro-batch (batch normalisation aside) nor on where a run was
+interrupted.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vggcli.data.augment import ColourStatistics, augment, normalise
+from vggcli.data.decode import ImageError
+from vggcli.data.loader import Position, Schedule, TrainingBatch, steps_an_epoch, test_batches, training_batches
+from vggcli.data.sources import ImageSet
+from vggcli.data.views import ViewPlan
+from vggcli.errors import DataError
+from vggcli.training.recipe import Recipe
+from vggcli.training.run import RunFolder
+from vggcli.training.state import EpochRecord, RunState, StepRecord
+from vggcli.zoo.device import autocast
+from vggcli.zoo.network import VGG
+from vggcli.zoo.scores import count_correct, error_rate
+
+SAVE_SECONDS = 600.0  # a long epoch is saved now and then, so that a kill costs minutes
+VALIDATION_ROWS = 64  # centre crops a forward pass
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """`micro_batch` images are computed at once; `max_steps` ends the run early, counted from its start."""
+
+    recipe: Recipe
+    seed: int
+    micro_batch: int
+    workers: int
+    device: torch.device
+    dtype: torch.dtype
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Both splits, with the same classes, and the colour statistics of the first."""
+
+    train: ImageSet
+    val: ImageSet
+    colour: ColourStatistics
+
+
+class Stopped(Exception):
+    """The caller asked the loop to stop, and the state was saved."""
+
+
+def train(
+    network: VGG,
+    data: TrainingData,
+    options: TrainOptions,
+    folder: RunFolder,
+    state: RunState,
+    momentum: dict[str, Tensor],
+    stop: Callable[[], bool],
+) -> Iterator[StepRecord | EpochRecord]:
+    """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
+    every epoch, and saving to `folder` as it goes.
+
+    Raises Stopped once `stop()` is true (saved first), DataError at a loss that is not finite (before the step; the last
+    save is left as it was) and ImageError at an image that cannot be used.
+    """
+    recipe = options.recipe
+    steps = steps_an_epoch(len(data.train), recipe.batch_size)
+    optimizer = _optimizer(network, options, momentum)
+    scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
+    folder.save_last(network, _momentum(network, optimizer), state)
+    saved = clock = time.monotonic()
+    batches = _batches(data, options, state)
+    try:
+        while not _finished(state, options):
+            while state.step < steps and not _enough_steps(state, options):
+                loss_sum, correct, images = yield from _accumulate(network, batches, data, options, state, scaler, stop)
+                if not math.isfinite(loss_sum):
+                    raise DataError(
+                        f"the loss is {loss_sum} at step {state.total_steps + 1} (epoch {state.epoch + 1}); the run "
+                        f"stopped before that step and {folder.path} keeps the last good checkpoint; try a lower --lr"
+                    )
+                optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(recipe.learning_rate)
+                scaler.step(optimizer)
+                scaler.update()
+                clock, seconds = time.monotonic(), time.monotonic() - clock
+                state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
+                if clock - saved > SAVE_SECONDS:
+                    folder.save_last(network, _momentum(network, optimizer), state)
+                    saved = clock
+            record = _epoch_record(validate(network, data, options, stop), state, options, clock)
+            if not math.isfinite(record.val_loss):
+                raise DataError(
+                    f"the validation loss is {record.val_loss} after step {state.total_steps}; {folder.path} keeps the "
+                    f"last good checkpoint; try a lower --lr"
+                )
+            improved = record.top1_error < state.plateau.best_error
+            whole = state.step == steps
+            state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
+            if improved:
+                folder.save_best(network, state)
+            folder.save_last(network, _momentum(network, optimizer), state)
+            saved = clock = time.monotonic()
+            yield record
+    except _StopAsked:
+        folder.save_last(network, _momentum(network, optimizer), state)
+        raise Stopped from None
+
+
+def _accumulate(
+    network: VGG,
+    batches: Iterator[tuple[Position, TrainingBatch]],
+    data: TrainingData,
+    options: TrainOptions,
+    state: RunState,
+    scaler: torch.amp.GradScaler,
+    stop: Callable[[], bool],
+) -> Generator[StepRecord, None, tuple[float, int, int]]:
+    """The gradients of one step, micro-batch by micro-batch; returns its summed loss, images right, and images."""
+    step_size = min(options.recipe.batch_size, len(data.train))  # a short last step weighs its images as the others do
+    network.train()
+    network.zero_grad()
+    loss_sum, correct = torch.zeros((), device=options.device), 0
+    masks: list[Tensor] = []
+    for place, batch in batches:
+        if place.start == 0:
+            masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
+        images = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
+        with autocast(options.device, options.dtype):
+            scores = network(images, [mask[place.start : place.stop] for mask in masks])
+        losses = F.cross_entropy(scores.float(), batch.labels_N, reduction="sum")
+        scaler.scale(losses / step_size).backward()
+        loss_sum += losses.detach()
+        correct += count_correct(scores.detach(), batch.labels_N, 1)  # the host waits for the device here
+        yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
+        if stop():
+            raise _StopAsked
+        if place.ends_step:
+            break
+    return float(loss_sum), correct, place.size
+
+
+class _StopAsked(Exception):
+    """Unwinds to the loop, which saves."""
+
+
+def dropout_masks(network: VGG, rows: int, seed: int, step: int, device: torch.device) -> list[Tensor]:
+    """One mask [rows, C] for each layer that dropout follows, 0 or 1/(1-p), a function of seed and step alone."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63 ^ 0x5DEECE66D)
+    keep = 1 - network.dropout
+    sizes = network.hidden_sizes()
+    return [(torch.empty(rows, size).bernoulli_(keep, generator=generator) / keep).to(device) for size in sizes]
+
+
+@torch.inference_mode()
+def validate(
+    network: VGG, data: TrainingData, options: TrainOptions, stop: Callable[[], bool]
+) -> tuple[float, float, float]:
+    """Top-1 error, top-5 error (per cent) and mean loss on the validation split, by centre crop at Q = S or the middle
+    of its range. Raises ImageError at an image that cannot be used."""
+    plan = ViewPlan((options.recipe.test_scale,), centre_crop=options.recipe.crop)
+    network.eval()
+    correct1 = correct5 = 0
+    loss_sum = 0.0
+    for batch in test_batches(data.val, plan, lambda height, width: VALIDATION_ROWS, options.workers, options.device):
+        if isinstance(batch, ImageError):
+            raise batch
+        if stop():
+            raise _StopAsked
+        labels = torch.tensor([data.val.labels[index] for index in batch.indices], device=options.device)
+        with autocast(options.device, options.dtype):
+            scores = network(normalise(batch.images_NHWC, data.colour)).float()
+        loss_sum += float(F.cross_entropy(scores, labels, reduction="sum"))
+        correct1 += count_correct(scores, labels, 1)
+        correct5 += count_correct(scores, labels, 5)
+    images = len(data.val)
+    return error_rate(correct1, images), error_rate(correct5, images), loss_sum / images
+
+
+def _finished(state: RunState, options: TrainOptions) -> bool:
+    return state.epoch >= options.recipe.epochs or state.plateau.finished or _enough_steps(state, options)
+
+
+def _enough_steps(state: RunState, options: TrainOptions) -> bool:
+    return options.max_steps is not None and state.total_steps >= options.max_steps
+
+
+def _optimizer(network: VGG, options: TrainOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
+    recipe = options.recipe
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        fused=options.device.type in ("cpu", "cuda"),
+    )
+    for name, parameter in network.named_parameters():
+        if name in momentum:  # laid out as the parameter is, which the fused step needs
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
+    return optimizer
+
+
+def _momentum(network: VGG, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    buffers = (
+        (name, optimizer.state[parameter].get("momentum_buffer")) for name, parameter in network.named_parameters()
+    )
+    return {name: buffer for name, buffer in buffers if buffer is not None}
+
+
+def _batches(data: TrainingData, options: TrainOptions, state: RunState) -> Iterator[tuple[Position, TrainingBatch]]:
+    """Every micro-batch that is still to come, with its place; the workers run ahead over the ends of epochs."""
+    recipe = options.recipe
+    schedule = Schedule(
+        len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs, start=(state.epoch, state.step)
+    )
+    views = training_batches(
+        data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, options.workers, options.device
+    )
+    return zip(schedule, views, strict=True)
+
+
+def _step_record(
+    state: RunState, options: TrainOptions, images: int, place: Position, loss_sum: float, correct: int
+) -> StepRecord:
+    recipe, seen = options.recipe, state.seen + place.stop
+    return StepRecord(
+        epoch=state.epoch + 1,
+        epochs=recipe.epochs,
+        step=state.step + 1,
+        steps=steps_an_epoch(images, recipe.batch_size),
+        done=seen,
+        images=images,
+        loss=(state.loss_sum + loss_sum) / seen,
+        error=error_rate(state.correct + correct, seen),
+        learning_rate=state.plateau.learning_rate(recipe.learning_rate),
+    )
+
+
+def _epoch_record(
+    validation: tuple[float, float, float], state: RunState, options: TrainOptions, clock: float
+) -> EpochRecord:
+    top1_error, top5_error, val_loss = validation
+    return EpochRecord(
+        epoch=state.epoch + 1,
+        step=state.total_steps,
+        loss=state.loss_sum / max(1, state.seen),
+        top1_error=top1_error,
+        top5_error=top5_error,
+        val_loss=val_loss,
+        learning_rate=state.plateau.learning_rate(options.recipe.learning_rate),
+        images_per_second=state.seen / max(state.seconds, 1e-9),
+        seconds=state.seconds + time.monotonic() - clock,
+    )

@@ -1,0 +1,31 @@
+"""The learning-rate rule of section 3.1: divided by 10 when the validation accuracy stalls, three times, then stop."""
+
+from dataclasses import dataclass, replace
+
+from vggcli import paper
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """`best_error` (per cent) so far, `stalled` epochs since the last improvement or drop, `drops` made."""
+
+    best_error: float = float("inf")
+    stalled: int = 0
+    drops: int = 0
+
+    def after(self, error: float, patience: int) -> "Plateau":
+        """The state after one more epoch with validation error `error`. What counts as a stall is not in the paper:
+        here it is `patience` epochs in a row without a lower error."""
+        if error < self.best_error:
+            return replace(self, best_error=error, stalled=0)
+        if self.stalled + 1 < patience:
+            return replace(self, stalled=self.stalled + 1)
+        return replace(self, stalled=0, drops=self.drops + 1)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the accuracy has stalled once more after the last drop."""
+        return self.drops > paper.LEARNING_RATE_DROPS
+
+    def learning_rate(self, first: float) -> float:
+        return float(first / 10**self.drops)

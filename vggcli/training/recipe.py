@@ -1,0 +1,75 @@
+"""The recipe: every number that decides what a training run learns. `paper` holds the paper's own, `tiny` is for a
+laptop. Frozen: a run's recipe is written to its config.json and into its checkpoints."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vggcli import paper
+from vggcli.errors import UsageError
+from vggcli.zoo.initialise import INITS, Init
+from vggcli.zoo.layers import Head
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`scale` is the range of S, smallest and largest shorter side in pixels; the defaults are the paper's (section
+    3.1) but for `patience`, the epochs without a lower validation error that count as a stall: not in the paper."""
+
+    scale: tuple[int, int] = (paper.SCALE, paper.SCALE)
+    crop: int = paper.CROP
+    width: float = 1.0
+    head: Head = "fc"
+    batch_size: int = paper.BATCH_SIZE
+    epochs: int = paper.EPOCHS
+    learning_rate: float = paper.LEARNING_RATE
+    patience: int = 5
+    momentum: float = paper.MOMENTUM
+    weight_decay: float = paper.WEIGHT_DECAY
+    dropout: float = paper.DROPOUT
+    init: Init = "glorot"
+    init_std: float | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        if low > high:
+            raise UsageError(f"--scale-jitter {low} {high}: the first must not be above the second")
+        if low < self.crop:
+            raise UsageError(f"S = {low} is below --crop {self.crop}; the smallest usable S is {self.crop}")
+        for flag, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs), ("patience", self.patience)):
+            if value < 1:
+                raise UsageError(f"{flag} {value} must be at least 1")
+        if not self.learning_rate > 0:
+            raise UsageError(f"--lr {self.learning_rate:g} must be above 0")
+        for flag, share in (("--momentum", self.momentum), ("--dropout", self.dropout)):
+            if not 0 <= share < 1:
+                raise UsageError(f"{flag} {share:g} must be at least 0 and below 1")
+        if not self.weight_decay >= 0:
+            raise UsageError(f"--weight-decay {self.weight_decay:g} must not be negative")
+        if self.init not in INITS:
+            raise UsageError(f"--init {self.init!r} is not known; give one of {', '.join(INITS)}")
+        if self.init_std is not None and self.init != "gaussian":
+            raise UsageError(f"--init-std has no effect with --init {self.init}; it belongs to --init gaussian")
+        if self.init_std is not None and not self.init_std > 0:
+            raise UsageError(f"--init-std {self.init_std:g} must be above 0")
+
+    @property
+    def test_scale(self) -> int:
+        """Q for validation: S, or the middle of its range (section 4.1)."""
+        return sum(self.scale) // 2
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Recipe":
+        """Raises TypeError or ValueError for fields that no recipe has."""
+        low, high = fields["scale"]
+        return cls(**{**fields, "scale": (int(low), int(high))})
+
+
+RECIPES: dict[str, Recipe] = {
+    "paper": Recipe(),
+    "tiny": Recipe(
+        scale=(64, 80), crop=64, width=0.25, batch_size=32, epochs=30, learning_rate=0.01, patience=4, init="he"
+    ),
+}

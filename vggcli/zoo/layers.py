@@ -1,0 +1,156 @@
+"""A row of Table 1, walked once: the layers of a network as plain records, and what each costs.
+
+No torch here. The builder makes modules from these records and `vgg models` prints them, so the table that a user reads
+and the network that runs cannot differ.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vggcli import paper
+from vggcli.errors import UsageError
+
+Head = Literal["fc", "gap"]
+Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
+FC6 = "fc6"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that decides the shape of a network. `crop` is the training crop in pixels, `width` a factor on all
+    channel counts, `head` "gap" averages the last map and keeps one linear layer."""
+
+    arch: str = "D"
+    classes: int = paper.IMAGENET_CLASSES
+    crop: int = paper.CROP
+    width: float = 1.0
+    head: Head = "fc"
+
+    def __post_init__(self) -> None:
+        if self.arch not in paper.NETWORKS:
+            raise UsageError(f"there is no network {self.arch!r}; `vgg models` lists them")
+        if self.crop < paper.STRIDE:
+            raise UsageError(f"--crop {self.crop} is too small: five poolings need at least {paper.STRIDE} pixels")
+        if not 0 < self.width <= 16:
+            raise UsageError(f"--width {self.width:g} is out of range: give a factor above 0 and at most 16")
+        if self.classes < 1:
+            raise UsageError("a network needs at least one class")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: `kernel` is its side in pixels of its input, `channels_in` and `channels` its maps."""
+
+    kind: Kind
+    name: str
+    channels_in: int
+    channels: int
+    kernel: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases (for batch normalisation the learned scale and shift)."""
+        if self.kind in ("conv", "fc"):
+            return (self.channels_in * self.kernel**2 + 1) * self.channels
+        return 2 * self.channels if self.kind == "bn" else 0
+
+
+def network_layers(config: NetworkConfig) -> Iterator[Layer]:
+    """The layers of `config` in order, named by block as the field names them: conv1_1 … conv5_4, pool1 … pool5, fc6,
+    fc7, fc8 (with the head "gap" only fc8). ReLUs follow every conv (after its bn) and fc layer but the last."""
+    row = paper.NETWORKS[config.arch]
+    channels_in = 3
+    for block, (kernels, base) in enumerate(zip(row.blocks, paper.BLOCK_CHANNELS, strict=True), start=1):
+        channels = scaled_channels(base, config.width)
+        for index, kernel in enumerate(kernels, start=1):
+            yield Layer("conv", f"conv{block}_{index}", channels_in, channels, kernel)
+            if row.batch_norm:
+                yield Layer("bn", f"bn{block}_{index}", channels, channels)
+            if row.lrn and block == 1:
+                yield Layer("lrn", "lrn1", channels, channels)
+            channels_in = channels
+        yield Layer("pool", f"pool{block}", channels, channels, 2)
+    if config.head == "fc":
+        hidden = scaled_channels(paper.FC_CHANNELS, config.width)
+        yield Layer("fc", FC6, channels_in, hidden, config.crop // paper.STRIDE)
+        yield Layer("fc", "fc7", hidden, hidden)
+        channels_in = hidden
+    yield Layer("fc", "fc8", channels_in, config.classes)
+
+
+def scaled_channels(base: int, width: float) -> int:
+    """A channel count of the paper times `width`, rounded to the nearest whole number, at least 1."""
+    return max(1, round(base * width))
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """A layer as `vgg models D` shows it for one input of the training crop; `memory` is its float32 output in bytes."""
+
+    name: str
+    output: tuple[int, int, int]
+    receptive_field: int
+    parameters: int
+    macs: int
+    memory: int
+
+
+def layer_costs(config: NetworkConfig) -> list[LayerCost]:
+    """Output size [C, H, W], receptive field (pixels of the input), parameters, multiply-accumulates and memory of every
+    layer at the training crop. Batch normalisation and pooling count no multiply-accumulates."""
+    side, field, jump = config.crop, 1, 1
+    costs = []
+    for layer in network_layers(config):
+        if layer.name == "fc8" and config.head == "gap":
+            field, side = field + (side - 1) * jump, 1
+        if layer.kind in ("conv", "fc", "pool"):
+            field += (layer.kernel - 1) * jump
+        if layer.kind == "pool":
+            side, jump = side // 2, jump * 2
+        elif layer.kind == "fc":
+            side = 1
+        area = side * side
+        macs = layer.channels_in * layer.kernel**2 * layer.channels * area if layer.kind in ("conv", "fc") else 0
+        output = (layer.channels, side, side)
+        costs.append(LayerCost(layer.name, output, field, layer.parameters, macs, 4 * layer.channels * area))
+    return costs
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Consecutive 3x3 layers of one width against one filter with the same receptive field (section 2.3); weights only,
+    the stack's first layer counted with `channels` inputs, as the paper counts it."""
+
+    layers: tuple[str, ...]
+    channels: int
+    receptive_field: int
+    stack_weights: int
+    single_weights: int
+
+
+def stacks_of_3x3(config: NetworkConfig) -> list[Stack]:
+    """The stacks of two or more 3x3 layers without pooling between them: two see 5x5, three see 7x7, 27C² against 49C²
+    weights (section 2.3)."""
+    row = paper.NETWORKS[config.arch]
+    stacks = []
+    for block, (kernels, base) in enumerate(zip(row.blocks, paper.BLOCK_CHANNELS, strict=True), start=1):
+        names = tuple(f"conv{block}_{index}" for index, kernel in enumerate(kernels, start=1) if kernel == 3)
+        if len(names) < 2:
+            continue
+        channels, field = scaled_channels(base, config.width), 2 * len(names) + 1
+        stacks.append(Stack(names, channels, field, 9 * len(names) * channels**2, field**2 * channels**2))
+    return stacks
+
+
+def arch_of(name: str) -> str:
+    """The network that `name` means: any case, torchvision's names too (vgg16 is D, vgg16_bn is D-BN).
+
+    Raises UsageError for any other name.
+    """
+    lowered = name.lower()
+    for arch, row in paper.NETWORKS.items():
+        if lowered in (arch.lower(), row.alias):
+            return arch
+    known = ", ".join(paper.NETWORKS)
+    raise UsageError(f"there is no network {name!r}; the networks are {known} (and torchvision's names, such as vgg16)")

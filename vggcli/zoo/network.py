@@ -1,0 +1,130 @@
+"""One builder: a row of Table 1 becomes a fully convolutional network.
+
+The first fully connected layer is a convolution over the whole training crop's last map, the others are 1x1, so a larger
+image only gives a larger map of scores and dense evaluation (section 3.2) needs no second network. Because fc8 is
+linear, the mean of its map is fc8 of the mean fc7 map: fc8 never runs densely.
+
+Shapes: N images, C channels, H and W pixels or map positions, K classes.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vggcli import paper
+from vggcli.zoo.layers import FC6, Layer, NetworkConfig, network_layers
+
+
+class WindowLinear(nn.Module):
+    """A fully connected layer slid over a map: a convolution without padding, computed as one matrix product.
+
+    `weight` is [out, in, k, k], as a convolution has it. Gathering the windows and multiplying keeps the weights as they
+    lie in memory; a convolution call would first rearrange them, 411 MB for fc6, at every call.
+    """
+
+    def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.weight = nn.Parameter(torch.empty(channels, channels_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        """[N, in, H, W] to [N, out, H-k+1, W-k+1]."""
+        k, maps_NHWC = self.kernel, maps_NCHW.permute(0, 2, 3, 1)
+        n, height, width, channels = maps_NHWC.shape
+        rows, columns = height - k + 1, width - k + 1
+        assert rows > 0 and columns > 0, "the image is smaller than the training crop"
+        # [N, rows, columns, C, k, k] as a view, then one copy in the weights' own order (k, k, C)
+        windows = maps_NHWC.unfold(1, k, 1).unfold(2, k, 1).permute(0, 1, 2, 4, 5, 3)
+        flat = windows.reshape(n, rows, columns, k * k * channels)
+        weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
+        return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
+
+
+class VGG(nn.Module):
+    """A network of Table 1. Its children are named as in the paper (conv1_1, relu1_1, pool1, …, fc6, fc7, fc8)."""
+
+    def __init__(self, config: NetworkConfig, dropout: float = paper.DROPOUT) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = dropout
+        self._convolutional: list[str] = []
+        self._hidden: list[str] = []
+        for layer in network_layers(config):
+            self._add(layer)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _add(self, layer: Layer) -> None:
+        if layer.kind == "fc":
+            self.add_module(layer.name, WindowLinear(layer.channels_in, layer.channels, layer.kernel))
+            if layer.name != "fc8":
+                self._hidden.append(layer.name)
+            return
+        self.add_module(layer.name, _convolutional_module(layer))
+        self._convolutional.append(layer.name)
+        block_index = layer.name.removeprefix("conv").removeprefix("bn")
+        batch_norm = paper.NETWORKS[self.config.arch].batch_norm
+        if layer.kind == ("bn" if batch_norm else "conv"):
+            self.add_module(f"relu{block_index}", nn.ReLU(inplace=True))
+            self._convolutional.append(f"relu{block_index}")
+
+    def convolutional_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Name and module of every layer up to pool5, in order."""
+        for name in self._convolutional:
+            yield name, self.get_submodule(name)
+
+    def convolve(self, images_NCHW: Tensor) -> Tensor:
+        """Preprocessed images float [N, 3, H, W] to the pool5 map [N, C, H//32, W//32]."""
+        maps = images_NCHW.contiguous(memory_format=torch.channels_last)
+        for _, layer in self.convolutional_layers():
+            maps = layer(maps)
+        return maps
+
+    def descriptor(self, maps_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        """The pool5 map to the spatial mean of the last hidden layer, [N, C]: fc7 after its ReLU (with the head "gap" the
+        pool5 map itself). `keep` holds one dropout mask a hidden layer, [N, C], already divided by the share kept;
+        without it a network in training mode draws its own."""
+        maps = maps_NCHW
+        for index, name in enumerate(self._hidden):
+            maps = F.relu(self.get_submodule(name)(maps), inplace=True)
+            if self.training:
+                maps = F.dropout(maps, self.dropout) if keep is None else maps * keep[index][:, :, None, None]
+        return maps.mean((2, 3))
+
+    def classify(self, descriptors_NC: Tensor) -> Tensor:
+        """Mean descriptors [N, C] to class scores (logits) [N, K]."""
+        fc8 = self.get_submodule("fc8")
+        assert isinstance(fc8, WindowLinear)
+        return F.linear(descriptors_NC, fc8.weight.flatten(1), fc8.bias)
+
+    def forward(self, images_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        """Preprocessed images float [N, 3, H, W], H and W at least the training crop, to class scores (logits) [N, K]
+        averaged over the score map (section 3.2). On the training crop the map is 1x1."""
+        return self.classify(self.descriptor(self.convolve(images_NCHW), keep))
+
+    def hidden_sizes(self) -> list[int]:
+        """Channels of the layers that dropout follows, in order."""
+        sizes = []
+        for name in self._hidden:
+            layer = self.get_submodule(name)
+            assert isinstance(layer, WindowLinear)
+            sizes.append(layer.weight.shape[0])
+        return sizes
+
+
+def _convolutional_module(layer: Layer) -> nn.Module:
+    if layer.kind == "conv":
+        return nn.Conv2d(layer.channels_in, layer.channels, layer.kernel, padding=layer.kernel // 2)
+    if layer.kind == "bn":
+        return nn.BatchNorm2d(layer.channels)
+    if layer.kind == "lrn":  # torch divides alpha by the window size, the paper's reference does not
+        size = paper.LRN_SIZE
+        return nn.LocalResponseNorm(size, alpha=paper.LRN_ALPHA * size, beta=paper.LRN_BETA, k=paper.LRN_K)
+    return nn.MaxPool2d(layer.kernel, stride=2)
+
+
+def first_fc_name(config: NetworkConfig) -> str:
+    """The layer that sees the whole crop: fc6, or fc8 with the head "gap"."""
+    return FC6 if config.head == "fc" else "fc8"
