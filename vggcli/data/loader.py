@@ -253,7 +253,7 @@ def _start_worker(worker: int) -> None:
     """Ctrl-C is for the main process, which saves first; on a busy machine the network has precedence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
-        os.nice(5)
+        os.nice(10)
 
 
 def _gathered(

@@ -1,0 +1,151 @@
+"""The embedded set `shapes`: things of ten classes before varied backgrounds, rendered offline, with labels and boxes.
+
+Everything random comes from (seed, split, index) alone, so the set is the same whoever renders it and in whatever order;
+sizes vary over a factor of four, so that scale jitter and several test scales have something to show.
+"""
+
+import csv
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from PIL import Image, ImageDraw
+
+from vggcli.data.shapes_art import THINGS, Pen, background
+from vggcli.errors import MachineError
+
+CLASSES: tuple[str, ...] = tuple(THINGS)
+VERSION = 1  # of the pictures; a new one is rendered beside the old in the cache
+IMAGES: Mapping[str, int] = {"train": 2000, "val": 400}
+SHORTER = (256, 300)  # pixels of the shorter side
+LONGEST_ASPECT = 1.5
+SMALLEST, LARGEST = 0.22, 0.92  # size of a thing as a share of the shorter side
+TURN = math.radians(25)
+JPEG_QUALITY = 90
+HEADER = ("path", "label", "split", "xmin", "ymin", "xmax", "ymax")
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A picture (RGB), its class name and the tight box of its thing: xmin, ymin, xmax, ymax in pixels."""
+
+    image: Image.Image
+    label: str
+    box: Box
+
+
+def render(split: str, index: int, seed: int = 0) -> Rendered:
+    """Picture `index` of `split`; its class is number `index` modulo ten."""
+    draw = Random(f"shapes {VERSION} {seed} {split} {index}")
+    label = CLASSES[index % len(CLASSES)]
+    shorter = draw.randint(*SHORTER)
+    longer = int(shorter * draw.uniform(1.0, LONGEST_ASPECT))
+    size = (longer, shorter) if draw.random() < 0.6 else (shorter, longer)
+    picture = background(draw, size)
+    extent = SMALLEST + (LARGEST - SMALLEST) * draw.random() ** 0.6  # more large things than small
+    half = extent * shorter / 2
+    free = max(0.0, shorter / 2 - half)  # the central square holds nearly all of the thing
+    centre = (size[0] / 2 + draw.uniform(-free, free), size[1] / 2 + draw.uniform(-free, free))
+    angle, mirror = draw.uniform(-TURN, TURN), draw.random() < 0.5
+    double = picture.resize((2 * size[0], 2 * size[1]), Image.Resampling.NEAREST)
+    mask = Image.new("L", double.size)
+    pen = Pen(ImageDraw.Draw(double), ImageDraw.Draw(mask), (2 * centre[0], 2 * centre[1]), 2 * half, angle, mirror)
+    THINGS[label](pen, draw)
+    box = mask.reduce(2).getbbox()
+    assert box is not None, "a thing that is not in its picture"
+    return Rendered(double.reduce(2), label, box)
+
+
+def build(
+    folder: Path,
+    workers: int,
+    images: Mapping[str, int] = IMAGES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render the set into `folder`, by `workers` processes, and return its index.csv (path, label, split, box), or
+    return that at once where it is there already. The folder appears whole or not at all; `progress` is told how many
+    of how many pictures are done.
+
+    Raises MachineError where the disk refuses.
+    """
+    index = folder / "index.csv"
+    if index.is_file():
+        return index
+    try:
+        with _sibling(folder) as temporary:
+            _render_all(temporary, workers, images, progress)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not index.is_file():  # else another process was first, with the same bytes
+                    raise
+    except OSError as error:
+        raise MachineError(
+            f"cannot write the shapes set to {folder}: {(error.strerror or str(error)).lower()}"
+        ) from error
+    return index
+
+
+@contextmanager
+def _sibling(folder: Path) -> Iterator[Path]:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _render_all(
+    folder: Path, workers: int, images: Mapping[str, int], progress: Callable[[int, int], None] | None
+) -> None:
+    tasks = [(split, index) for split, count in images.items() for index in range(count)]
+    for split in images:
+        for label in CLASSES:
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+    rows = []
+    with _mapped(partial(_write, folder), tasks, workers) as results:
+        for done, row in enumerate(results, start=1):
+            rows.append(row)
+            if progress is not None:
+                progress(done, len(tasks))
+    with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+
+
+def _write(folder: Path, task: tuple[str, int]) -> tuple[str | int, ...]:
+    split, index = task
+    rendered = render(split, index)
+    name = f"{split}/{rendered.label}/{index:05d}.jpg"
+    rendered.image.save(folder / name, format="JPEG", quality=JPEG_QUALITY)
+    return (name, rendered.label, split, *rendered.box)
+
+
+@contextmanager
+def _mapped(
+    function: Callable[[tuple[str, int]], tuple[str | int, ...]], tasks: list[tuple[str, int]], workers: int
+) -> Iterator[Iterator[tuple[str | int, ...]]]:
+    """`function` of each task in order, in this process or in a pool."""
+    if workers <= 1:
+        yield map(function, tasks)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=_start_worker) as pool:
+        yield pool.imap(function, tasks, chunksize=16)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is for the main process, which cleans up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(5)
