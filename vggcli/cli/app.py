@@ -56,7 +56,7 @@ _register("models", models, "vgg models D --crop 64 --width 0.25")
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. The one error boundary."""
     try:
-        result = get_command(app).main(args=arguments, prog_name="vgg", standalone_mode=False)
+        result = _dispatch(arguments)
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.OK
     except VGGError as error:
@@ -70,6 +70,14 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except Exception as error:
         return _other(error)
+
+
+def _dispatch(arguments: list[str]) -> Any:
+    command: Any = get_command(app)
+    name = arguments[0] if arguments else ""
+    if name in command.commands and {"-h", "--help"} & set(arguments):  # nothing else need be parsed, or imported for it
+        return command.commands[name].main(args=["--help"], prog_name=f"vgg {name}", standalone_mode=False)
+    return command.main(args=arguments, prog_name="vgg", standalone_mode=False)
 
 
 def _other(error: Exception) -> int:

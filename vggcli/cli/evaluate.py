@@ -22,11 +22,11 @@ def evaluate(
     scales: Annotated[
         list[int] | None,
         typer.Option(
-            metavar="Q...", help="Shorter sides; several are averaged.  [default: the training S, or its middle]"
+            metavar="Q...", help="Shorter sides; several are averaged. (default: the training S, or its middle)"
         ),
     ] = None,
     flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.  [default: with --dense]")
+        bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense)")
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")
@@ -35,7 +35,7 @@ def evaluate(
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.auto,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", min=1, help="Views a forward pass.  [default: auto]")
+        int | None, typer.Option("--batch-size", "-b", min=1, help="Views a forward pass. (default: auto)")
     ] = None,
     workers: options.Workers = None,
     json: options.Json = False,

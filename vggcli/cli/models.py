@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NETWORK]", help="Show this network layer by layer.")] = None,
-    crop: Annotated[int | None, typer.Option(min=32, help="Side of the input in pixels.  [default: 224]")] = None,
-    width: Annotated[float | None, typer.Option(help="Factor on all channel counts.  [default: 1]")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes.  [default: 1000]")] = None,
-    head: Annotated[str | None, typer.Option(metavar="fc|gap", help="The last layers.  [default: fc]")] = None,
+    crop: Annotated[int | None, typer.Option(min=32, help="Side of the input in pixels. (default: 224)")] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (default: 1)")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes. (default: 1000)")] = None,
+    head: Annotated[str | None, typer.Option(metavar="fc|gap", help="The last layers. (default: fc)")] = None,
     json: options.Json = False,
 ) -> None:
     """Show the zoo (layers, parameters, GMACs, published errors), or NETWORK layer by layer with the size of its output,

@@ -32,22 +32,22 @@ ARCHS = ", ".join(paper.NETWORKS)
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="SRC", help="Folder of class folders, CSV, or shapes.  [default: $VGG_DATA, else shapes]"
+        "--data", metavar="SRC", help="Folder of class folders, CSV, or shapes. (default: $VGG_DATA, else shapes)"
     ),
 ]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data.")]
 Arch = Annotated[
-    str | None, typer.Option("--arch", metavar="NAME", help=f"{ARCHS}; torchvision's names too.  [default: D]")
+    str | None, typer.Option("--arch", metavar="NAME", help=f"{ARCHS}; torchvision's names too. (default: D)")
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
-        "--weights", metavar="W", help="Checkpoint or run folder.  [default: newest run of --arch under runs/]"
+        "--weights", metavar="W", help="Checkpoint or run folder. (default: newest run of --arch under runs/)"
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[PrecisionName, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Decoding processes.  [default: cores]")]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Decoding processes. (default: cores)")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 

@@ -36,34 +36,34 @@ def train(
     arch: options.Arch = None,
     recipe: Annotated[
         RecipeName | None,
-        typer.Option(help="Sets all of the following: the paper's numbers, or a laptop's.  [default: paper]"),
+        typer.Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
     ] = None,
     scale: Annotated[
         int | None,
-        typer.Option(metavar="S", help="Shorter side in pixels before the crop.  [paper: 256; tiny: 64 to 80]"),
+        typer.Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)"),
     ] = None,
     scale_jitter: Annotated[
         tuple[int, int] | None, typer.Option(metavar="SMIN SMAX", help="S drawn anew for each view.")
     ] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels.  [paper: 224; tiny: 64]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many.  [paper: 74; tiny: 30]")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. (paper: 74; tiny: 30)")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", help="Images a step.  [paper: 256; tiny: 32]")
+        int | None, typer.Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 32)")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="First learning rate.  [0.01]")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of SGD.  [0.9]")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty.  [0.0005]")] = None,
-    dropout: Annotated[float | None, typer.Option(help="On the first two FC layers.  [0.5]")] = None,
-    init: Annotated[InitName | None, typer.Option(help="Random weights.  [paper: glorot; tiny: he]")] = None,
+    lr: Annotated[float | None, typer.Option(help="First learning rate. (default: 0.01)")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of SGD. (default: 0.9)")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty. (default: 0.0005)")] = None,
+    dropout: Annotated[float | None, typer.Option(help="On the first two FC layers. (default: 0.5)")] = None,
+    init: Annotated[InitName | None, typer.Option(help="Random weights. (paper: glorot; tiny: he)")] = None,
     init_std: Annotated[
-        float | None, typer.Option(help="For --init gaussian; 0.1 is the paper's literal text.  [0.01]")
+        float | None, typer.Option(help="For --init gaussian; 0.1 is the paper's literal text. (default: 0.01)")
     ] = None,
     init_from: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
     ] = None,
-    width: Annotated[float | None, typer.Option(help="Factor on all channel counts.  [paper: 1; tiny: 0.25]")] = None,
-    head: Annotated[HeadName | None, typer.Option(help="gap: the last map averaged, one linear layer.  [fc]")] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
+    head: Annotated[HeadName | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Replay a run's config.json; flags beside it win.")
     ] = None,
@@ -71,11 +71,11 @@ def train(
         str | None, typer.Option("--resume", metavar="[RUN]", help="Go on with the newest run, or the one named.")
     ] = None,
     micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="Images computed at once; no effect on the result.  [default: what fits]")
+        int | None, typer.Option(min=1, help="Images computed at once; no effect on the result. (default: what fits)")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Everything random.  [0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random. (default: 0)")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run folder.  [default: runs/ARCH-N]")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
     ] = None,
     device: options.Device = "auto",
     precision: Annotated[

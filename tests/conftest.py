@@ -1,0 +1,37 @@
+"""Fixtures that several rooms use: small folders of pictures with classes that a network can tell apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from PIL import Image
+
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> MakeFolder:
+    """A folder with train/ and val/, one folder a class, pictures of one dominant colour a class in several shapes."""
+
+    def make(name: str = "photos", classes: int = 3, train: int = 8, val: int = 4) -> Path:
+        root = tmp_path / name
+        for split, count in (("train", train), ("val", val)):
+            for label in range(classes):
+                folder = root / split / f"class{label}"
+                folder.mkdir(parents=True)
+                for index in range(count):
+                    picture(label, index, split).save(folder / f"{index}.jpg", quality=95)
+        return root
+
+    return make
+
+
+def picture(label: int, index: int, split: str = "train") -> Image.Image:
+    """Coarse noise with one channel brightened; its shape depends on the index."""
+    draw = Random(f"{split} {label} {index}")
+    size = ((48, 64), (64, 48), (56, 56), (80, 50))[index % 4]
+    noise = Image.frombytes("RGB", (8, 8), draw.randbytes(192)).resize(size, Image.Resampling.BILINEAR)
+    colour = [30, 30, 30]
+    colour[label % 3] = 220
+    return Image.blend(noise, Image.new("RGB", size, (colour[0], colour[1], colour[2])), 0.5)

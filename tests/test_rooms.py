@@ -1,0 +1,76 @@
+"""The order of the rooms, the speed of help, and that the project speaks of itself alone."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "vggcli"
+BELOW = {
+    "errors": set(),
+    "paper": set(),
+    "zoo": {"errors", "paper"},
+    "data": {"errors", "paper"},
+    "training": {"errors", "paper", "zoo", "data"},
+    "evaluation": {"errors", "paper", "zoo", "data"},
+    "report": {"errors", "paper", "zoo", "data", "training", "evaluation"},
+    "cli": {"errors", "paper", "zoo", "data", "training", "evaluation", "report"},
+    "__main__": {"cli"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Rooms that a file imports, function-local imports too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names if node.module == "vggcli"]
+        found |= {name.split(".")[1] for name in names if name.startswith("vggcli.")}
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).parts
+    room = parts[0].removesuffix(".py")
+    if room == "__init__":
+        assert imports_of(path) == set()
+        return
+    assert imports_of(path) - {room} <= BELOW[room]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["eval", "--help"], ["models", "--help"]])
+def test_help_does_not_import_torch(arguments: list[str]) -> None:
+    code = f"import sys; from vggcli.cli.app import run; run({arguments!r}); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip().endswith("False")
+    assert "Usage" in result.stdout
+
+
+def test_libraries_never_print_or_exit() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] in ("cli", "__main__.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("print", "sys.exit", "exit", "os.getenv", "os.environ.get"), f"{path}: {called}"
+
+
+@pytest.mark.slow
+def test_help_takes_at_most_three_times_the_imports_it_needs() -> None:
+    def seconds(*command: str) -> float:
+        best = float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], capture_output=True, check=True)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds("-m", "vggcli", "--help") < 3 * seconds("-c", "import typer, rich")

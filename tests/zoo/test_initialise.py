@@ -1,0 +1,74 @@
+"""Random weights have the spread they claim; net A's layers go where the paper puts them."""
+
+import math
+
+import pytest
+import torch
+
+from vggcli.errors import UsageError, WeightsError
+from vggcli.zoo.initialise import Init, initialise, initialise_from_network_a
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
+
+
+def network(arch: str = "D", **fields: object) -> VGG:
+    return VGG(NetworkConfig(**{"arch": arch, "classes": 5, "crop": 64, "width": 0.25, **fields}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("init", "std", "expected"),
+    [
+        ("glorot", None, math.sqrt(2 / (9 * 128 + 9 * 128))),
+        ("he", None, math.sqrt(2 / (9 * 128))),
+        ("gaussian", None, 0.01),
+        ("gaussian", 0.1, 0.1),
+    ],
+)
+def test_spread_of_a_3x3_layer(init: Init, std: float | None, expected: float) -> None:
+    net = network()
+    initialise(net, init, seed=3, std=std)
+    state = net.get_submodule("conv5_2").state_dict()
+    assert float(state["weight"].std()) == pytest.approx(expected, rel=0.02)
+    assert float(state["weight"].mean()) == pytest.approx(0, abs=expected / 50)
+    assert not state["bias"].any()
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, again, other = network("A"), network("A"), network("A")
+    for net, seed in ((first, 7), (again, 7), (other, 8)):
+        initialise(net, "glorot", seed)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(next(iter(first.parameters())), next(iter(other.parameters())))
+
+
+def test_a_std_beside_another_init_is_refused() -> None:
+    with pytest.raises(UsageError, match="--init-std"):
+        initialise(network("A"), "he", seed=0, std=0.1)
+
+
+def test_seven_layers_come_from_net_a_and_the_others_stay_random() -> None:
+    source, target, before = network("A"), network("D"), network("D")
+    initialise(source, "he", seed=1)
+    initialise(target, "he", seed=2)
+    initialise(before, "he", seed=2)
+    copied = initialise_from_network_a(target, source)
+    assert copied == ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]
+    for name, _ in target.named_children():
+        state = target.get_submodule(name).state_dict()
+        reference = (source if name in copied else before).get_submodule(name).state_dict()
+        assert all(torch.equal(state[key], reference[key]) for key in state), name
+
+
+def test_batch_normalisation_goes_along() -> None:
+    source, target = network("A-BN"), network("D-BN")
+    source.get_submodule("bn1_1").load_state_dict({**source.get_submodule("bn1_1").state_dict(), "weight": torch.full((16,), 3.0)})
+    assert "bn1_1" in initialise_from_network_a(target, source)
+    assert float(target.get_submodule("bn1_1").state_dict()["weight"][0]) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "layer"), [({"width": 0.5}, "conv1_1"), ({"crop": 96}, "fc6"), ({"classes": 6}, "fc8"), ({"head": "gap"}, "fc6")]
+)
+def test_a_source_that_does_not_fit_is_named_by_its_first_layer(fields: dict[str, object], layer: str) -> None:
+    with pytest.raises(WeightsError, match=layer):
+        initialise_from_network_a(network("D"), network("A", **fields))

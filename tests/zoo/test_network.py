@@ -1,0 +1,113 @@
+"""Networks against torchvision's on equal weights, and dense scores against a slow obvious loop over windows."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.peer import import_torchvision
+from vggcli import paper
+from vggcli.zoo.initialise import initialise
+from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.network import VGG
+
+TORCHVISION = {row.alias: arch for arch, row in paper.NETWORKS.items() if row.alias}
+
+
+def small(arch: str = "D", **fields: object) -> VGG:
+    config = NetworkConfig(**{"arch": arch, "classes": 7, "crop": 64, "width": 0.125, **fields})  # type: ignore[arg-type]
+    network = VGG(config)
+    initialise(network, "he", seed=1)
+    return network.eval()
+
+
+def copy_into(theirs: nn.Module, ours: VGG) -> None:
+    """Our weights into torchvision's network, by position."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    source = [layer for _, layer in ours.convolutional_layers() if isinstance(layer, kinds)]
+    target = [layer for layer in theirs.features if isinstance(layer, kinds)]  # type: ignore[union-attr]
+    for mine, its in zip(source, target, strict=True):
+        its.load_state_dict(mine.state_dict())
+    linear = [layer for layer in theirs.classifier if isinstance(layer, nn.Linear)]  # type: ignore[union-attr]
+    for name, its in zip(("fc6", "fc7", "fc8"), linear, strict=True):
+        state = ours.get_submodule(name).state_dict()
+        its.load_state_dict({"weight": state["weight"].flatten(1), "bias": state["bias"]})
+
+
+@pytest.mark.parametrize("alias", sorted(TORCHVISION))
+@torch.inference_mode()
+def test_logits_equal_torchvisions_at_224(alias: str) -> None:
+    ours = VGG(NetworkConfig(TORCHVISION[alias], classes=10))
+    initialise(ours, "he", seed=0)
+    for module in ours.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    theirs = getattr(import_torchvision().models, alias)(weights=None, num_classes=10, init_weights=False)
+    copy_into(theirs, ours)
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    expected, found = theirs.eval()(images), ours.eval()(images)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@torch.inference_mode()
+def test_dense_scores_equal_the_fc_layers_looped_over_windows() -> None:
+    network = small("B")
+    images = torch.randn(2, 3, 131, 163, generator=torch.Generator().manual_seed(0))
+    maps = network.convolve(images)
+    assert maps.shape[2:] == (4, 5)
+    weights = [network.get_submodule(name).state_dict() for name in ("fc6", "fc7", "fc8")]
+    scores = []
+    for top in range(3):
+        for left in range(4):
+            hidden = maps[:, :, top : top + 2, left : left + 2].flatten(1)
+            for index, state in enumerate(weights):
+                hidden = F.linear(hidden, state["weight"].flatten(1), state["bias"])
+                hidden = F.relu(hidden) if index < 2 else hidden
+            scores.append(hidden)
+    torch.testing.assert_close(network(images), torch.stack(scores).mean(0), rtol=1e-5, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_the_gap_head_averages_the_last_map() -> None:
+    network = small("A", head="gap")
+    images = torch.randn(1, 3, 96, 64)
+    fc8 = network.get_submodule("fc8").state_dict()
+    expected = F.linear(network.convolve(images).mean((2, 3)), fc8["weight"].flatten(1), fc8["bias"])
+    torch.testing.assert_close(network(images), expected)
+
+
+def test_lrn_divides_by_the_papers_sum() -> None:
+    network = small("A-LRN")
+    lrn = dict(network.convolutional_layers())["lrn1"]
+    maps = 30 * torch.rand(1, 8, 2, 2)
+    expected = torch.empty_like(maps)
+    for channel in range(8):  # AlexNet, section 3.3: alpha times the plain sum of squares over 5 maps
+        total = maps[:, max(0, channel - 2) : channel + 3].pow(2).sum(1)
+        expected[:, channel] = maps[:, channel] / (2 + 1e-4 * total) ** 0.75
+    torch.testing.assert_close(lrn(maps), expected)
+
+
+def test_lrn_follows_the_first_relu_and_precedes_pooling() -> None:
+    names = [name for name, _ in small("A-LRN").convolutional_layers()]
+    assert names[:4] == ["conv1_1", "relu1_1", "lrn1", "pool1"]
+
+
+@pytest.mark.parametrize("arch", paper.NETWORKS)
+def test_the_built_network_has_the_parameters_its_table_shows(arch: str) -> None:
+    network = small(arch)
+    built = sum(parameter.numel() for parameter in network.parameters())
+    assert built == sum(layer.parameters for layer in network_layers(network.config))
+
+
+def test_batch_norm_comes_between_convolution_and_relu() -> None:
+    names = [name for name, _ in small("D-BN").convolutional_layers()]
+    assert names[:7] == ["conv1_1", "bn1_1", "relu1_1", "conv1_2", "bn1_2", "relu1_2", "pool1"]
+
+
+def test_given_dropout_masks_are_used_in_training() -> None:
+    network = small("A").train()
+    images = torch.randn(2, 3, 64, 64)
+    zero = [torch.zeros(2, size) for size in network.hidden_sizes()]
+    bias = network.get_submodule("fc8").state_dict()["bias"]
+    torch.testing.assert_close(network(images, zero), bias.expand(2, -1))
