@@ -8,6 +8,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 
 import os
 import signal
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -196,8 +197,8 @@ def training_batches(
     Raises ImageError at the first image that cannot be used.
     """
     views = _TrainingViews(images, colour, scale, crop, seed)
-    loader = _loader(views, _Tasks(schedule, seed), workers, device)
-    for batch in _on_device(_without_errors(loader), device):
+    loaded = _loaded(views, _Tasks(schedule, seed), workers)
+    for batch in _on_device(_without_errors(loaded), device):
         assert isinstance(batch, TrainingBatch)
         yield batch
 
@@ -209,8 +210,8 @@ def test_batches(
     end or where too many shapes wait. An image that cannot be used comes as its ImageError."""
     order = range(len(images))
     chunks = [list(order[first : first + CHUNK]) for first in range(0, len(images), CHUNK)]
-    loader = _loader(_TestViews(images, plan), chunks, workers, device)
-    return _on_device(_gathered((item for chunk in loader for item in chunk), rows), device)
+    loaded = _loaded(_TestViews(images, plan), chunks, workers)
+    return _on_device(_gathered((item for chunk in loaded for item in chunk), rows), device)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says
@@ -222,8 +223,8 @@ def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatis
     stride = max(1, len(images) // STATISTICS_IMAGES)
     order = range(0, len(images), stride)
     chunks = [list(order[first : first + CHUNK]) for first in range(0, len(order), CHUNK)]
-    loader = _loader(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers, torch.device("cpu"))
-    return ColourStatistics.from_moments(np.sum(list(_without_errors(loader)), axis=0))
+    loaded = _loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
+    return ColourStatistics.from_moments(np.sum(list(_without_errors(loaded)), axis=0))
 
 
 def _without_errors(items: Iterable[Any]) -> Iterator[Any]:
@@ -233,16 +234,20 @@ def _without_errors(items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-def _loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int, device: torch.device) -> Iterable[Any]:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=_as_is,
-        num_workers=workers,
-        pin_memory=False,
-        worker_init_fn=_start_worker,
-        prefetch_factor=4 if workers else None,
-    )
+def _loaded(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> Iterator[Any]:
+    """What `dataset` makes of each of `batches`, in order, computed ahead by `workers` processes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch has an opinion on more workers than cores; the user asked for them
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=_as_is,
+            num_workers=workers,
+            worker_init_fn=_start_worker,
+            prefetch_factor=4 if workers else None,
+        )
+        iterator = iter(loader)
+    yield from iterator
 
 
 def _as_is(batch: Any) -> Any:

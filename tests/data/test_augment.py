@@ -1,0 +1,106 @@
+"""Training views: the paper's distribution, the same from (seed, epoch, image) alone, and one batched pass on the device
+that equals an image-by-image loop."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vggcli.data.augment import (
+    ColourStatistics,
+    augment,
+    draw_view,
+    normalise,
+    pixel_moments,
+    training_pixels,
+    view_generator,
+)
+from vggcli.data.views import rescaled_size
+
+RNG = np.random.default_rng(0)
+
+
+def statistics() -> tuple[ColourStatistics, list[np.ndarray]]:  # type: ignore[type-arg]
+    images = [RNG.integers(0, 256, (6 + k, 5, 3)).astype(np.uint8) // np.array([1, 2, 4], np.uint8) for k in range(9)]
+    return ColourStatistics.from_moments(np.sum([pixel_moments(image) for image in images], axis=0)), images
+
+
+def test_statistics_equal_numpys_over_all_pixels() -> None:
+    colour, images = statistics()
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(float)
+    np.testing.assert_allclose(colour.mean, pixels.mean(0))
+    assert colour.divisor == pytest.approx(np.sqrt(pixels.var(0).mean()))
+    vectors, values = np.array(colour.eigenvectors), np.array(colour.eigenvalues)
+    covariance = np.cov(pixels.T / 255, bias=True)
+    np.testing.assert_allclose(covariance @ vectors, vectors * values, atol=1e-12)
+
+
+def test_statistics_survive_json() -> None:
+    colour, _ = statistics()
+    assert ColourStatistics.from_json(colour.to_json()) == colour
+
+
+def test_views_are_uniform_over_scales_offsets_and_flips() -> None:
+    views = [draw_view(view_generator(0, 0, index), (400, 300), (64, 70), 64) for index in range(7000)]
+    scales = np.bincount([view.scale for view in views])[64:]
+    assert len(scales) == 7
+    assert scales.min() > 850
+    assert np.mean([view.flip for view in views]) == pytest.approx(0.5, abs=0.02)
+    tops = [round(view.box[1] * rescaled_size((400, 300), view.scale)[1]) for view in views if view.scale == 66]
+    assert sorted(set(tops)) == [0, 1, 2]
+    alphas = np.array([view.alphas for view in views])
+    assert alphas.std() == pytest.approx(0.1, rel=0.03)
+    assert alphas.mean() == pytest.approx(0, abs=0.003)
+
+
+def test_a_view_depends_on_seed_epoch_and_image_alone() -> None:
+    def draws(seed: int, epoch: int, index: int) -> float:
+        return view_generator(seed, epoch, index).random()
+
+    assert draws(1, 2, 3) == draws(1, 2, 3)
+    assert len({draws(1, 2, 3), draws(2, 1, 3), draws(1, 3, 2), draws(1, 2, 4)}) == 4
+
+
+@pytest.mark.parametrize("scale", [(96, 96), (64, 120)])
+def test_pixels_equal_the_crop_of_the_whole_rescaled_image(tmp_path: Path, scale: tuple[int, int]) -> None:
+    smooth = Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((160, 120), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "a.png")
+    pixels, view = training_pixels(tmp_path / "a.png", view_generator(0, 0, 5), scale, 48)
+    width, height = rescaled_size((160, 120), view.scale)
+    whole = smooth.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round(view.box[0] * width), round(view.box[1] * height)
+    crop = np.asarray(whole)[top : top + 48, left : left + 48].astype(int)
+    assert np.abs(pixels.astype(int) - crop).max() <= 2  # whole-image resampling rounds once more
+
+
+def test_a_batch_equals_a_loop_over_its_images() -> None:
+    colour, _ = statistics()
+    images = torch.from_numpy(RNG.integers(0, 256, (4, 6, 6, 3), dtype=np.uint8))
+    flips = torch.tensor([True, False, True, False])
+    shifts = torch.tensor([colour.shift((0.1 * k, -0.05, 0.2)) for k in range(4)])
+    batch = augment(images, flips, shifts, colour)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for index in range(4):
+        image = images[index].numpy().astype(np.float64)
+        image = image[:, ::-1] if flips[index] else image
+        slow = (image + shifts[index].numpy() - np.array(colour.mean)) / colour.divisor
+        np.testing.assert_allclose(batch[index].permute(1, 2, 0).numpy(), slow, rtol=1e-5, atol=1e-5)
+
+
+def test_the_colour_shift_is_alexnets() -> None:
+    colour, _ = statistics()
+    alphas = (0.3, -0.2, 0.1)
+    slow = sum(
+        alphas[k] * colour.eigenvalues[k] * np.array([row[k] for row in colour.eigenvectors]) for k in range(3)
+    )
+    np.testing.assert_allclose(colour.shift(alphas), 255 * slow)
+
+
+def test_normalising_subtracts_the_mean_and_gives_unit_variance() -> None:
+    colour, images = statistics()
+    pixels = torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images]))[None, None]
+    flat = normalise(pixels, colour)
+    torch.testing.assert_close(flat.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    assert float(flat.pow(2).mean()) == pytest.approx(1, rel=1e-4)

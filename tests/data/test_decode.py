@@ -1,0 +1,114 @@
+"""What an image is: every format and oddity has one defined outcome."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggcli.data.decode import ImageError, read_image
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    across = np.linspace(0, 255, width, dtype=np.uint8)[None].repeat(height, 0)
+    down = np.linspace(0, 255, height, dtype=np.uint8)[:, None].repeat(width, 1)
+    return Image.fromarray(np.stack([across, down, 255 - across], axis=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("JPEG", 20), ("PNG", 0), ("WEBP", 30), ("BMP", 0), ("TIFF", 0), ("PPM", 0)]
+)
+def test_formats_are_told_by_content_whatever_the_suffix(tmp_path: Path, kind: str, tolerance: int) -> None:
+    path = tmp_path / "image.txt"
+    gradient().save(path, format=kind)
+    found = np.asarray(read_image(path)).astype(int)
+    assert np.abs(found - np.asarray(gradient()).astype(int)).max() <= tolerance
+
+
+def test_the_first_frame_of_several(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif").getpixel((4, 4)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("at_least", [None, 8])
+def test_exif_orientation_is_applied(tmp_path: Path, at_least: int | None) -> None:
+    stored = Image.new("RGB", (64, 32), "white")
+    stored.paste("black", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    stored.save(tmp_path / "a.jpg", exif=exif)
+    upright = read_image(tmp_path / "a.jpg", at_least)
+    assert upright.height == 2 * upright.width
+    assert sum(upright.getpixel((1, 1))) < 60  # type: ignore[arg-type]
+    assert sum(upright.getpixel((1, upright.height - 2))) > 700  # type: ignore[arg-type]
+
+
+def test_transparency_is_over_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    Image.new("LA", (4, 4), (0, 128)).save(tmp_path / "b.png")
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.save(tmp_path / "c.png", transparency=0)
+    assert read_image(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
+    assert read_image(tmp_path / "b.png").getpixel((0, 0)) == (127, 127, 127)
+    assert read_image(tmp_path / "c.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_cmyk_and_grey_become_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "a.jpg")
+    Image.new("L", (8, 8), 90).save(tmp_path / "b.png")
+    Image.new("1", (8, 8), 1).save(tmp_path / "c.png")
+    assert max(read_image(tmp_path / "a.jpg").getpixel((4, 4))) < 10  # type: ignore[arg-type, type-var]
+    assert read_image(tmp_path / "b.png").getpixel((0, 0)) == (90, 90, 90)
+    assert read_image(tmp_path / "c.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_scaled_to_8(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    assert np.asarray(read_image(tmp_path / f"a.{suffix}"))[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_file_cut_short_is_never_filled_up(tmp_path: Path, kind: str, share: float) -> None:
+    path = tmp_path / "a"
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, format=kind)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ImageError, match=str(path)):
+        read_image(path)
+
+
+def test_every_other_failure_names_the_file_and_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("not an image")
+    os.mkfifo(tmp_path / "fifo.jpg")
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tif")
+    reasons = {
+        "empty.jpg": "not an image",
+        "text.jpg": "not an image",
+        "fifo.jpg": "not a regular file",
+        "missing.jpg": "no such file",
+        "float.tif": "floating-point",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(ImageError, match=reason) as caught:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_more_than_100_megapixels_are_refused_before_decoding(tmp_path: Path) -> None:
+    Image.new("1", (12_000, 9_000)).save(tmp_path / "large.png")  # 108 megapixels in a few kilobytes
+    with pytest.raises(ImageError, match="megapixels"):
+        read_image(tmp_path / "large.png")
+
+
+def test_a_jpeg_may_come_smaller_but_not_below_what_is_needed(tmp_path: Path) -> None:
+    gradient(400, 300).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", at_least=70).size == (100, 75)
+    assert read_image(tmp_path / "a.jpg", at_least=76).size == (200, 150)
+    assert read_image(tmp_path / "a.jpg").size == (400, 300)
