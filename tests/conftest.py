@@ -5,7 +5,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from PIL import Image
+
+torch.set_num_threads(1)  # the networks here are so small that a second thread only waits for the first
 
 MakeFolder = Callable[..., Path]
 

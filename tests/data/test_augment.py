@@ -65,7 +65,9 @@ def test_a_view_depends_on_seed_epoch_and_image_alone() -> None:
 
 @pytest.mark.parametrize("scale", [(96, 96), (64, 120)])
 def test_pixels_equal_the_crop_of_the_whole_rescaled_image(tmp_path: Path, scale: tuple[int, int]) -> None:
-    smooth = Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((160, 120), Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (160, 120), Image.Resampling.BICUBIC
+    )
     smooth.save(tmp_path / "a.png")
     pixels, view = training_pixels(tmp_path / "a.png", view_generator(0, 0, 5), scale, 48)
     width, height = rescaled_size((160, 120), view.scale)
@@ -92,9 +94,7 @@ def test_a_batch_equals_a_loop_over_its_images() -> None:
 def test_the_colour_shift_is_alexnets() -> None:
     colour, _ = statistics()
     alphas = (0.3, -0.2, 0.1)
-    slow = sum(
-        alphas[k] * colour.eigenvalues[k] * np.array([row[k] for row in colour.eigenvectors]) for k in range(3)
-    )
+    slow = sum(alphas[k] * colour.eigenvalues[k] * np.array([row[k] for row in colour.eigenvectors]) for k in range(3))
     np.testing.assert_allclose(colour.shift(alphas), 255 * slow)
 
 

@@ -25,7 +25,9 @@ from vggcli.data.views import ViewPlan, rescaled_views
 CPU = torch.device("cpu")
 
 
-def loaded(images: ImageSet, workers: int, micro_batch: int = 4, start: tuple[int, int] = (0, 0)) -> list[TrainingBatch]:
+def loaded(
+    images: ImageSet, workers: int, micro_batch: int = 4, start: tuple[int, int] = (0, 0)
+) -> list[TrainingBatch]:
     colour = colour_statistics(images, 40, workers)
     schedule = Schedule(len(images), 8, micro_batch, 2, start)
     return list(training_batches(images, colour, (40, 48), 32, 5, schedule, workers, CPU))

@@ -48,13 +48,10 @@ def test_the_step_does_not_depend_on_the_micro_batch(make_folder: MakeFolder, tm
         torch.testing.assert_close(split[name], whole[name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("stop_after", [0, 1, 5, 6, 7, 13, 20])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("stop_after", "workers"), [(0, 0), (3, 2), (6, 0), (7, 0), (13, 2)])
 def test_a_stopped_run_ends_in_the_same_bits(
     make_folder: MakeFolder, tmp_path: Path, stop_after: int, workers: int
 ) -> None:
-    if workers and stop_after not in (1, 7):
-        pytest.skip("with workers two places are enough")
     photos = make_folder(train=8)  # 24 images: 3 steps of 2 micro-batches an epoch, then validation
     Session(photos, tmp_path / "straight").run()
     with pytest.raises(Stopped):
@@ -63,7 +60,9 @@ def test_a_stopped_run_ends_in_the_same_bits(
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_max_steps_ends_inside_an_epoch_and_going_on_equals_a_straight_run(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_max_steps_ends_inside_an_epoch_and_going_on_equals_a_straight_run(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
     photos = make_folder(train=8)
     Session(photos, tmp_path / "straight").run()
     records = Session(photos, tmp_path / "short", max_steps=4).run()
@@ -88,7 +87,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(make_folder: MakeFolder
     session = Session(photos, tmp_path / "run", replace(RECIPE, learning_rate=1e25, epochs=9))
     with pytest.raises(DataError, match=r"step \d+ .* last good checkpoint") as caught:
         session.run()
-    network, about = load_checkpoint(tmp_path / "run" / "last.safetensors")  # raises if a weight is not finite
+    _, about = load_checkpoint(tmp_path / "run" / "last.safetensors")  # raises if a weight is not finite
     named = re.search(r"step (\d+)", str(caught.value))
     assert named is not None
     assert about.training["step"] < int(named.group(1))
@@ -104,7 +103,9 @@ def test_a_broken_image_stops_the_run_and_is_named(make_folder: MakeFolder, tmp_
 
 
 def test_the_learning_rate_falls_three_times_then_the_run_ends(make_folder: MakeFolder, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, epochs=50, learning_rate=1e-12, patience=1)  # learns nothing: every epoch but the first stalls
+    recipe = replace(
+        RECIPE, epochs=50, learning_rate=1e-12, patience=1
+    )  # learns nothing: every epoch but the first stalls
     records = Session(make_folder(train=4), tmp_path / "run", recipe).run()
     rates = [record.learning_rate for record in records]
     assert rates == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14, 1e-15])

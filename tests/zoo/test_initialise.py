@@ -61,13 +61,16 @@ def test_seven_layers_come_from_net_a_and_the_others_stay_random() -> None:
 
 def test_batch_normalisation_goes_along() -> None:
     source, target = network("A-BN"), network("D-BN")
-    source.get_submodule("bn1_1").load_state_dict({**source.get_submodule("bn1_1").state_dict(), "weight": torch.full((16,), 3.0)})
+    source.get_submodule("bn1_1").load_state_dict(
+        {**source.get_submodule("bn1_1").state_dict(), "weight": torch.full((16,), 3.0)}
+    )
     assert "bn1_1" in initialise_from_network_a(target, source)
     assert float(target.get_submodule("bn1_1").state_dict()["weight"][0]) == 3.0
 
 
 @pytest.mark.parametrize(
-    ("fields", "layer"), [({"width": 0.5}, "conv1_1"), ({"crop": 96}, "fc6"), ({"classes": 6}, "fc8"), ({"head": "gap"}, "fc6")]
+    ("fields", "layer"),
+    [({"width": 0.5}, "conv1_1"), ({"crop": 96}, "fc6"), ({"classes": 6}, "fc8"), ({"head": "gap"}, "fc6")],
 )
 def test_a_source_that_does_not_fit_is_named_by_its_first_layer(fields: dict[str, object], layer: str) -> None:
     with pytest.raises(WeightsError, match=layer):

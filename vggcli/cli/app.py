@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # whoever read our output has gone
+    except (BrokenPipeError, SystemExit):  # whoever read our output has gone; rich says so by SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except typer.Abort:
@@ -75,7 +75,9 @@ def run(arguments: list[str]) -> int:
 def _dispatch(arguments: list[str]) -> Any:
     command: Any = get_command(app)
     name = arguments[0] if arguments else ""
-    if name in command.commands and {"-h", "--help"} & set(arguments):  # nothing else need be parsed, or imported for it
+    if name in command.commands and {"-h", "--help"} & set(
+        arguments
+    ):  # nothing else need be parsed, or imported for it
         return command.commands[name].main(args=["--help"], prog_name=f"vgg {name}", standalone_mode=False)
     return command.main(args=arguments, prog_name="vgg", standalone_mode=False)
 

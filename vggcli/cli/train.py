@@ -46,15 +46,15 @@ def train(
         tuple[int, int] | None, typer.Option(metavar="SMIN SMAX", help="S drawn anew for each view.")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many. (paper: 74; tiny: 30)")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. (paper: 74; tiny: 14)")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 32)")
+        int | None, typer.Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 16)")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="First learning rate. (default: 0.01)")] = None,
+    lr: Annotated[float | None, typer.Option(help="First learning rate. (paper: 0.01; tiny: 0.003)")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of SGD. (default: 0.9)")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="L2 penalty. (default: 0.0005)")] = None,
-    dropout: Annotated[float | None, typer.Option(help="On the first two FC layers. (default: 0.5)")] = None,
+    dropout: Annotated[float | None, typer.Option(help="On the first two FC layers. (paper: 0.5; tiny: 0.3)")] = None,
     init: Annotated[InitName | None, typer.Option(help="Random weights. (paper: glorot; tiny: he)")] = None,
     init_std: Annotated[
         float | None, typer.Option(help="For --init gaussian; 0.1 is the paper's literal text. (default: 0.01)")
@@ -63,7 +63,9 @@ def train(
         Path | None, typer.Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
     ] = None,
     width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
-    head: Annotated[HeadName | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")] = None,
+    head: Annotated[
+        HeadName | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Replay a run's config.json; flags beside it win.")
     ] = None,

@@ -114,7 +114,7 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     source = options.data_source(plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source)
     config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
-    if recipe.head == "gap" and recipe.dropout != Recipe().dropout:
+    if recipe.head == "gap" and recipe.dropout not in {known.dropout for known in RECIPES.values()}:
         raise UsageError("--dropout has no effect with --head gap, which has no hidden FC layers")
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)

@@ -69,7 +69,15 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
-    "tiny": Recipe(
-        scale=(64, 80), crop=64, width=0.25, batch_size=32, epochs=30, learning_rate=0.01, patience=4, init="he"
+    "tiny": Recipe(  # found by trial: 13 layers without batch normalisation take off from every seed tried
+        scale=(64, 80),
+        crop=64,
+        width=0.25,
+        batch_size=16,
+        epochs=14,
+        learning_rate=0.003,
+        patience=4,
+        dropout=0.3,
+        init="he",
     ),
 }

@@ -1,0 +1,96 @@
+"""The front door: help, versions, greedy options, `vgg models`, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vggcli.cli.app import _fail, app, run
+from vggcli.cli.greedy import expanded
+from vggcli.errors import ExitCode
+
+
+@pytest.mark.parametrize("command", [info.name for info in app.registered_commands])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Example: vgg" in shown
+    for info in app.registered_commands:
+        assert info.callback is not None
+        assert info.callback.__doc__
+
+
+def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("vgg 0.")
+    assert run(["nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("--scales 256 384 512 --dense", "--scales 256 --scales 384 --scales 512 --dense"),
+        ("--scales 256 384 img.jpg --gap", "--scales 256 --scales 384 img.jpg --gap"),
+        ("img.jpg --scales 256", "img.jpg --scales 256"),
+        ("--scales", "--scales"),
+        ("--scales big 3", "--scales big --scales 3"),
+        ("--resume --epochs 3", "--resume= --epochs 3"),
+        ("--resume", "--resume="),
+        ("--resume runs/A-1", "--resume runs/A-1"),
+        ("-- --scales 1 2", "-- --scales 1 2"),
+        ("--other 1 2", "--other 1 2"),
+    ],
+)
+def test_greedy_options(given: str, wanted: str) -> None:
+    assert expanded(given.split(), {"--scales", "--resume"}) == wanted.split()
+
+
+def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--json"]) == 0
+    models = {entry["arch"]: entry for entry in json.loads(capsys.readouterr().out)["models"]}
+    assert models["D"]["parameters"] == 138_357_544
+    assert models["E"]["gmacs"] == 19.632
+    assert models["E"]["top5_error"] == 8.0
+    assert models["B-5x5"]["top1_error"] is None
+
+
+def test_a_network_layer_by_layer_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "vgg16", "--json", "--crop", "64", "--width", "0.25", "--classes", "10"]) == 0
+    layers = {layer["name"]: layer for layer in json.loads(capsys.readouterr().out)["layers"]}
+    assert layers["pool5"]["output"] == [128, 2, 2]
+    assert layers["fc8"]["parameters"] == 10_250
+    assert set(layers["conv1_1"]) >= {"name", "output", "receptive_field", "parameters", "macs"}
+
+
+def test_models_show_the_argument_for_small_filters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "D"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("conv5_3", "27C²", "49C²", "81 %", "138,357,544", "212x212"):
+        assert words in shown
+
+
+@pytest.mark.parametrize("flags", [["models", "F"], ["models", "D", "--head", "x"], ["models", "--crop", "16"]])
+def test_models_held_wrong(flags: list[str]) -> None:
+    assert run(flags) == 2
+
+
+def test_exit_codes_are_the_interfaces() -> None:
+    codes = {code.name: code.value for code in ExitCode}
+    assert codes == {
+        "OK": 0, "BUG": 1, "USAGE": 2, "DATA": 3, "WEIGHTS": 4, "MACHINE": 5, "INTERRUPTED": 130, "TERMINATED": 143
+    }  # fmt: skip
+    assert _fail("x", ExitCode.DATA) == 3
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    command = f"{sys.executable} -m vggcli models D | head -1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+
+def test_python_m_is_the_same_program() -> None:
+    result = subprocess.run([sys.executable, "-m", "vggcli", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("vgg 0.")

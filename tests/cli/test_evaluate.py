@@ -1,0 +1,147 @@
+"""`vgg evaluate` from the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.cli.test_train import train
+from tests.conftest import MakeFolder
+from vggcli.cli.app import run
+from vggcli.zoo.checkpoint import file_sha256
+
+KEYS = """arch weights data split protocol scales images skipped classes correct_top1 correct_top5 top1_error top5_error
+seconds images_per_second""".split()
+
+
+@pytest.fixture
+def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos, with a run of network A trained on it below the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = make_folder()
+    assert train(folder, "--epochs", "1") == 0
+    return folder
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert run(["eval", "-q", "--json", "-j", "0", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return result
+
+
+def test_the_newest_run_is_measured_by_centre_crop_at_its_own_scale(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluated(capsys, "--arch", "a", "--data", str(photos))
+    assert set(KEYS) <= set(result)
+    assert (result["protocol"], result["scales"], result["flip"]) == ("centre-crop", [36], False)
+    assert (result["images"], result["skipped"], result["classes"]) == (12, 0, 3)
+    log = json.loads(Path("runs/A-1/log.jsonl").read_text().splitlines()[-1])
+    assert result["top1_error"] == pytest.approx(log["top1_error"])
+    assert result["weights_sha256"] == file_sha256(Path("runs/A-1/best.safetensors"))
+
+
+def test_scales_in_either_form_and_dense_with_flips(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spaces = evaluated(capsys, "--arch", "A", "--data", str(photos), "--scales", "36", "40", "64", "--dense")
+    repeated = evaluated(
+        capsys, "--arch", "A", "--data", str(photos), "--dense", "--scales", "36", "--scales", "40", "--scales", "64"
+    )
+    assert spaces["scales"] == repeated["scales"] == [36, 40, 64]
+    assert spaces["flip"] is True
+    assert spaces["top1_error"] == repeated["top1_error"]
+
+
+def test_every_evaluation_is_recorded_in_its_run(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = evaluated(capsys, "--weights", "runs/A-1", "--data", str(photos), "--split", "train")
+    line = json.loads(Path("runs/A-1/evaluations.jsonl").read_text())
+    assert {key: line[key] for key in result} == result
+    assert {"date", "version"} <= set(line)
+    assert result["images"] == 24
+
+
+def test_the_table_says_the_protocol_and_the_counts(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--arch", "A", "--data", str(photos), "--dense", "-q"]) == 0
+    said = capsys.readouterr()
+    assert "dense at Q = 36; flips averaged as posteriors" in said.out
+    assert "the newest run of A" in said.err
+
+
+def test_a_checkpoint_alone_is_enough_anywhere(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move("runs/A-1/best.safetensors", tmp_path / "w.safetensors")
+    shutil.rmtree("runs")
+    result = evaluated(capsys, "--weights", str(tmp_path / "w.safetensors"), "--data", str(photos))
+    assert result["arch"] == "A"
+
+
+def test_scores_are_saved_whole_and_never_over_another_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--arch", "A", "--data", str(photos), "--save-scores", "s.safetensors"]
+    evaluated(capsys, *flags)
+    with safe_open("s.safetensors", "pt") as file:
+        assert file.get_tensor("posteriors").shape == (12, 3)
+    before = Path("s.safetensors").read_bytes()
+    assert run(["eval", *flags]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert Path("s.safetensors").read_bytes() == before
+
+
+def test_unreadable_images_are_an_error_or_left_out_and_counted(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "val" / "class0" / "0.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    assert run(["eval", "--arch", "A", "--data", str(photos)]) == 3
+    assert "val/class0/0.jpg" in capsys.readouterr().err
+    result = evaluated(capsys, "--arch", "A", "--data", str(photos), "--skip-bad")
+    assert (result["images"], result["skipped"]) == (11, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("--arch E --scales 256 384 512 --dense", 4, "vgg train --arch E"),
+        ("--arch A --scales 31", 2, "smallest usable Q is 32"),
+        ("--arch A --scales 40 40", 2, "twice"),
+        ("--arch A --weights runs/A-1", 2, "--arch has no effect"),
+        ("--weights nowhere", 4, "nowhere"),
+        ("--weights {photos}/val/class0/0.jpg", 4, "cannot be read as a checkpoint"),
+        ("--arch A --split test", 3, "no test/ folder"),
+        ("--arch A --save-scores no/where.safetensors", 2, "no folder"),
+        ("--arch A --scales big", 2, "big"),
+    ],
+)
+def test_each_way_to_hold_it_wrong(
+    photos: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
+) -> None:
+    assert run(["eval", "--data", str(photos), *flags.format(photos=photos).split()]) == code
+    said = capsys.readouterr()
+    assert message in " ".join(said.err.split())
+    assert said.err.splitlines()[-1].startswith("vgg: ")
+
+
+def test_classes_the_weights_do_not_know_are_exit_4(
+    photos: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_folder("other", classes=4)
+    assert run(["eval", "--arch", "A", "--data", str(other)]) == 4
+    said = capsys.readouterr().err
+    assert "'class3'" in said
+    assert str(photos) in said  # what they were trained on
+
+
+def test_untrained_weights_are_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/A-1/best.safetensors").unlink()
+    from dataclasses import replace
+
+    from vggcli.zoo.checkpoint import load_checkpoint, save_checkpoint
+
+    last = Path("runs/A-1/last.safetensors")
+    network, about = load_checkpoint(last)
+    save_checkpoint(last, network, replace(about, training={**about.training, "step": 0}))
+    assert run(["eval", "--arch", "A", "--data", str(photos)]) == 4
+    assert "untrained" in capsys.readouterr().err

@@ -1,0 +1,219 @@
+"""`vgg train` from the command line: run folders, replays, signals, kills at any moment, and each way to hold it wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import MakeFolder
+from tests.training.sessions import assert_same_bits
+from vggcli.cli.app import run
+
+SMALL = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --epochs 2 --init he --lr 0.01 -j 0".split()
+
+
+def train(photos: Path, *more: str) -> int:
+    return run(["train", "--data", str(photos), *SMALL, "-q", *more])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_a_run_folder_holds_what_the_interface_names(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(make_folder()) == 0
+    folder = here / "runs" / "A-1"
+    files = {path.name for path in folder.iterdir() if not path.name.startswith("resume-")}
+    assert files == {"config.json", "log.jsonl", "best.safetensors", "last.safetensors", "curves.png", "views.png"}
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    keys = "epoch step loss top1_error top5_error val_loss learning_rate images_per_second seconds"
+    assert set(lines[0]) == set(keys.split())
+    assert Image.open(folder / "views.png").size[0] >= 8 * 96
+    assert Image.open(folder / "curves.png").size == (1440, 432)
+    said = capsys.readouterr()
+    assert str(folder) in said.err
+    assert f"vgg eval --weights {folder}" in " ".join(said.out.split())
+    assert train(make_folder("more")) == 0
+    assert (here / "runs" / "A-2").is_dir()
+
+
+def test_a_config_replays_a_run_and_a_flag_beside_it_wins(make_folder: MakeFolder, here: Path) -> None:
+    photos = make_folder()
+    assert train(photos, "--seed", "7", "--out", "first") == 0
+    assert run(["train", "--config", "first/config.json", "--out", "again", "-q"]) == 0
+    assert_same_bits(here / "first", here / "again")
+    assert run(["train", "--config", "first/config.json", "--epochs", "1", "--out", "short", "-q"]) == 0
+    assert len((here / "short" / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_json_is_one_object_on_stdout(make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(make_folder(), "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["epochs"] == 2
+    assert result["run"] == str(here / "runs" / "A-1")
+
+
+def test_training_longer_equals_having_trained_longer(make_folder: MakeFolder, here: Path) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "long", "--epochs", "3") == 0
+    assert train(photos, "--out", "short") == 0
+    assert run(["train", "--resume", "short", "-q"]) == 2  # it has finished its epochs
+    assert run(["train", "--resume", "short", "--epochs", "3", "-q", "-j", "2"]) == 0
+    assert_same_bits(here / "long", here / "short")
+
+
+def test_resume_takes_the_newest_run(make_folder: MakeFolder, here: Path) -> None:
+    photos = make_folder()
+    for _ in range(2):
+        assert train(photos, "--max-steps", "2") == 0
+    assert run(["train", "--resume", "--max-steps", "4", "-q"]) == 0
+    steps = [
+        json.loads((here / "runs" / name / "log.jsonl").read_text().splitlines()[-1])["step"] for name in ("A-1", "A-2")
+    ]
+    assert steps == [2, 4]
+
+
+def test_net_as_layers_start_a_deeper_net(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    assert train(photos) == 0
+    assert train(photos, "--arch", "B", "--init-from", "runs/A-1") == 0
+    assert "conv3_2" in capsys.readouterr().err
+    assert train(photos, "--arch", "B", "--init-from", "runs/A-1", "--width", "0.125") == 4
+    assert "conv1_1" in capsys.readouterr().err
+
+
+KILLER = """
+import os, signal, sys
+from vggcli.{module} import {name} as real
+import vggcli.{patched} as where
+count = [0]
+def counted(*arguments):
+    count[0] += 1
+    if count[0] == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+where.{name} = counted
+from vggcli.cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+EPOCH = {"module": "zoo.scores", "name": "count_correct", "patched": "training.loop"}
+SAVE = {"module": "zoo.files", "name": "_flush", "patched": "zoo.files"}
+
+
+@pytest.mark.parametrize(
+    ("place", "number"), [(EPOCH, 2), (EPOCH, 8), (SAVE, 3), (SAVE, 11), (SAVE, 15), (SAVE, 17), (SAVE, 19)]
+)
+def test_a_kill_at_any_moment_and_a_resume_change_no_bit(
+    make_folder: MakeFolder, here: Path, place: dict[str, str], number: int
+) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "straight") == 0
+    command = ["train", "--data", str(photos), *SMALL, "-q", "--out", "killed"]
+    killed = subprocess.run([sys.executable, "-c", KILLER.format(**place, number=number), *command], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    if not (here / "killed" / "last.safetensors").exists():
+        assert number == 3  # before the very first save there is nothing to go on from, and that is said
+        assert run(["train", "--resume", "killed", "-q"]) == 4
+        return
+    assert run(["train", "--resume", "killed", "-q", "-j", "2"]) == 0
+    assert_same_bits(here / "straight", here / "killed")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_leaves(make_folder: MakeFolder, here: Path, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "vggcli", "train", "--data", str(make_folder()), *SMALL, "--epochs", "100000"]
+    command += ["--out", "run", "-j", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = here / "run" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "vgg train --resume" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    steps = json.loads(log.read_text().splitlines()[-1])["step"]
+    assert run(["train", "--resume", "run", "--epochs", str(steps // 3 + 2), "-q"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("--arch F", 2, "there is no network 'F'"),
+        ("--scale 30", 2, "smallest usable S is 32"),
+        ("--scale 40 --scale-jitter 36 40", 2, "contradict"),
+        ("--scale-jitter 40 36", 2, "must not be above"),
+        ("--init he --init-std 0.1", 2, "--init-std has no effect"),
+        ("--dropout 1", 2, "--dropout 1"),
+        ("--lr 0", 2, "--lr 0"),
+        ("--lr fast", 2, "fast"),
+        ("--wdith 1", 2, "--wdith"),
+        ("--device cuda:7", 5, "cuda:7"),
+        ("--device tpu", 2, "tpu"),
+        ("--init-from nowhere", 4, "no weights at nowhere"),
+        ("--data nowhere", 3, "nowhere"),
+        ("--head gap --dropout 0.1", 2, "--dropout has no effect"),
+        ("--recipe tiny --config x.json", 2, "contradict"),
+        ("--config x.json", 2, "x.json"),
+        ("--resume nowhere", 2, "--crop has no effect with --resume"),
+        ("--out full", 2, "full exists already"),
+    ],
+)
+def test_bad_command_lines_are_one_sentence_and_leave_nothing(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
+) -> None:
+    (here / "full").mkdir()
+    (here / "full" / "file").touch()
+    assert train(make_folder(), *flags.split()) == code
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "Traceback" not in said.err
+    assert said.err.splitlines()[-1].startswith("vgg: ")
+    assert not (here / "runs").exists()
+
+
+def test_resume_refuses_other_data_and_flags_without_effect(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--resume"]) == 4
+    assert "no run to resume" in capsys.readouterr().err
+    assert train(make_folder(), "--max-steps", "1") == 0
+    other = make_folder("other", train=9)
+    assert run(["train", "--resume", "--data", str(other), "--max-steps", "9", "-q"]) == 3
+    assert "not those" in capsys.readouterr().err
+    for flags in ("--lr 0.1", "--seed 1", "--recipe tiny", "--out x", "--init-from y"):
+        assert run(["train", "--resume", *flags.split()]) == 2
+        assert "no effect with --resume" in capsys.readouterr().err
+    assert run(["train", "--resume", "runs/A-1", "--arch", "A"]) == 2
+
+
+def test_a_broken_photo_is_exit_3_and_named(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    (photos / "val" / "class2" / "1.jpg").write_bytes(b"\xff\xd8\xff")
+    assert train(photos) == 3
+    assert "val/class2/1.jpg" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_exit_5(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "runs").write_text("a file where a folder is wanted")
+    assert train(make_folder()) == 5
+    assert "--out" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Errors against a slow count, and the files an evaluation leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from vggcli.errors import MachineError
+from vggcli.evaluation.metrics import Evaluation, correct_counts, save_scores
+from vggcli.evaluation.protocol import Scores
+from vggcli.zoo.scores import count_correct, error_rate
+
+EVALUATION = Evaluation("D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 40, 1, 7, 30, 38, 8.0)
+
+
+def scores(images: int = 40, classes: int = 7) -> Scores:
+    generator = torch.Generator().manual_seed(0)
+    posteriors = torch.randn(images, classes, generator=generator).softmax(1)
+    labels = torch.randint(0, classes, (images,), generator=generator)
+    return Scores(posteriors, labels, tuple(f"{i}\n,\udcff.jpg" for i in range(images)), tuple("abcdefg"))
+
+
+@pytest.mark.parametrize("k", [1, 5, 9])
+def test_counts_equal_a_slow_loop(k: int) -> None:
+    given = scores()
+    slow = sum(
+        int(label) in sorted(range(7), key=lambda c: -float(row[c]))[:k]
+        for row, label in zip(given.posteriors_NK, given.labels_N, strict=True)
+    )
+    assert count_correct(given.posteriors_NK, given.labels_N, k) == slow
+
+
+def test_a_constant_answer_earns_nothing() -> None:
+    constant = Scores(torch.full((4, 7), 1 / 7), torch.arange(4), tuple("abcd"), tuple("abcdefg"))
+    assert correct_counts(constant) == (0, 0)
+
+
+def test_errors_are_percentages() -> None:
+    assert error_rate(30, 40) == 25.0
+    assert EVALUATION.to_json()["top5_error"] == 5.0
+    assert EVALUATION.to_json()["images_per_second"] == 5.0
+
+
+def test_saved_scores_hold_what_the_interface_names(tmp_path: Path) -> None:
+    given = scores()
+    save_scores(tmp_path / "s.safetensors", given, EVALUATION)
+    with safe_open(tmp_path / "s.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("posteriors"), given.posteriors_NK)
+        assert file.get_tensor("posteriors").dtype == torch.float32
+        assert torch.equal(file.get_tensor("labels"), given.labels_N)
+        metadata = file.metadata()
+    assert tuple(json.loads(metadata["images"])) == given.images
+    assert json.loads(metadata["classes"]) == list("abcdefg")
+    assert (metadata["arch"], metadata["protocol"]) == ("D", "dense")
+    assert json.loads(metadata["scales"]) == [256, 384]
+    assert metadata["weights"] == "ab" * 32
+
+
+def test_scores_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="cannot write"):
+        save_scores(tmp_path / "missing" / "s.safetensors", scores(), EVALUATION)
+    assert list(tmp_path.iterdir()) == []

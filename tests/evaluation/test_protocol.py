@@ -1,0 +1,113 @@
+"""Protocols against a slow obvious loop through torchvision's functions, one view at a time."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import MakeFolder
+from tests.peer import import_torchvision
+from vggcli.data.augment import ColourStatistics
+from vggcli.data.decode import ImageError
+from vggcli.data.sources import ImageSet, load_split
+from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.evaluation.protocol import EvaluateOptions, check_scales, image_posteriors, match_classes
+from vggcli.zoo.initialise import initialise
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
+
+COLOUR = ColourStatistics((120.0, 110.0, 100.0), 60.0, (0.1, 0.1, 0.1), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
+OPTIONS = EvaluateOptions("centre-crop", (40,), False, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def network() -> VGG:
+    net = VGG(NetworkConfig("A", classes=3, crop=32, width=0.125))
+    initialise(net, "he", seed=4)
+    return net.eval()
+
+
+def slow_posteriors(network: VGG, images: ImageSet, options: EvaluateOptions) -> torch.Tensor:
+    transforms = import_torchvision().transforms
+    rows = []
+    for index in range(len(images)):
+        image = Image.open(images.path(index)).convert("RGB")
+        posteriors = []
+        for scale in options.scales:
+            view = transforms.Resize(scale)(image)
+            view = view if options.protocol == "dense" else transforms.CenterCrop(network.config.crop)(view)
+            for mirrored in (False, True) if options.flip else (False,):
+                seen = transforms.functional.hflip(view) if mirrored else view
+                pixels = 255 * transforms.ToTensor()(seen)
+                batch = ((pixels - torch.tensor(COLOUR.mean)[:, None, None]) / COLOUR.divisor)[None]
+                with torch.no_grad():
+                    posteriors.append(network(batch).softmax(1)[0])
+        rows.append(torch.stack(posteriors).mean(0))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("protocol", ["centre-crop", "dense"])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("scales", [(40,), (32, 48, 70)])
+def test_posteriors_equal_a_slow_loop(
+    network: VGG, make_folder: MakeFolder, protocol: str, flip: bool, scales: tuple[int, ...]
+) -> None:
+    images = load_split(make_folder(), "val")
+    options = replace(OPTIONS, protocol=protocol, flip=flip, scales=scales)  # type: ignore[arg-type]
+    scores = image_posteriors(network, images, COLOUR, options)
+    assert scores.images == images.names
+    assert scores.labels_N.tolist() == list(images.labels)
+    torch.testing.assert_close(scores.posteriors_NK, slow_posteriors(network, images, options), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_every_image_counts_once_whatever_the_batch_size(
+    network: VGG, make_folder: MakeFolder, batch_size: int
+) -> None:
+    images = load_split(make_folder(val=7), "val")
+    options = replace(OPTIONS, protocol="dense", scales=(40, 50), batch_size=batch_size, workers=2)
+    views: list[int] = []
+    scores = image_posteriors(network, images, COLOUR, options, views.append)
+    assert sum(views) == 2 * 21
+    torch.testing.assert_close(scores.posteriors_NK.sum(1), torch.ones(21))
+    alone = image_posteriors(network, images, COLOUR, replace(options, batch_size=3, workers=0))
+    torch.testing.assert_close(scores.posteriors_NK, alone.posteriors_NK, rtol=1e-5, atol=1e-6)
+
+
+def test_a_broken_image_is_an_error_or_is_left_out_and_counted(network: VGG, make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "val" / "class1" / "2.jpg").write_bytes(b"no image")
+    images = load_split(root, "val")
+    with pytest.raises(ImageError, match="class1/2.jpg"):
+        image_posteriors(network, images, COLOUR, OPTIONS)
+    scores = image_posteriors(network, images, COLOUR, replace(OPTIONS, skip_bad=True))
+    assert len(scores.images) == 11
+    assert "val/class1/2.jpg" not in scores.images
+    assert [error.path for error in scores.skipped] == [str(root / "val" / "class1" / "2.jpg")]
+    for path in root.rglob("val/*/*.jpg"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="none of the 12 images"):
+        image_posteriors(network, images, COLOUR, replace(OPTIONS, skip_bad=True))
+
+
+def test_scales_are_checked() -> None:
+    with pytest.raises(UsageError, match="smallest usable Q is 32"):
+        check_scales((40, 31), 32)
+    with pytest.raises(UsageError, match="twice"):
+        check_scales((40, 40), 32)
+
+
+def test_labels_follow_names_not_positions(make_folder: MakeFolder) -> None:
+    images = load_split(make_folder(), "val")
+    matched = match_classes(images, ("class2", "other", "class1", "class0"))
+    assert [matched.classes[label] for label in matched.labels] == [images.classes[label] for label in images.labels]
+    with pytest.raises(WeightsError, match="'class1'"):
+        match_classes(images, ("class0", "class2"))
+
+
+def test_weights_whose_posteriors_are_not_finite_are_refused(network: VGG, make_folder: MakeFolder) -> None:
+    broken = VGG(network.config)
+    broken.load_state_dict({name: value * 1e30 for name, value in network.state_dict().items()})
+    with pytest.raises(WeightsError, match="not finite"):
+        image_posteriors(broken.eval(), load_split(make_folder(), "val"), COLOUR, OPTIONS)
