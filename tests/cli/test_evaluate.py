@@ -112,7 +112,7 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--weights {photos}/val/class0/0.jpg", 4, "cannot be read as a checkpoint"),
         ("--arch A --split test", 3, "no test/ folder"),
         ("--arch A --save-scores no/where.safetensors", 2, "no folder"),
-        ("--arch A --scales big", 2, "big"),
+        ("--arch A --scales big", 2, "--scales"),
     ],
 )
 def test_each_way_to_hold_it_wrong(

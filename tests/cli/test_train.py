@@ -40,8 +40,9 @@ def test_a_run_folder_holds_what_the_interface_names(
     assert [line["epoch"] for line in lines] == [1, 2]
     keys = "epoch step loss top1_error top5_error val_loss learning_rate images_per_second seconds"
     assert set(lines[0]) == set(keys.split())
-    assert Image.open(folder / "views.png").size[0] >= 8 * 96
-    assert Image.open(folder / "curves.png").size == (1440, 432)
+    with Image.open(folder / "views.png") as views, Image.open(folder / "curves.png") as curves:
+        assert views.width >= 8 * 96
+        assert curves.size == (1440, 432)
     said = capsys.readouterr()
     assert str(folder) in said.err
     assert f"vgg eval --weights {folder}" in " ".join(said.out.split())
@@ -97,7 +98,8 @@ def test_net_as_layers_start_a_deeper_net(
 
 
 KILLER = """
-import os, signal, sys
+import os, signal, sys, torch
+torch.set_num_threads(1)  # as the run it is compared with: the order of sums depends on the threads
 from vggcli.{module} import {name} as real
 import vggcli.{patched} as where
 count = [0]
@@ -157,11 +159,11 @@ def test_a_signal_saves_and_leaves(make_folder: MakeFolder, here: Path, number: 
         ("--arch F", 2, "there is no network 'F'"),
         ("--scale 30", 2, "smallest usable S is 32"),
         ("--scale 40 --scale-jitter 36 40", 2, "contradict"),
-        ("--scale-jitter 40 36", 2, "must not be above"),
+        ("--scale-jitter 40 36", 2, "contradict"),
         ("--init he --init-std 0.1", 2, "--init-std has no effect"),
         ("--dropout 1", 2, "--dropout 1"),
         ("--lr 0", 2, "--lr 0"),
-        ("--lr fast", 2, "fast"),
+        ("--lr fast", 2, "--lr"),
         ("--wdith 1", 2, "--wdith"),
         ("--device cuda:7", 5, "cuda:7"),
         ("--device tpu", 2, "tpu"),
@@ -170,7 +172,7 @@ def test_a_signal_saves_and_leaves(make_folder: MakeFolder, here: Path, number: 
         ("--head gap --dropout 0.1", 2, "--dropout has no effect"),
         ("--recipe tiny --config x.json", 2, "contradict"),
         ("--config x.json", 2, "x.json"),
-        ("--resume nowhere", 2, "--crop has no effect with --resume"),
+        ("--resume nowhere", 2, "--scale has no effect with --resume"),
         ("--out full", 2, "full exists already"),
     ],
 )

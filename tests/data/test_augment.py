@@ -10,6 +10,7 @@ from PIL import Image
 
 from vggcli.data.augment import (
     ColourStatistics,
+    Pixels,
     augment,
     draw_view,
     normalise,
@@ -22,7 +23,7 @@ from vggcli.data.views import rescaled_size
 RNG = np.random.default_rng(0)
 
 
-def statistics() -> tuple[ColourStatistics, list[np.ndarray]]:  # type: ignore[type-arg]
+def statistics() -> tuple[ColourStatistics, list[Pixels]]:
     images = [RNG.integers(0, 256, (6 + k, 5, 3)).astype(np.uint8) // np.array([1, 2, 4], np.uint8) for k in range(9)]
     return ColourStatistics.from_moments(np.sum([pixel_moments(image) for image in images], axis=0)), images
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from vggcli.data import shapes
+from vggcli.data.shapes_art import THINGS
 from vggcli.data.sources import load_training
 
 SMALL = {"train": 24, "val": 10}
@@ -28,7 +29,7 @@ def test_boxes_are_tight(monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(20):
         rendered = shapes.render("train", index)
         with monkeypatch.context() as patch:
-            patch.setitem(shapes.THINGS, rendered.label, lambda pen, draw: pen.mask.point((0, 0), fill=255))
+            patch.setitem(THINGS, rendered.label, lambda pen, draw: pen.mask.point((0, 0), fill=255))
             bare = shapes.render("train", index).image  # the same background without its thing
         changed = ImageChops.difference(rendered.image, bare).convert("L").point(lambda value: 255 if value > 6 else 0)
         found = changed.getbbox()

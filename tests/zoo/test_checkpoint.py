@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vggcli.errors import MachineError, WeightsError
-from vggcli.zoo import files
 from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, newest_run, save_checkpoint, weights_file
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -50,7 +49,7 @@ def test_a_failed_write_leaves_the_file_before_and_no_other(tmp_path: Path, monk
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(MachineError, match="no space left"):
         save_checkpoint(path, network(), ABOUT)
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]

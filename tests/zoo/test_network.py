@@ -29,9 +29,9 @@ def copy_into(theirs: nn.Module, ours: VGG) -> None:
     for mine, its in zip(source, target, strict=True):
         its.load_state_dict(mine.state_dict())
     linear = [layer for layer in theirs.classifier if isinstance(layer, nn.Linear)]  # type: ignore[union-attr]
-    for name, its in zip(("fc6", "fc7", "fc8"), linear, strict=True):
+    for name, layer in zip(("fc6", "fc7", "fc8"), linear, strict=True):
         state = ours.get_submodule(name).state_dict()
-        its.load_state_dict({"weight": state["weight"].flatten(1), "bias": state["bias"]})
+        layer.load_state_dict({"weight": state["weight"].flatten(1), "bias": state["bias"]})
 
 
 @pytest.mark.parametrize("alias", sorted(TORCHVISION))

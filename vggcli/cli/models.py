@@ -29,7 +29,7 @@ def models(
     chosen: dict[str, Any] = {"crop": crop, "width": width, "classes": classes, "head": head}
     given = {key: value for key, value in chosen.items() if value is not None}
     if name is None:
-        configs = [NetworkConfig(arch, **given) for arch in paper.NETWORKS]  # type: ignore[arg-type]
+        configs = [NetworkConfig(arch, **given) for arch in paper.NETWORKS]
         _show_zoo(configs, json)
     else:
         _show_network(NetworkConfig(arch_of(name), **given), json)
@@ -47,7 +47,7 @@ def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
         macs = sum(cost.macs for cost in costs)
         rows.append((paper.NETWORKS[config.arch], sum(cost.parameters for cost in costs), macs / 1e9))
     if json:
-        entries = [
+        entries: list[dict[str, Any]] = [
             {
                 "arch": row.arch,
                 "weight_layers": row.weight_layers,
