@@ -103,7 +103,7 @@ def _measure(
     check_scales(opts.scales, checkpoint.config.crop)
     source = options.data_source(data, opts.workers, quiet)
     try:
-        images = match_classes(load_split(source, split), checkpoint.classes)
+        images = match_classes(load_split(source.path, split), checkpoint.classes)
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
         raise WeightsError(f"{error}; they were trained on {trained_on}: name that, or its like, with --data") from None
@@ -117,7 +117,7 @@ def _measure(
         arch=checkpoint.config.arch,
         weights=str(path.resolve()),
         weights_sha256=file_sha256(path),
-        data=str(source.resolve()),
+        data=source.name,
         split=split,
         protocol=opts.protocol,
         scales=opts.scales,

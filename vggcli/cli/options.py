@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,13 +85,24 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vgg"
 
 
-def data_source(data: str | None, workers: int, quiet: bool) -> Path:
-    """The folder or file that `--data` means; `shapes` is rendered on first use. Says what was picked where unset."""
+@dataclass(frozen=True)
+class Source:
+    """What `--data` means: the `name` that means it anywhere on this machine, and the folder or CSV at `path`."""
+
+    name: str
+    path: Path
+
+
+def data_source(data: str | None, workers: int, quiet: bool) -> Source:
+    """The source that `--data` names; `shapes` is rendered on first use. Says what was picked where unset."""
     picked = data or os.environ.get("VGG_DATA") or SHAPES
     if data is None:
         origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
         note(f"data: {picked} ({origin})")
-    return shapes_index(workers, quiet) if picked == SHAPES else Path(picked).expanduser()
+    if picked == SHAPES:
+        return Source(SHAPES, shapes_index(workers, quiet))
+    path = Path(picked).expanduser().resolve()
+    return Source(str(path), path)
 
 
 def shapes_index(workers: int, quiet: bool) -> Path:

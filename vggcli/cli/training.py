@@ -90,7 +90,10 @@ class Plan:
         recipe = {name: value for name, value in recipe_flags.items() if value is not None}
         if recipe.get("init", "gaussian") != "gaussian" and "init_std" not in recipe:
             recipe["init_std"] = None  # a config's std goes with its gaussian
-        return replace(self, **given, recipe=replace(self.recipe, **recipe))
+        changed = replace(self.recipe, **recipe)
+        if changed.head == "gap" and "dropout" in recipe:
+            raise UsageError("--dropout has no effect with --head gap, which has no hidden FC layers")
+        return replace(self, **given, recipe=changed)
 
     def to_text(self) -> str:
         return json.dumps({"version": __version__, **asdict(self)}, indent=2) + "\n"
@@ -112,10 +115,8 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     """Read the data, build and initialise the network, and make the run folder last, when nothing can be wrong any more."""
     recipe = plan.recipe
     source = options.data_source(plan.data, control.workers, control.quiet)
-    train_set, val_set = load_training(source)
+    train_set, val_set = load_training(source.path)
     config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
-    if recipe.head == "gap" and recipe.dropout not in {known.dropout for known in RECIPES.values()}:
-        raise UsageError("--dropout has no effect with --head gap, which has no hidden FC layers")
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     if plan.init_from is not None:
@@ -124,7 +125,7 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
         options.note(f"initialised from {donor}: {', '.join(copied)}")
     colour = colour_statistics(train_set, recipe.scale[0], control.workers)
     folder = create_run(out, options.RUNS, plan.arch)
-    plan = replace(plan, data=str(source.resolve()))
+    plan = replace(plan, data=source.name)
     write_text(folder / CONFIG, plan.to_text())
     about = Checkpoint(config, train_set.classes, colour.to_json(), recipe.scale, _about(plan, train_set.fingerprint()))
     data = TrainingData(train_set, val_set, colour)
@@ -151,17 +152,17 @@ def resumed(run: str, recipe_flags: dict[str, Any], run_flags: dict[str, Any], c
     plan = Plan.from_file(path / CONFIG)
     loaded = load_run(path, control.device)
     source = options.data_source(run_flags["data"] or plan.data, control.workers, control.quiet)
-    train_set, val_set = load_training(source)
+    train_set, val_set = load_training(source.path)
     if train_set.fingerprint() != loaded.checkpoint.training.get("data_sha256"):
         raise DataError(
-            f"the training images of {source} are not those that {path} was begun with; name the same with --data"
+            f"the training images of {source.name} are not those that {path} was begun with; name the same with --data"
         )
     changes = {name: recipe_flags[name] for name in ("epochs",) if recipe_flags[name] is not None}
     recipe = replace(plan.recipe, **changes)
     max_steps = (
         run_flags["max_steps"] if run_flags["max_steps"] is not None else (plan.max_steps if not changes else None)
     )
-    plan = replace(plan, recipe=recipe, max_steps=max_steps, data=str(source.resolve()))
+    plan = replace(plan, recipe=recipe, max_steps=max_steps, data=source.name)
     _check_not_finished(path, plan, loaded.state)
     write_text(path / CONFIG, plan.to_text())
     training = {**loaded.checkpoint.training, "recipe": recipe.to_json()}
