@@ -22,7 +22,14 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--arch", default="A")
     parser.add_argument("--seed", type=int, default=0)
-    for name, default in (("epochs", 20), ("batch-size", 32), ("crop", 64), ("scale", 76), ("workers", 2)):
+    for name, default in (
+        ("epochs", 20),
+        ("batch-size", 32),
+        ("crop", 64),
+        ("scale", 76),
+        ("workers", 2),
+        ("patience", 5),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, value in (("width", 0.25), ("lr", 0.01), ("dropout", 0.5)):
         parser.add_argument(f"--{name}", type=float, default=value)
@@ -38,6 +45,9 @@ def main() -> None:
     checks = DataLoader(Photos(val, testing), 64, num_workers=options.workers)
     network = plain_network(options.arch, len(train.classes), options.crop, options.width, options.dropout)
     optimizer = torch.optim.SGD(network.parameters(), options.lr, momentum=0.9, weight_decay=5e-4)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.1, patience=options.patience - 1, threshold=0
+    )
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
         network.train()
@@ -49,6 +59,7 @@ def main() -> None:
         network.eval()
         with torch.inference_mode():
             wrong = sum(int((network(images).argmax(1) != labels).sum()) for images, labels in checks)
+        plateau.step(wrong)
         seconds, speed = time.perf_counter() - start, len(train) / (middle - start)
         print(
             f"epoch {epoch}: top-1 error {100 * wrong / len(val):.2f} %, {speed:.0f} images/s, {seconds:.1f} s",
