@@ -48,15 +48,18 @@ def test_the_step_does_not_depend_on_the_micro_batch(make_folder: MakeFolder, tm
         torch.testing.assert_close(split[name], whole[name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("stop_after", "workers"), [(0, 0), (3, 2), (6, 0), (7, 0), (13, 2)])
+@pytest.mark.parametrize(
+    ("stop_after", "workers", "arch"),
+    [(0, 0, "A"), (3, 2, "A"), (6, 0, "A"), (7, 0, "A"), (13, 2, "A"), (3, 0, "A-BN")],
+)
 def test_a_stopped_run_ends_in_the_same_bits(
-    make_folder: MakeFolder, tmp_path: Path, stop_after: int, workers: int
+    make_folder: MakeFolder, tmp_path: Path, stop_after: int, workers: int, arch: str
 ) -> None:
     photos = make_folder(train=8)  # 24 images: 3 steps of 2 micro-batches an epoch, then validation
-    Session(photos, tmp_path / "straight").run()
+    Session(photos, tmp_path / "straight", arch=arch).run()
     with pytest.raises(Stopped):
-        Session(photos, tmp_path / "stopped", workers=workers).run(stop_after)
-    Session(photos, tmp_path / "stopped").run()
+        Session(photos, tmp_path / "stopped", arch=arch, workers=workers).run(stop_after)
+    Session(photos, tmp_path / "stopped", arch=arch).run()
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped")
 
 
@@ -100,6 +103,7 @@ def test_a_broken_image_stops_the_run_and_is_named(make_folder: MakeFolder, tmp_
     broken.write_bytes(broken.read_bytes()[:300])
     with pytest.raises(ImageError, match="class0/0.jpg"):
         session.run()
+    assert (tmp_path / "run" / "last.safetensors").exists()  # to be gone on from once it is mended
 
 
 def test_the_learning_rate_falls_three_times_then_the_run_ends(make_folder: MakeFolder, tmp_path: Path) -> None:

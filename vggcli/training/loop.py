@@ -54,7 +54,7 @@ class TrainingData:
 
 
 class Stopped(Exception):
-    """The caller asked the loop to stop, and the state was saved."""
+    """The caller asked the loop to stop; once it leaves `train`, the state is saved."""
 
 
 def train(
@@ -69,8 +69,8 @@ def train(
     """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
     every epoch, and saving to `folder` as it goes.
 
-    Raises Stopped once `stop()` is true (saved first), DataError at a loss that is not finite (before the step; the last
-    save is left as it was) and ImageError at an image that cannot be used.
+    Raises Stopped once `stop()` is true and ImageError at an image that cannot be used (both saved first), DataError at a
+    loss that is not finite (before the step; the last save is left as it was).
     """
     recipe = options.recipe
     steps = steps_an_epoch(len(data.train), recipe.batch_size)
@@ -112,9 +112,9 @@ def train(
             folder.save_last(network, _momentum(network, optimizer), state)
             saved = clock = time.monotonic()
             yield record
-    except _StopAsked:
+    except (Stopped, ImageError):
         folder.save_last(network, _momentum(network, optimizer), state)
-        raise Stopped from None
+        raise
 
 
 def _accumulate(
@@ -126,32 +126,34 @@ def _accumulate(
     scaler: torch.amp.GradScaler,
     stop: Callable[[], bool],
 ) -> Generator[StepRecord, None, tuple[float, int, int]]:
-    """The gradients of one step, micro-batch by micro-batch; returns its summed loss, images right, and images."""
+    """The gradients of one step, micro-batch by micro-batch; returns its summed loss, images right, and images. Left
+    early, it leaves the network as it was (batch normalisation counts as it goes)."""
     step_size = min(options.recipe.batch_size, len(data.train))  # a short last step weighs its images as the others do
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.train()
     network.zero_grad()
     loss_sum, correct = torch.zeros((), device=options.device), 0
     masks: list[Tensor] = []
-    for place, batch in batches:
-        if place.start == 0:
-            masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
-        images = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
-        with autocast(options.device, options.dtype):
-            scores = network(images, [mask[place.start : place.stop] for mask in masks])
-        losses = F.cross_entropy(scores.float(), batch.labels_N, reduction="sum")
-        scaler.scale(losses / step_size).backward()
-        loss_sum += losses.detach()
-        correct += count_correct(scores.detach(), batch.labels_N, 1)  # the host waits for the device here
-        yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
-        if stop():
-            raise _StopAsked
-        if place.ends_step:
-            break
+    try:
+        for place, batch in batches:
+            if place.start == 0:
+                masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
+            images = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
+            with autocast(options.device, options.dtype):
+                scores = network(images, [mask[place.start : place.stop] for mask in masks])
+            losses = F.cross_entropy(scores.float(), batch.labels_N, reduction="sum")
+            scaler.scale(losses / step_size).backward()
+            loss_sum += losses.detach()
+            correct += count_correct(scores.detach(), batch.labels_N, 1)  # the host waits for the device here
+            yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
+            if stop():
+                raise Stopped
+            if place.ends_step:
+                break
+    except (Stopped, ImageError):
+        network.load_state_dict(before, strict=False)
+        raise
     return float(loss_sum), correct, place.size
-
-
-class _StopAsked(Exception):
-    """Unwinds to the loop, which saves."""
 
 
 def dropout_masks(network: VGG, rows: int, seed: int, step: int, device: torch.device) -> list[Tensor]:
@@ -176,7 +178,7 @@ def validate(
         if isinstance(batch, ImageError):
             raise batch
         if stop():
-            raise _StopAsked
+            raise Stopped
         labels = torch.tensor([data.val.labels[index] for index in batch.indices], device=options.device)
         with autocast(options.device, options.dtype):
             scores = network(normalise(batch.images_NHWC, data.colour)).float()
