@@ -143,3 +143,7 @@ SCALE = 256  # S, shorter side in pixels; 384 and [256, 512] are the others
 COLOUR_SHIFT_STD = 0.1  # AlexNet's; not restated in the VGG paper
 FROM_NETWORK_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")  # the first four and the last three
 GAUSSIAN_STD = 0.01  # the text says "variance 10^-2", that is a std of 0.1: --init-std 0.1
+
+# Sections 3.2, 4.2
+CROP_GRID = 5  # crops along each side: 50 a scale with flips
+TEST_SCALE_STEP = 32  # pixels: Q in S-32, S, S+32

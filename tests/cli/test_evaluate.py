@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from tests.cli.test_train import train
@@ -54,6 +55,31 @@ def test_scales_in_either_form_and_dense_with_flips(photos: Path, capsys: pytest
     assert spaces["scales"] == repeated["scales"] == [36, 40, 64]
     assert spaces["flip"] is True
     assert spaces["top1_error"] == repeated["top1_error"]
+
+
+def test_multi_crop_alone_and_with_dense(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crops = evaluated(capsys, "--arch", "A", "--data", str(photos), "--multi-crop", "--scales", "36", "40", "48")
+    assert (crops["protocol"], crops["crops"], crops["flip"]) == ("multi-crop", 150, True)
+    both = evaluated(
+        capsys, "--arch", "A", "--data", str(photos), "--multi-crop", "--dense", "--grid", "3", "--no-flip"
+    )
+    assert (both["protocol"], both["crops"], both["flip"]) == ("dense+multi-crop", 9, False)
+
+
+def test_reports_by_class_confusions_and_mistakes(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--arch", "A", "--data", str(photos), "--split", "train", "--per-class", "--worst", "20"]
+    result = evaluated(capsys, *flags, "--confusion", "c.png")
+    classes = result["per_class"]
+    assert isinstance(classes, list)
+    assert [one["name"] for one in classes] == ["class0", "class1", "class2"]
+    assert sum(one["support"] for one in classes) == 24
+    assert 0 <= float(str(result["calibration_error"])) <= 100
+    with Image.open("c.png") as confusion, Image.open("runs/A-1/worst.png") as worst:
+        assert min(confusion.size) > 400
+        assert worst.width >= 132
+    assert run(["eval", "-q", *flags]) == 0
+    assert "most confused with" in capsys.readouterr().out
+    assert run(["eval", "-q", *flags, "--confusion", "c.png"]) == 2
 
 
 def test_every_evaluation_is_recorded_in_its_run(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +133,10 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch E --scales 256 384 512 --dense", 4, "vgg train --arch E"),
         ("--arch A --scales 31", 2, "smallest usable Q is 32"),
         ("--arch A --scales 40 40", 2, "twice"),
+        ("--arch A --multi-scale --scales 40", 2, "contradict"),
+        ("--arch A --multi-scale --dense", 2, "--scales 4 is below"),
+        ("--arch A --grid 3", 2, "--grid has no effect"),
+        ("--arch A --multi-crop --grid 1", 2, "--grid 1 is no grid"),
         ("--arch A --weights runs/A-1", 2, "--arch has no effect"),
         ("--weights nowhere", 4, "nowhere"),
         ("--weights {photos}/val/class0/0.jpg", 4, "cannot be read as a checkpoint"),

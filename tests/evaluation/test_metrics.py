@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from sklearn.metrics import confusion_matrix
 
 from vggcli.errors import MachineError
-from vggcli.evaluation.metrics import Evaluation, correct_counts, save_scores
+from vggcli.evaluation.metrics import (
+    Evaluation,
+    class_reports,
+    confusion_counts,
+    correct_counts,
+    expected_calibration_error,
+    save_scores,
+    worst_mistakes,
+)
 from vggcli.evaluation.protocol import Scores
 from vggcli.zoo.scores import count_correct, error_rate
 
-EVALUATION = Evaluation("D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 40, 1, 7, 30, 38, 8.0)
+EVALUATION = Evaluation("D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 0, 40, 1, 7, 30, 38, 2.5, 8.0)
 
 
 def scores(images: int = 40, classes: int = 7) -> Scores:
@@ -62,3 +71,40 @@ def test_scores_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot write"):
         save_scores(tmp_path / "missing" / "s.safetensors", scores(), EVALUATION)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_confusions_equal_scikit_learns() -> None:
+    given = scores(200)
+    answers = given.posteriors_NK.argmax(1)
+    expected = confusion_matrix(given.labels_N, answers, labels=range(7))
+    assert confusion_counts(given).tolist() == expected.tolist()
+    for index, report in enumerate(class_reports(given)):
+        mine = given.labels_N == index
+        assert report.support == int(mine.sum())
+        assert report.top1_error == pytest.approx(100 * float((answers[mine] != index).float().mean()))
+        assert report.confused == expected[index][[k for k in range(7) if k != index]].max()
+        assert expected[index][given.classes.index(str(report.confused_with))] == report.confused
+
+
+def test_calibration_equals_a_loop_over_bins() -> None:
+    given = scores(300)
+    confidence, answer = given.posteriors_NK.double().max(1)
+    right = (answer == given.labels_N).double()
+    slow = 0.0
+    for index in range(15):
+        inside = (confidence > index / 15) & (confidence <= (index + 1) / 15)
+        if inside.any():
+            slow += float(inside.sum()) / 300 * abs(float(confidence[inside].mean() - right[inside].mean()))
+    assert expected_calibration_error(given) == pytest.approx(100 * slow)
+
+
+def test_the_worst_mistakes_are_the_surest() -> None:
+    given = scores(50)
+    worst = worst_mistakes(given, 5)
+    confidence, answer = given.posteriors_NK.max(1)
+    slow = sorted(
+        (float(c) for c, a, b in zip(confidence, answer, given.labels_N, strict=True) if a != b), reverse=True
+    )
+    assert [mistake.posterior for mistake in worst] == slow[:5]
+    assert all(mistake.label != mistake.answer for mistake in worst)
+    assert len(worst_mistakes(given, 1000)) == len(slow)

@@ -12,7 +12,14 @@ from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import DataError, UsageError, WeightsError
-from vggcli.evaluation.protocol import EvaluateOptions, check_scales, image_posteriors, match_classes
+from vggcli.evaluation.protocol import (
+    EvaluateOptions,
+    check_scales,
+    crops_an_image,
+    image_posteriors,
+    match_classes,
+    paper_scales,
+)
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -30,24 +37,35 @@ def network() -> VGG:
 
 def slow_posteriors(network: VGG, images: ImageSet, options: EvaluateOptions) -> torch.Tensor:
     transforms = import_torchvision().transforms
+    crop, functional = network.config.crop, transforms.functional
+
+    def posterior(view: Image.Image) -> torch.Tensor:
+        mirrored = [view, functional.hflip(view)] if options.flip else [view]
+        pixels = torch.stack([255 * transforms.ToTensor()(one) for one in mirrored])
+        with torch.no_grad():
+            scores: torch.Tensor = network((pixels - torch.tensor(COLOUR.mean)[:, None, None]) / COLOUR.divisor)
+        return scores.softmax(1).mean(0)
+
+    def scale_posterior(image: Image.Image, scale: int) -> torch.Tensor:
+        view = transforms.Resize(scale)(image)
+        if options.protocol == "centre-crop":
+            return posterior(transforms.CenterCrop(crop)(view))
+        parts = [posterior(view)] if "dense" in options.protocol else []
+        if "multi-crop" in options.protocol:
+            tops, lefts = (torch.linspace(0, side - crop, options.grid) for side in (view.height, view.width))
+            corners = [(round(float(top)), round(float(left))) for top in tops for left in lefts]
+            crops = [posterior(functional.crop(view, top, left, crop, crop)) for top, left in corners]
+            parts.append(torch.stack(crops).mean(0))
+        return torch.stack(parts).mean(0)
+
     rows = []
     for index in range(len(images)):
         image = Image.open(images.path(index)).convert("RGB")
-        posteriors = []
-        for scale in options.scales:
-            view = transforms.Resize(scale)(image)
-            view = view if options.protocol == "dense" else transforms.CenterCrop(network.config.crop)(view)
-            for mirrored in (False, True) if options.flip else (False,):
-                seen = transforms.functional.hflip(view) if mirrored else view
-                pixels = 255 * transforms.ToTensor()(seen)
-                batch = ((pixels - torch.tensor(COLOUR.mean)[:, None, None]) / COLOUR.divisor)[None]
-                with torch.no_grad():
-                    posteriors.append(network(batch).softmax(1)[0])
-        rows.append(torch.stack(posteriors).mean(0))
+        rows.append(torch.stack([scale_posterior(image, scale) for scale in options.scales]).mean(0))
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("protocol", ["centre-crop", "dense"])
+@pytest.mark.parametrize("protocol", ["centre-crop", "dense", "multi-crop", "dense+multi-crop"])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scales", [(40,), (32, 48, 70)])
 def test_posteriors_equal_a_slow_loop(
@@ -89,6 +107,25 @@ def test_a_broken_image_is_an_error_or_is_left_out_and_counted(network: VGG, mak
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match="none of the 12 images"):
         image_posteriors(network, images, COLOUR, replace(OPTIONS, skip_bad=True))
+
+
+@pytest.mark.parametrize(("grid", "batch_size"), [(2, 1), (3, 7), (5, 1000)])
+def test_any_grid_in_any_batch_equals_the_slow_loop(
+    network: VGG, make_folder: MakeFolder, grid: int, batch_size: int
+) -> None:
+    images = load_split(make_folder(val=2), "val")
+    options = replace(OPTIONS, protocol="multi-crop", scales=(45,), grid=grid, flip=True, batch_size=batch_size)
+    found = image_posteriors(network, images, COLOUR, options).posteriors_NK
+    torch.testing.assert_close(found, slow_posteriors(network, images, options), rtol=1e-5, atol=1e-5)
+
+
+def test_scales_by_the_papers_rules() -> None:
+    assert paper_scales((256, 256), several=False) == (256,)
+    assert paper_scales((256, 512), several=False) == (384,)
+    assert paper_scales((256, 256), several=True) == (224, 256, 288)
+    assert paper_scales((384, 384), several=True) == (352, 384, 416)
+    assert paper_scales((256, 512), several=True) == (256, 384, 512)
+    assert crops_an_image(replace(OPTIONS, protocol="multi-crop", scales=(256, 384, 512), flip=True)) == 150
 
 
 def test_scales_are_checked() -> None:

@@ -54,3 +54,9 @@ def centre_offsets(shape: Sequence[int], crop: int) -> tuple[int, int]:
     """Top and left of the centre crop of an image of (height, width), rounded as torchvision's `CenterCrop` rounds."""
     height, width = shape
     return round((height - crop) / 2.0), round((width - crop) / 2.0)
+
+
+def grid_offsets(side: int, crop: int, count: int) -> list[int]:
+    """Where `count` crops begin along a side of `side` pixels: evenly from the first to the last place (section 3.2 says
+    a regular grid; the even spacing, rounded, is an interpretation)."""
+    return [round(index * (side - crop) / (count - 1)) for index in range(count)]

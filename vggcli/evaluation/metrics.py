@@ -1,9 +1,12 @@
-"""Error of posteriors, and the record of an evaluation."""
+"""Error of posteriors, where it lies, how sure the network is, and the record of an evaluation."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from vggcli.evaluation.protocol import Scores
 from vggcli.zoo.checkpoint import save_tensors
@@ -12,7 +15,8 @@ from vggcli.zoo.scores import count_correct, error_rate
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One measured error: what was measured on what and how, and the counts it rests on. Errors are in per cent."""
+    """One measured error: what was measured on what and how, and the counts it rests on. `crops` is the number of grid
+    crops an image, over flips and scales (0 without multi-crop evaluation). Errors are in per cent."""
 
     arch: str
     weights: str
@@ -22,11 +26,13 @@ class Evaluation:
     protocol: str
     scales: tuple[int, ...]
     flip: bool
+    crops: int
     images: int
     skipped: int
     classes: int
     correct_top1: int
     correct_top5: int
+    calibration_error: float
     seconds: float
 
     @property
@@ -52,6 +58,78 @@ class Evaluation:
 def correct_counts(scores: Scores) -> tuple[int, int]:
     """How many images have their class first, and among the first five."""
     return tuple(count_correct(scores.posteriors_NK, scores.labels_N, k) for k in (1, 5))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One class: its images, its top-1 error (per cent), and the class its images are taken for most often, with how
+    many they are (None where all are right)."""
+
+    name: str
+    support: int
+    top1_error: float
+    confused_with: str | None
+    confused: int
+
+
+def confusion_counts(scores: Scores) -> Tensor:
+    """How many images of each class (rows) are taken for each class (columns): int64 [K, K]."""
+    classes = len(scores.classes)
+    pairs_N = scores.labels_N * classes + scores.posteriors_NK.argmax(1)
+    return torch.bincount(pairs_N, minlength=classes**2).reshape(classes, classes)
+
+
+def class_reports(scores: Scores) -> list[ClassReport]:
+    """A report for every class that has an image, in the order of the classes."""
+    counts_KK = confusion_counts(scores)
+    reports = []
+    for index, name in enumerate(scores.classes):
+        support, right = int(counts_KK[index].sum()), int(counts_KK[index, index])
+        if not support:
+            continue
+        others_K = counts_KK[index].clone()
+        others_K[index] = 0
+        most = int(others_K.argmax())
+        confused = int(others_K[most])
+        other = scores.classes[most] if confused else None
+        reports.append(ClassReport(name, support, error_rate(right, support), other, confused))
+    return reports
+
+
+def expected_calibration_error(scores: Scores, bins: int = 15) -> float:
+    """The mean gap, in per cent, between how sure the network is of its answers and how often they are right, over
+    equal bins of its confidence weighted by their images (Guo et al., 2017; not in the paper)."""
+    confidence_N, answer_N = scores.posteriors_NK.double().max(1)
+    right_N = (answer_N == scores.labels_N).double()
+    bin_N = (confidence_N * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_N, confidence_N - right_N)
+    return float(100 * gaps.abs().sum() / len(right_N))
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image whose most probable class is wrong, and the posterior of that class."""
+
+    image: str
+    label: str
+    answer: str
+    posterior: float
+
+
+def worst_mistakes(scores: Scores, count: int) -> list[Mistake]:
+    """The mistakes that the network is most sure of, the surest first; at most `count`."""
+    confidence_N, answer_N = scores.posteriors_NK.max(1)
+    wrong = (answer_N != scores.labels_N).nonzero().flatten().tolist()
+    wrong.sort(key=lambda row: (-float(confidence_N[row]), scores.images[row]))
+    return [
+        Mistake(
+            scores.images[row],
+            scores.classes[int(scores.labels_N[row])],
+            scores.classes[int(answer_N[row])],
+            float(confidence_N[row]),
+        )
+        for row in wrong[:count]
+    ]
 
 
 def save_scores(path: Path, scores: Scores, evaluation: Evaluation) -> None:

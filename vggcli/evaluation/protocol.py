@@ -1,8 +1,9 @@
 """How an image becomes one row of posteriors: which views are taken, and how their posteriors are averaged.
 
-Posteriors are the currency (sections 3.2, 4.2): flips and scales are combined by averaging them, never scores.
+Posteriors are the currency (sections 3.2, 4.2, 4.3): flips, crops, scales, and dense with multi-crop evaluation are
+combined by averaging them, never scores.
 
-Shapes: N images, K classes, H and W pixels.
+Shapes: N images, K classes, H and W pixels, G crops along a side of the grid.
 """
 
 from collections.abc import Callable
@@ -12,29 +13,32 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vggcli import paper
 from vggcli.data.augment import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.loader import test_batches
 from vggcli.data.sources import ImageSet
-from vggcli.data.views import ViewPlan
+from vggcli.data.views import ViewPlan, grid_offsets
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.zoo.device import autocast
 from vggcli.zoo.network import VGG
 
-Protocol = Literal["centre-crop", "dense"]
+Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
 CPU_PIXELS = 8 * 224 * 224  # a forward pass for a network of full width; more is no faster
 CUDA_PIXELS = 128 * 224 * 224
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """`scales` are the values of Q, shorter sides in pixels. `batch_size` None takes what suits the device."""
+    """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation.
+    `batch_size` (views a forward pass) None takes what suits the device."""
 
     protocol: Protocol
     scales: tuple[int, ...]
     flip: bool
     device: torch.device
     dtype: torch.dtype
+    grid: int = paper.CROP_GRID
     batch_size: int | None = None
     workers: int = 0
     skip_bad: bool = False
@@ -50,6 +54,24 @@ class Scores:
     images: tuple[str, ...]
     classes: tuple[str, ...]
     skipped: tuple[ImageError, ...] = ()
+
+
+def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
+    """What the paper takes for Q after training at S from `scale`: S, or the middle of its range (section 4.1); with
+    `several` S-32, S, S+32, or the range's smallest, middle and largest (section 4.2)."""
+    low, high = scale
+    middle = (low + high) // 2
+    if not several:
+        return (middle,)
+    step = paper.TEST_SCALE_STEP
+    return (low, middle, high) if low < high else (low - step, low, low + step)
+
+
+def crops_an_image(options: EvaluateOptions) -> int:
+    """Grid crops of an image over flips and scales: 150 for the paper's three scales."""
+    if "multi-crop" not in options.protocol:
+        return 0
+    return options.grid**2 * (2 if options.flip else 1) * len(options.scales)
 
 
 def check_scales(scales: tuple[int, ...], crop: int) -> None:
@@ -83,7 +105,8 @@ def image_posteriors(
     progress: Callable[[int], None] = lambda views: None,
 ) -> Scores:
     """The posteriors of every image of `images`, whose classes must be the network's (`match_classes`), averaged over
-    flips and scales; each image is decoded once and counted once. `progress` is told the views done in each batch.
+    flips, crops and scales; each image is decoded once, rescaled once a scale and counted once. `progress` is told the
+    views done in each batch.
 
     Raises ImageError at an image that cannot be used, unless `options.skip_bad`; DataError where none is left.
     """
@@ -99,8 +122,8 @@ def image_posteriors(
             skipped[batch.path] = batch
             progress(len(options.scales))
             continue
-        views_NCHW = normalise(batch.images_NHWC, colour)
-        sums_NK.index_add_(0, torch.tensor(batch.indices), _batch_posteriors(network, views_NCHW, options).cpu())
+        posteriors_NK = _view_posteriors(network, normalise(batch.images_NHWC, colour), options)
+        sums_NK.index_add_(0, torch.tensor(batch.indices), posteriors_NK.cpu())
         progress(len(batch.indices))
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
@@ -117,8 +140,34 @@ def image_posteriors(
     )
 
 
-def _batch_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
-    """Posteriors [N, K] of views of one shape; with flips the mean of an image's and its mirror's, in one batch."""
+def _view_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
+    """Posteriors [N, K] of views of one shape: of the whole views, of their grids of crops, or the mean of the two."""
+    parts = []
+    if options.protocol != "multi-crop":
+        parts.append(_posteriors(network, views_NCHW, options))
+    if "multi-crop" in options.protocol:
+        parts.append(_grid_posteriors(network, views_NCHW, options))
+    return torch.stack(parts).mean(0)
+
+
+def _grid_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
+    """The mean posteriors [N, K] of G x G crops of each view, a few crops of all views at a time."""
+    crop = network.config.crop
+    tops, lefts = (grid_offsets(side, crop, options.grid) for side in views_NCHW.shape[2:])
+    corners = [(top, left) for top in tops for left in lefts]
+    together = max(1, _rows(network, options)(crop, crop) // len(views_NCHW))
+    total: Tensor | float = 0.0
+    for first in range(0, len(corners), together):
+        some = corners[first : first + together]
+        crops = [views_NCHW[:, :, top : top + crop, left : left + crop] for top, left in some]
+        posteriors = _posteriors(network, torch.cat(crops), options)
+        total = total + posteriors.unflatten(0, (len(some), -1)).sum(0)
+    assert isinstance(total, Tensor)
+    return total / len(corners)
+
+
+def _posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
+    """Posteriors [N, K] of views of one shape; with flips the mean of a view's and its mirror's, in one batch."""
     if options.flip:
         views_NCHW = torch.cat((views_NCHW, views_NCHW.flip(3)))
     with autocast(options.device, options.dtype):

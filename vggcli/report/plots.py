@@ -46,21 +46,59 @@ def save_curves(log: Path, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
+def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
+    """A confusion matrix as a PNG: shares of each true class (rows), with the counts written where they can be read."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(classes)
+    side = min(24.0, max(4.5, 2.0 + 0.45 * count))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shares_KK = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))
+    image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true class")
+    if count <= 50:
+        axes.set_xticks(range(count), classes, rotation=90)
+        axes.set_yticks(range(count), classes)
+    if count <= 30:
+        for row, column in zip(*np.nonzero(counts_KK), strict=True):
+            colour = "white" if shares_KK[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
 def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str], path: Path) -> None:
-    """Pictures of one size, eight a row, each with its caption below, as a PNG."""
+    """Pictures of one size, eight a row, each with its caption (of as many lines as the first has) below, as a PNG."""
     height, width, _ = pictures_HWC[0].shape
     columns = min(SHEET_COLUMNS, len(pictures_HWC))
-    cell = max(width, 96)
+    lines = captions[0].count("\n") + 1
+    cell_width, cell_height = max(width, 96) + 4, height + 4 + CAPTION * lines
     rows = -(-len(pictures_HWC) // columns)
-    sheet = Image.new("RGB", (columns * (cell + 4), rows * (height + CAPTION + 4)), "white")
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
     for index, (picture, caption) in enumerate(zip(pictures_HWC, captions, strict=True)):
-        left, top = (index % columns) * (cell + 4), (index // columns) * (height + CAPTION + 4)
-        sheet.paste(Image.fromarray(picture), (left + (cell - width) // 2, top))
-        draw.text((left + 2, top + height + 1), _shortened(draw, caption, font, cell), fill="black", font=font)
+        left, top = (index % columns) * cell_width, (index // columns) * cell_height
+        sheet.paste(Image.fromarray(picture), (left + (cell_width - 4 - width) // 2, top))
+        for line, text in enumerate(caption.split("\n")):
+            place = (left + 2, top + height + 1 + CAPTION * line)
+            draw.text(place, _shortened(draw, text, font, cell_width - 6), fill="black", font=font)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
+
+
+def fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The whole image within a grey square of `side` pixels."""
+    square = Image.new("RGB", (side, side), (200, 200, 200))
+    small = image.copy()
+    small.thumbnail((side, side))
+    square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+    return np.asarray(square)
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, width: int) -> str:

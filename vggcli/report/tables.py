@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from vggcli import paper
+from vggcli.evaluation.metrics import ClassReport
 from vggcli.zoo.layers import LayerCost, Stack
 
 
@@ -53,6 +54,19 @@ def stacks_table(stacks: Sequence[Stack]) -> Table:
         own = f"{9 * count}C² = {stack.stack_weights:,}"
         single = f"{side**2}C² = {stack.single_weights:,}"
         table.add_row(f"{stack.layers[0]} … {stack.layers[-1]}", f"{side}x{side}", own, single, more)
+    return table
+
+
+def classes_table(reports: Sequence[ClassReport]) -> Table:
+    """Error, support and worst confusion by class, the worst class first."""
+    table = _table("By class")
+    table.add_column("class")
+    for name in ("images", "top-1 error %"):
+        table.add_column(name, justify="right")
+    table.add_column("most confused with")
+    for report in sorted(reports, key=lambda one: (-one.top1_error, one.name)):
+        confused = f"{report.confused_with} ({report.confused})" if report.confused_with is not None else ""
+        table.add_row(report.name, str(report.support), f"{report.top1_error:.1f}", confused)
     return table
 
 
