@@ -45,7 +45,17 @@ def test_imports_go_one_way(path: Path) -> None:
     assert imports_of(path) - {room} <= BELOW[room]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["eval", "--help"], ["models", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["eval", "--help"],
+        ["ensemble", "--help"],
+        ["predict", "--help"],
+        ["models", "--help"],
+    ],
+)
 def test_help_does_not_import_torch(arguments: list[str]) -> None:
     code = f"import sys; from vggcli.cli.app import run; run({arguments!r}); print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

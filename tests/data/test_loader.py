@@ -13,13 +13,12 @@ from vggcli.data.loader import (
     Position,
     Schedule,
     TrainingBatch,
-    ViewBatch,
     colour_statistics,
     epoch_order,
-    test_batches,
     training_batches,
 )
 from vggcli.data.sources import ImageSet, load_split
+from vggcli.data.view_batches import ViewBatch, test_batches
 from vggcli.data.views import ViewPlan, rescaled_views
 
 CPU = torch.device("cpu")
@@ -80,7 +79,7 @@ def test_every_view_comes_once_in_batches_of_one_shape(make_folder: MakeFolder, 
 
 def test_waiting_views_stay_bounded(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     images = load_split(make_folder(), "train")
-    monkeypatch.setattr("vggcli.data.loader.PENDING_BYTES", 0)
+    monkeypatch.setattr("vggcli.data.view_batches.PENDING_BYTES", 0)
     batches = list(test_batches(images, ViewPlan((40,)), lambda height, width: 1000, 0, CPU))
     assert sum(len(batch.indices) for batch in batches if isinstance(batch, ViewBatch)) == len(images)
 

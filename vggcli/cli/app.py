@@ -11,9 +11,11 @@ import typer
 from typer.main import get_command
 
 from vggcli import __version__
+from vggcli.cli.ensemble import ensemble
 from vggcli.cli.evaluate import evaluate
 from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
+from vggcli.cli.predict import predict
 from vggcli.cli.train import train
 from vggcli.errors import ExitCode, VGGError
 
@@ -50,6 +52,8 @@ def _register(name: str, function: Callable[..., Any], example: str, hidden: boo
 _register("train", train, "vgg train --arch D --scale-jitter 256 512 --data photos/")
 _register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense   (short: vgg eval)")
 _register("eval", evaluate, "vgg eval --arch E --scales 256 384 512 --dense", hidden=True)
+_register("ensemble", ensemble, "vgg ensemble runs/D-1 runs/E-1 dense.safetensors --dense --scales 256 384 512")
+_register("predict", predict, "vgg predict photos/ --arch D --dense --out classes.csv")
 _register("models", models, "vgg models D --crop 64 --width 0.25")
 
 

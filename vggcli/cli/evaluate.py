@@ -1,14 +1,11 @@
-"""`vgg evaluate` (`vgg eval`): the error of one network by centre crop or densely, over one or several scales."""
+"""`vgg evaluate` (`vgg eval`): the error of one network by centre crop, densely, by multi-crop, over scales."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vggcli.cli import options
-
-if TYPE_CHECKING:
-    from vggcli.evaluation.protocol import Protocol
 
 
 def evaluate(
@@ -16,27 +13,14 @@ def evaluate(
     split: options.Split = "val",
     arch: options.Arch = None,
     weights: options.Weights = None,
-    dense: Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")] = False,
-    multi_crop: Annotated[
-        bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
-    ] = False,
-    grid: Annotated[int | None, typer.Option(help="Crops along each side with --multi-crop. (default: 5)")] = None,
-    multi_scale: Annotated[
-        bool, typer.Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
-    ] = False,
-    scales: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="Q...", help="Shorter sides; several are averaged. (default: the training S, or its middle)"
-        ),
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense)")
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")
-    ] = False,
-    save_scores: Annotated[Path | None, typer.Option(metavar="FILE.safetensors", help="Write the posteriors.")] = None,
+    dense: options.Dense = False,
+    multi_crop: options.MultiCrop = False,
+    grid: options.Grid = None,
+    multi_scale: options.MultiScale = False,
+    scales: options.Scales = None,
+    flip: options.Flip = None,
+    skip_bad: options.SkipBad = False,
+    save_scores: options.SaveScores = None,
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Error, support and worst confusion by class.")
     ] = False,
@@ -46,9 +30,7 @@ def evaluate(
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.auto,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", min=1, help="Views a forward pass. (default: auto)")
-    ] = None,
+    batch_size: options.ViewBatch = None,
     workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -57,34 +39,31 @@ def evaluate(
     4.3); several --scales are averaged."""
     from json import dumps
 
-    from vggcli.cli.measuring import ReportOptions, measure, record, result_json, show, write_pictures
+    from vggcli.cli.measuring import ReportOptions, evaluate_options, measure, record, result_json, show, write_pictures
     from vggcli.errors import UsageError
     from vggcli.evaluation.metrics import save_scores as write_scores
-    from vggcli.evaluation.protocol import EvaluateOptions
-    from vggcli.zoo.device import pick_device, pick_dtype
     from vggcli.zoo.layers import arch_of
 
-    if scales and multi_scale:
-        raise UsageError("--scales and --multi-scale contradict each other; give one")
     if arch is not None and weights is not None:
         raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
     if save_scores is not None:
         options.writable_output(save_scores, "--save-scores")
     if confusion is not None:
         options.writable_output(confusion, "--confusion")
-    where = pick_device(device)
-    checkpoint_path = options.find_weights(weights, arch_of(arch or "D"))
-    opts = EvaluateOptions(
-        protocol=protocol_of(dense, multi_crop),
-        scales=tuple(scales or ()),
-        flip=dense or multi_crop if flip is None else flip,
-        grid=grid_of(grid, multi_crop),
-        device=where,
-        dtype=pick_dtype(precision.value, where),
+    opts = evaluate_options(
+        dense=dense,
+        multi_crop=multi_crop,
+        grid=grid,
+        scales=scales,
+        multi_scale=multi_scale,
+        flip=flip,
+        skip_bad=skip_bad,
+        device=device,
+        precision=precision.value,
         batch_size=batch_size,
         workers=options.worker_count(workers),
-        skip_bad=skip_bad,
     )
+    checkpoint_path = options.find_weights(weights, arch_of(arch or "D"))
     report = ReportOptions(per_class, confusion, worst, save_scores)
     measured = measure(checkpoint_path, data, split, opts, multi_scale, quiet)
     written = write_pictures(measured, report)
@@ -98,24 +77,3 @@ def evaluate(
         print(dumps(result_json(measured, report)))
     else:
         show(measured, report, written)
-
-
-def protocol_of(dense: bool, multi_crop: bool) -> "Protocol":
-    """The protocol that the two flags ask for."""
-    if dense and multi_crop:
-        return "dense+multi-crop"
-    return "dense" if dense else "multi-crop" if multi_crop else "centre-crop"
-
-
-def grid_of(grid: int | None, multi_crop: bool) -> int:
-    """The crops along each side. Raises UsageError for a grid of fewer than 2, or without --multi-crop."""
-    from vggcli import paper
-    from vggcli.errors import UsageError
-
-    if grid is None:
-        return paper.CROP_GRID
-    if not multi_crop:
-        raise UsageError("--grid has no effect without --multi-crop")
-    if grid < 2:
-        raise UsageError(f"--grid {grid} is no grid: give 2 or more, or leave --multi-crop out for the centre crop")
-    return grid

@@ -12,7 +12,7 @@ from vggcli.cli import options
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import read_image
 from vggcli.data.sources import ImageSet, load_split
-from vggcli.errors import MachineError, WeightsError
+from vggcli.errors import MachineError, UsageError, WeightsError
 from vggcli.evaluation.metrics import (
     Evaluation,
     class_reports,
@@ -23,6 +23,7 @@ from vggcli.evaluation.metrics import (
 )
 from vggcli.evaluation.protocol import (
     EvaluateOptions,
+    Protocol,
     Scores,
     check_scales,
     crops_an_image,
@@ -30,10 +31,12 @@ from vggcli.evaluation.protocol import (
     match_classes,
     paper_scales,
 )
+from vggcli.paper import CROP_GRID
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.progress import Bar
 from vggcli.report.tables import classes_table, facts_table
 from vggcli.zoo.checkpoint import Checkpoint, file_sha256, load_checkpoint
+from vggcli.zoo.device import Precision, pick_device, pick_dtype
 from vggcli.zoo.files import append_line
 
 WORST = "worst.png"
@@ -65,6 +68,46 @@ class ReportOptions:
     confusion: Path | None
     worst: int | None
     scores: Path | None
+
+
+def evaluate_options(
+    *,
+    dense: bool,
+    multi_crop: bool,
+    grid: int | None,
+    scales: list[int] | None,
+    multi_scale: bool,
+    flip: bool | None,
+    skip_bad: bool,
+    device: str,
+    precision: Precision,
+    batch_size: int | None,
+    workers: int,
+) -> EvaluateOptions:
+    """The options that the flags of evaluation mean; scales stay empty where the network's own are wanted.
+
+    Raises UsageError for flags that contradict each other or have no effect.
+    """
+    if scales and multi_scale:
+        raise UsageError("--scales and --multi-scale contradict each other; give one")
+    if grid is not None and not multi_crop:
+        raise UsageError("--grid has no effect without --multi-crop")
+    if grid is not None and grid < 2:
+        raise UsageError(f"--grid {grid} is no grid: give 2 or more, or leave --multi-crop out for the centre crop")
+    whole: Protocol = "dense" if dense else "centre-crop"
+    cropped: Protocol = "dense+multi-crop" if dense else "multi-crop"
+    where = pick_device(device)
+    return EvaluateOptions(
+        protocol=cropped if multi_crop else whole,
+        scales=tuple(scales or ()),
+        flip=dense or multi_crop if flip is None else flip,
+        device=where,
+        dtype=pick_dtype(precision, where),
+        grid=CROP_GRID if grid is None else grid,
+        batch_size=batch_size,
+        workers=workers,
+        skip_bad=skip_bad,
+    )
 
 
 def measure(

@@ -49,6 +49,31 @@ Weights = Annotated[
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[PrecisionName, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Decoding processes. (default: cores)")]
+Dense = Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")]
+MultiCrop = Annotated[
+    bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
+]
+Grid = Annotated[int | None, typer.Option("--grid", help="Crops along each side with --multi-crop. (default: 5)")]
+MultiScale = Annotated[
+    bool, typer.Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
+]
+Scales = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--scales", metavar="Q...", help="Shorter sides; several are averaged. (default: the training S, or its middle)"
+    ),
+]
+Flip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
+SaveScores = Annotated[
+    Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
+]
+ViewBatch = Annotated[
+    int | None, typer.Option("--batch-size", "-b", min=1, help="Views a forward pass. (default: auto)")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 

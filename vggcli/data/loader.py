@@ -1,15 +1,8 @@
-"""From image files to batches on the device: decoding in worker processes, pinned memory and a copy stream.
-
-Workers send uint8 pixels and nothing else that is large; the floating-point work is done on the device, a batch at a
-time. What a worker cannot decode comes back as an ImageError in place of the image, so the caller decides.
+"""Training views from image files to micro-batches on the device, and the colour statistics of a training set.
 
 Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 """
 
-import os
-import signal
-import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from vggcli.data.augment import ColourStatistics, Pixels, pixel_moments, training_pixels, view_generator
+from vggcli.data.augment import ColourStatistics, pixel_moments, training_pixels, view_generator
 from vggcli.data.decode import ImageError, read_image
 from vggcli.data.sources import ImageSet
-from vggcli.data.views import ViewPlan, rescaled_size, rescaled_views
+from vggcli.data.views import rescaled_size
+from vggcli.data.workers import loaded, on_device
 
-CHUNK = 16  # images that a worker sends at a time, where the batch is put together later
-PENDING_BYTES = 256 << 20  # of test views waiting for others of their shape
 STATISTICS_IMAGES = 10_000  # colour statistics of a larger set rest on that many, spread evenly
 STATISTICS_SIDE = 128  # pixels of the shorter side they are taken at, at most
+STATISTICS_CHUNK = 16  # images whose sums a worker sends at a time
 
 
 @dataclass(frozen=True)
@@ -59,18 +52,6 @@ class TrainingBatch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TrainingBatch":
         return TrainingBatch(*(function(t) for t in (self.images_NHWC, self.labels_N, self.flips_N, self.shifts_NC)))
-
-
-@dataclass(frozen=True)
-class ViewBatch:
-    """Test views of one shape: uint8 [N, H, W, 3], the image each is of, and the index of their scale in the plan."""
-
-    images_NHWC: Tensor
-    indices: tuple[int, ...]
-    scale_index: int
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "ViewBatch":
-        return ViewBatch(function(self.images_NHWC), self.indices, self.scale_index)
 
 
 def steps_an_epoch(images: int, batch_size: int) -> int:
@@ -142,27 +123,35 @@ class _TrainingViews(Dataset[Any]):
         return TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, torch.tensor(flips), torch.tensor(shifts))
 
 
-@dataclass(frozen=True)
-class _TestViews(Dataset[Any]):
-    images: ImageSet
-    plan: ViewPlan
+def training_batches(
+    images: ImageSet,
+    colour: ColourStatistics,
+    scale: tuple[int, int],
+    crop: int,
+    seed: int,
+    schedule: Schedule,
+    workers: int,
+    device: torch.device,
+) -> Iterator[TrainingBatch]:
+    """The micro-batches of `schedule`, in order, on `device`. Workers run ahead over the ends of epochs.
 
-    def __getitems__(self, indices: list[int]) -> list[ViewBatch | ImageError]:
-        """The views of some images, those of one scale and shape stacked."""
-        groups: dict[tuple[int, tuple[int, ...]], list[tuple[int, Pixels]]] = defaultdict(list)
-        results: list[ViewBatch | ImageError] = []
-        for index in indices:
-            try:
-                views = rescaled_views(self.images.path(index), self.plan)
-            except ImageError as error:
-                results.append(error)
-                continue
-            for scale_index, view in enumerate(views):
-                groups[scale_index, view.shape].append((index, view))
-        for (scale_index, _), members in groups.items():
-            stacked = torch.from_numpy(np.stack([view for _, view in members]))
-            results.append(ViewBatch(stacked, tuple(index for index, _ in members), scale_index))
-        return results
+    Raises ImageError at the first image that cannot be used.
+    """
+    views = _TrainingViews(images, colour, scale, crop, seed)
+    batches = loaded(views, _Tasks(schedule, seed), workers)
+    for batch in on_device(_without_errors(batches), device):
+        assert isinstance(batch, TrainingBatch)
+        yield batch
+
+
+def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatistics:
+    """Of a training set seen at a shorter side of `side` pixels (at most 128); of a set of over 10,000 images, 10,000
+    spread evenly. Raises ImageError at the first image that cannot be used."""
+    stride = max(1, len(images) // STATISTICS_IMAGES)
+    order = range(0, len(images), stride)
+    chunks = [list(order[first : first + STATISTICS_CHUNK]) for first in range(0, len(order), STATISTICS_CHUNK)]
+    sums = loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
+    return ColourStatistics.from_moments(np.sum(list(_without_errors(sums)), axis=0))
 
 
 @dataclass(frozen=True)
@@ -182,156 +171,8 @@ class _Moments(Dataset[Any]):
         return total
 
 
-def training_batches(
-    images: ImageSet,
-    colour: ColourStatistics,
-    scale: tuple[int, int],
-    crop: int,
-    seed: int,
-    schedule: Schedule,
-    workers: int,
-    device: torch.device,
-) -> Iterator[TrainingBatch]:
-    """The micro-batches of `schedule`, in order, on `device`. Workers run ahead over the ends of epochs.
-
-    Raises ImageError at the first image that cannot be used.
-    """
-    views = _TrainingViews(images, colour, scale, crop, seed)
-    loaded = _loaded(views, _Tasks(schedule, seed), workers)
-    for batch in _on_device(_without_errors(loaded), device):
-        assert isinstance(batch, TrainingBatch)
-        yield batch
-
-
-def test_batches(
-    images: ImageSet, plan: ViewPlan, rows: Callable[[int, int], int], workers: int, device: torch.device
-) -> Iterator[ViewBatch | ImageError]:
-    """Every view of every image once, in batches of one shape on `device`: `rows(height, width)` of them, fewer at the
-    end or where too many shapes wait. An image that cannot be used comes as its ImageError."""
-    order = range(len(images))
-    chunks = [list(order[first : first + CHUNK]) for first in range(0, len(images), CHUNK)]
-    loaded = _loaded(_TestViews(images, plan), chunks, workers)
-    return _on_device(_gathered((item for chunk in loaded for item in chunk), rows), device)
-
-
-test_batches.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says
-
-
-def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatistics:
-    """Of a training set seen at a shorter side of `side` pixels (at most 128); of a set of over 10,000 images, 10,000
-    spread evenly. Raises ImageError at the first image that cannot be used."""
-    stride = max(1, len(images) // STATISTICS_IMAGES)
-    order = range(0, len(images), stride)
-    chunks = [list(order[first : first + CHUNK]) for first in range(0, len(order), CHUNK)]
-    loaded = _loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
-    return ColourStatistics.from_moments(np.sum(list(_without_errors(loaded)), axis=0))
-
-
 def _without_errors(items: Iterable[Any]) -> Iterator[Any]:
     for item in items:
         if isinstance(item, ImageError):
             raise item
         yield item
-
-
-def _loaded(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> Iterator[Any]:
-    """What `dataset` makes of each of `batches`, in order, computed ahead by `workers` processes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch has an opinion on more workers than cores; the user asked for them
-        loader = DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=_as_is,
-            num_workers=workers,
-            worker_init_fn=_start_worker,
-            prefetch_factor=4 if workers else None,
-        )
-        iterator = iter(loader)
-    yield from iterator
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _start_worker(worker: int) -> None:
-    """Ctrl-C is for the main process, which saves first; on a busy machine the network has precedence."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(10)
-
-
-def _gathered(
-    items: Iterable[ViewBatch | ImageError], rows: Callable[[int, int], int]
-) -> Iterator[ViewBatch | ImageError]:
-    """Small groups of one shape, joined to batches; memory stays bounded however many shapes there are."""
-    waiting: dict[tuple[int, int, int], list[ViewBatch]] = defaultdict(list)
-    pending = 0
-    for item in items:
-        if isinstance(item, ImageError):
-            yield item
-            continue
-        height, width = item.images_NHWC.shape[1:3]
-        key = (item.scale_index, height, width)
-        waiting[key].append(item)
-        pending += item.images_NHWC.nbytes
-        size = max(1, rows(height, width))
-        while sum(len(group.indices) for group in waiting[key]) >= size:
-            full, rest = _split(_joined(waiting.pop(key)), size)
-            pending -= full.images_NHWC.nbytes
-            yield full
-            if rest.indices:
-                waiting[key] = [rest]
-        if pending > PENDING_BYTES:
-            largest = max(waiting, key=lambda other: sum(group.images_NHWC.nbytes for group in waiting[other]))
-            flushed = _joined(waiting.pop(largest))
-            pending -= flushed.images_NHWC.nbytes
-            yield flushed
-    for groups in waiting.values():
-        if groups:
-            yield _joined(groups)
-
-
-def _joined(groups: list[ViewBatch]) -> ViewBatch:
-    if len(groups) == 1:
-        return groups[0]
-    indices = tuple(index for group in groups for index in group.indices)
-    return ViewBatch(torch.cat([group.images_NHWC for group in groups]), indices, groups[0].scale_index)
-
-
-def _split(batch: ViewBatch, size: int) -> tuple[ViewBatch, ViewBatch]:
-    images, indices, scale_index = batch.images_NHWC, batch.indices, batch.scale_index
-    return (
-        ViewBatch(images[:size], indices[:size], scale_index),
-        ViewBatch(images[size:], indices[size:], scale_index),
-    )
-
-
-def _on_device(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """The batches with their tensors on `device`, one ahead of the consumer. On CUDA each is pinned and copied on a
-    stream of its own while the one before it is computed; elsewhere the same path runs without a stream."""
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def send(batch: Any) -> tuple[Any, torch.cuda.Event | None]:
-        if isinstance(batch, ImageError):
-            return batch, None
-        if stream is None:
-            return batch.map(lambda tensor: tensor.to(device)), None
-        with torch.cuda.stream(stream):
-            return batch.map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True)), stream.record_event()
-
-    def arrived(batch: Any, copied: torch.cuda.Event | None) -> Any:
-        if copied is not None:
-            current = torch.cuda.current_stream(device)
-            current.wait_event(copied)
-            batch.map(lambda tensor: tensor.record_stream(current) or tensor)
-        return batch
-
-    ahead: tuple[Any, torch.cuda.Event | None] | None = None
-    for batch in batches:
-        sent = send(batch)
-        if ahead is not None:
-            yield arrived(*ahead)
-        ahead = sent
-    if ahead is not None:
-        yield arrived(*ahead)

@@ -142,14 +142,15 @@ def _class_folders(source: Path, folder: Path) -> Iterator[Record]:
         raise DataError(f"{folder} holds no class folders; each class needs a folder of its own with its images")
     for name in names:
         empty = True
-        for path in _images_below(folder / name):
+        for path in images_below(folder / name):
             empty = False
             yield Record(path.relative_to(source).as_posix(), name)
         if empty:
             raise DataError(f"the class folder {folder / name} holds no image; fill it or remove it")
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
+    """Every image below `folder`, junk aside; links are followed, but not in circles."""
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)

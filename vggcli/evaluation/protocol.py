@@ -16,11 +16,12 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.data.augment import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
-from vggcli.data.loader import test_batches
 from vggcli.data.sources import ImageSet
+from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan, grid_offsets
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.zoo.device import autocast
+from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
@@ -122,9 +123,17 @@ def image_posteriors(
             skipped[batch.path] = batch
             progress(len(options.scales))
             continue
-        posteriors_NK = _view_posteriors(network, normalise(batch.images_NHWC, colour), options)
+        posteriors_NK = view_posteriors(network, normalise(batch.images_NHWC, colour), options)
         sums_NK.index_add_(0, torch.tensor(batch.indices), posteriors_NK.cpu())
         progress(len(batch.indices))
+    return averaged(sums_NK, images, options, skipped)
+
+
+def averaged(sums_NK: Tensor, images: ImageSet, options: EvaluateOptions, skipped: dict[str, ImageError]) -> Scores:
+    """The scores that `sums_NK`, posteriors added over the scales, amount to, without the images that were skipped.
+
+    Raises DataError where no image is left, WeightsError where a posterior is not finite.
+    """
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
         raise DataError(f"none of the {len(images)} images of {images.root} can be used")
@@ -140,7 +149,7 @@ def image_posteriors(
     )
 
 
-def _view_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
+def view_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
     """Posteriors [N, K] of views of one shape: of the whole views, of their grids of crops, or the mean of the two."""
     parts = []
     if options.protocol != "multi-crop":
@@ -181,6 +190,11 @@ def _rows(network: VGG, options: EvaluateOptions) -> Callable[[int, int], int]:
     if options.batch_size is not None:
         size = options.batch_size
         return lambda height, width: size
-    pixels = CUDA_PIXELS if options.device.type == "cuda" else CPU_PIXELS
-    budget = pixels / min(1.0, network.config.width) / (2 if options.flip else 1)
+    budget = pixel_budget(network.config, options)
     return lambda height, width: max(1, int(budget / (height * width)))
+
+
+def pixel_budget(config: NetworkConfig, options: EvaluateOptions) -> float:
+    """The pixels of views (their mirrors not counted) that make a forward pass where no batch size is given."""
+    pixels = CUDA_PIXELS if options.device.type == "cuda" else CPU_PIXELS
+    return pixels / min(1.0, config.width) / (2 if options.flip else 1)

@@ -1,13 +1,17 @@
 """Tables as rich renderables."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from vggcli import paper
 from vggcli.evaluation.metrics import ClassReport
 from vggcli.zoo.layers import LayerCost, Stack
+
+BAR = 24  # characters of a posterior of 1
 
 
 def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
@@ -66,7 +70,37 @@ def classes_table(reports: Sequence[ClassReport]) -> Table:
     table.add_column("most confused with")
     for report in sorted(reports, key=lambda one: (-one.top1_error, one.name)):
         confused = f"{report.confused_with} ({report.confused})" if report.confused_with is not None else ""
-        table.add_row(report.name, str(report.support), f"{report.top1_error:.1f}", confused)
+        table.add_row(Text(report.name), str(report.support), f"{report.top1_error:.1f}", Text(confused))
+    return table
+
+
+def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
+    """(name, what it is, its errors) each: members, pairs, and last the whole."""
+    table = _table(title)
+    table.add_column("posteriors of", overflow="fold")
+    table.add_column("", overflow="fold")
+    for name in ("top-1 error %", "top-5 error %"):
+        table.add_column(name, justify="right")
+    for index, (name, what, errors) in enumerate(rows):
+        if index == len(rows) - 1:
+            table.add_section()
+        table.add_row(Text(name), Text(what), f"{errors['top1_error']:.2f}", f"{errors['top5_error']:.2f}")
+    return table
+
+
+def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> Table:
+    """(path, its top classes with posteriors) each, with bars."""
+    table = _table("")
+    table.add_column("image", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("posterior", justify="right")
+    table.add_column("", min_width=BAR)
+    for path, top in images:
+        for rank, (name, posterior) in enumerate(top):
+            bar = "█" * round(BAR * posterior)
+            table.add_row(
+                Text(path if rank == 0 else ""), Text(name), f"{posterior:.4f}", bar, end_section=rank == len(top) - 1
+            )
     return table
 
 
@@ -77,7 +111,7 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     return table
 
 

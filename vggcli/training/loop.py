@@ -16,8 +16,9 @@ from torch import Tensor
 
 from vggcli.data.augment import ColourStatistics, augment, normalise
 from vggcli.data.decode import ImageError
-from vggcli.data.loader import Position, Schedule, TrainingBatch, steps_an_epoch, test_batches, training_batches
+from vggcli.data.loader import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
 from vggcli.data.sources import ImageSet
+from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan
 from vggcli.errors import DataError
 from vggcli.training.recipe import Recipe

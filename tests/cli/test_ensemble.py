@@ -1,0 +1,90 @@
+"""`vgg ensemble` from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_train import train
+from tests.conftest import MakeFolder
+from vggcli.cli.app import run
+
+
+@pytest.fixture
+def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos with two runs trained on it below the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = make_folder()
+    for seed in ("0", "1"):
+        assert train(folder, "--epochs", "1", "--seed", seed) == 0
+    return folder
+
+
+def fused(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert run(["ensemble", "-q", "--json", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return result
+
+
+def test_runs_and_saved_scores_mix(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data", str(photos)]
+    assert run(["eval", "--weights", "runs/A-1", *data, "--dense", "--save-scores", "a.safetensors", "-q"]) == 0
+    assert run(["eval", "--weights", "runs/A-2", *data, "--dense", "--save-scores", "b.safetensors", "-q"]) == 0
+    saved = fused(capsys, "a.safetensors", "b.safetensors")
+    mixed = fused(capsys, "a.safetensors", "runs/A-2", *data, "--dense")
+    fresh = fused(capsys, "runs/A-1", "runs/A-2/best.safetensors", *data, "--dense", "--save-scores", "c.safetensors")
+    assert saved["top1_error"] == mixed["top1_error"] == fresh["top1_error"]
+    assert fresh["protocol"] == "dense"
+    assert fresh["images"] == 12
+    members = fresh["members"]
+    assert isinstance(members, list)
+    assert [one["name"] for one in members] == ["runs/A-1", "runs/A-2/best.safetensors"]
+    assert {"top1_error", "top5_error", "weights_sha256", "protocol", "scales"} <= set(members[0])
+    again = fused(capsys, "c.safetensors", "a.safetensors", "b.safetensors")
+    assert again["top1_error"] == saved["top1_error"]
+    pairs = again["pairs"]
+    assert isinstance(pairs, list)
+    assert len(pairs) == 3
+
+
+def test_the_table_shows_members_pairs_and_the_whole(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(photos, "--epochs", "1", "--seed", "2") == 0
+    capsys.readouterr()
+    assert run(["ensemble", "runs/A-1", "runs/A-2", "runs/A-3", "--data", str(photos), "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("pair") == 3
+    assert "3 members" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("runs/A-1", 2, "two members"),
+        ("runs/A-1 runs/A-1", 2, "named twice"),
+        ("runs/A-1 nowhere", 4, "nowhere"),
+        ("runs/A-1 runs/A-2 --scales 31", 2, "smallest usable Q is 32"),
+        ("a.safetensors b.safetensors --dense", 2, "--dense has no effect"),
+        ("a.safetensors other.safetensors", 3, "different images"),
+    ],
+)
+def test_each_way_to_hold_it_wrong(
+    photos: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
+) -> None:
+    data = ["--data", str(photos), "-q"]
+    for name, run_folder, split in (("a", "A-1", "val"), ("b", "A-2", "val"), ("other", "A-1", "train")):
+        scores = ["--save-scores", f"{name}.safetensors", "--split", split]
+        assert run(["eval", "--weights", f"runs/{run_folder}", *data, *scores]) == 0
+    extra = [] if "safetensors" in flags else data
+    assert run(["ensemble", *flags.split(), *extra]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.splitlines()[-1].startswith("vgg: ")
+
+
+def test_other_classes_are_exit_4(photos: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    other = make_folder("other", classes=4)
+    assert run(["ensemble", "runs/A-1", "runs/A-2", "--data", str(other)]) == 4
+    assert "'class3'" in capsys.readouterr().err

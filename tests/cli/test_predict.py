@@ -1,0 +1,90 @@
+"""`vgg predict` from the command line."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_train import train
+from tests.conftest import MakeFolder
+from vggcli.cli.app import run
+
+
+@pytest.fixture
+def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos with a run trained on it below the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = make_folder()
+    assert train(folder, "--epochs", "1") == 0
+    return folder
+
+
+def lines(capsys: pytest.CaptureFixture[str], *flags: str, code: int = 0) -> list[dict[str, object]]:
+    capsys.readouterr()
+    assert run(["predict", "--arch", "A", "-q", "--json", *flags]) == code
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_images_folders_globs_and_a_list_on_stdin(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    val = photos / "val"
+    one = lines(capsys, str(val / "class0" / "0.jpg"))
+    assert len(one) == 1
+    assert len(lines(capsys, str(val))) == 12
+    assert len(lines(capsys, f"{val}/*/1.jpg")) == 3
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{val}/class0/0.jpg\n{val}/class1\n\n"))
+    assert len(lines(capsys, "-")) == 5
+    assert len(lines(capsys, str(val), str(val / "class0" / "0.jpg"))) == 12  # each image once
+    top = one[0]["predictions"]
+    assert isinstance(top, list)
+    assert sum(entry["posterior"] for entry in top) == pytest.approx(1, abs=1e-5)  # all three classes
+    assert [entry["posterior"] for entry in top] == sorted((entry["posterior"] for entry in top), reverse=True)
+
+
+def test_predictions_are_the_posteriors_of_evaluation(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = lines(capsys, str(photos / "val"), "--dense", "--scales", "36", "48", "--top", "1")
+    right = sum(f"/{line['predictions'][0]['class']}/" in str(line["path"]) for line in found)  # type: ignore[index]
+    assert run(["eval", "--arch", "A", "--data", str(photos), "--dense", "--scales", "36", "48", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["correct_top1"] == right
+
+
+def test_one_bad_file_does_not_stop_the_rest(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "bad.jpg").write_bytes(b"no image")
+    found = lines(capsys, str(photos / "bad.jpg"), str(photos / "missing.jpg"), str(photos / "val" / "class0"), code=3)
+    errors = {str(line["path"]): line["error"] for line in found if "error" in line}
+    assert set(errors) == {str(photos / "bad.jpg"), str(photos / "missing.jpg")}
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_tables_are_written_whole_and_never_over_another(
+    photos: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    flags = ["predict", str(photos / "val"), "--arch", "A", "-q", "--out", f"t.{suffix}"]
+    assert run(flags) == 0
+    text = Path(f"t.{suffix}").read_text()
+    rows = json.loads(text) if suffix == "json" else list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 12 * 3
+    assert list(rows[0]) == ["path", "rank", "class", "posterior"]
+    assert [int(row["rank"]) for row in rows[:3]] == [1, 2, 3]
+    assert run(flags) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_bars(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", str(photos / "val" / "class0"), "--arch", "A", "-q"]) == 0
+    assert "█" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [("empty/", 3, "no image in"), ("x.jpg --out t.txt", 2, ".csv or .json"), ("x.jpg --top 0", 2, "--top")],
+)
+def test_held_wrong(photos: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str) -> None:
+    Path("empty").mkdir()
+    assert run(["predict", "--arch", "A", *flags.split()]) == code
+    assert message in capsys.readouterr().err

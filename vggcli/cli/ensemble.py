@@ -1,0 +1,75 @@
+"""`vgg ensemble`: the error of several networks, or of saved scores, with their posteriors averaged (section 4.4)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vggcli.cli import options
+
+
+def ensemble(
+    members: Annotated[list[Path], typer.Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
+    data: options.Data = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Which part of the data. (default: val)")
+    ] = None,
+    dense: options.Dense = False,
+    multi_crop: options.MultiCrop = False,
+    grid: options.Grid = None,
+    multi_scale: options.MultiScale = False,
+    scales: options.Scales = None,
+    flip: options.Flip = None,
+    skip_bad: options.SkipBad = False,
+    save_scores: options.SaveScores = None,
+    device: options.Device = "auto",
+    precision: options.Precision = options.PrecisionName.auto,
+    batch_size: options.ViewBatch = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Average the posteriors of any mix of run folders, checkpoints and saved scores, and measure the error of every
+    member, every pair and the whole. Networks are evaluated by the flags below, each image decoded once for all of them;
+    saved scores are taken as they are."""
+    from json import dumps
+
+    from vggcli.cli.fusing import fuse, show_fusion
+    from vggcli.cli.measuring import evaluate_options
+    from vggcli.errors import UsageError
+
+    if len(members) < 2:
+        raise UsageError("an ensemble needs two members or more; `vgg eval` measures one network")
+    if save_scores is not None:
+        options.writable_output(save_scores, "--save-scores")
+    given = {
+        "--data": data,
+        "--split": split,
+        "--dense": dense,
+        "--multi-crop": multi_crop,
+        "--multi-scale": multi_scale,
+        "--scales": scales,
+        "--flip": flip is not None,
+        "--skip-bad": skip_bad,
+    }
+    opts = evaluate_options(
+        dense=dense,
+        multi_crop=multi_crop,
+        grid=grid,
+        scales=scales,
+        multi_scale=multi_scale,
+        flip=flip,
+        skip_bad=skip_bad,
+        device=device,
+        precision=precision.value,
+        batch_size=batch_size,
+        workers=options.worker_count(workers),
+    )
+    flags = [flag for flag, value in given.items() if value]
+    fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet)
+    if save_scores is not None:
+        fusion.save(save_scores)
+    if json:
+        print(dumps(fusion.to_json()))
+    else:
+        show_fusion(fusion)

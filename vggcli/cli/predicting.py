@@ -1,0 +1,111 @@
+"""What `vgg predict` does behind its flags: paths become images, images their top classes."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from glob import glob, has_magic
+from pathlib import Path
+
+from vggcli.cli import options
+from vggcli.data.augment import ColourStatistics
+from vggcli.data.decode import ImageError
+from vggcli.data.sources import ImageSet, images_below
+from vggcli.errors import DataError
+from vggcli.evaluation.protocol import EvaluateOptions, check_scales, image_posteriors, paper_scales
+from vggcli.report.progress import Bar
+from vggcli.report.tables import predictions_table
+from vggcli.zoo.checkpoint import load_checkpoint
+from vggcli.zoo.files import write_text
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An image and its most probable classes with their posteriors, the first first."""
+
+    path: str
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted, in the order asked for, and what could not be used."""
+
+    images: tuple[Prediction, ...]
+    bad: tuple[ImageError, ...]
+
+
+def predicted(
+    paths: Sequence[str], weights: Path, opts: EvaluateOptions, multi_scale: bool, top: int, quiet: bool
+) -> Predictions:
+    """The top classes of every image that `paths` name. Raises DataError where they name none."""
+    names = tuple(dict.fromkeys(name for path in paths for name in _expanded(path)))
+    if not names:
+        raise DataError(f"there is no image in {', '.join(paths)}")
+    network, checkpoint = load_checkpoint(weights, opts.device)
+    opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
+    check_scales(opts.scales, checkpoint.config.crop)
+    images = ImageSet(Path(), "", checkpoint.classes, names, (0,) * len(names), ((),) * len(names))
+    colour = ColourStatistics.from_json(checkpoint.preprocessing)
+    with Bar(options.stderr_console(), "predicting", len(names) * len(opts.scales), "views", quiet) as bar:
+        scores = image_posteriors(network, images, colour, opts, bar)
+    values_NK, order_NK = scores.posteriors_NK.topk(min(top, len(scores.classes)), dim=1)
+    found = []
+    for name, values, order in zip(scores.images, values_NK.tolist(), order_NK.tolist(), strict=True):
+        found.append(Prediction(name, tuple((scores.classes[k], v) for k, v in zip(order, values, strict=True))))
+    return Predictions(tuple(found), scores.skipped)
+
+
+def _expanded(path: str) -> Iterator[str]:
+    """The images that one argument names; a file that is not there stays, to be listed as such."""
+    if path == "-":
+        for line in sys.stdin:
+            if line.strip():
+                yield from _expanded(line.rstrip("\n"))
+    elif Path(path).is_dir():
+        yield from sorted(str(image) for image in images_below(Path(path)))
+    elif has_magic(path) and not Path(path).exists():
+        for match in sorted(glob(path, recursive=True)):  # noqa: PTH207 (absolute patterns too)
+            yield from sorted(str(image) for image in images_below(Path(match))) if Path(match).is_dir() else [match]
+    else:
+        yield path
+
+
+def show_table(found: Predictions) -> None:
+    """Classes with bars, on stdout."""
+    options.stdout_console().print(predictions_table([(one.path, one.top) for one in found.images]))
+
+
+def show_json(found: Predictions) -> None:
+    """One JSON object a line: path and predictions, or path and error."""
+    for one in found.images:
+        predictions = [{"class": name, "posterior": posterior} for name, posterior in one.top]
+        print(json.dumps({"path": one.path, "predictions": predictions}))
+    for bad in found.bad:
+        print(json.dumps({"path": bad.path, "error": bad.reason}))
+
+
+def write_table(path: Path, found: Predictions) -> None:
+    """Path, rank, class and posterior as CSV or JSON, whole or not at all."""
+    rows = [
+        (one.path, rank, name, posterior)
+        for one in found.images
+        for rank, (name, posterior) in enumerate(one.top, start=1)
+    ]
+    header = ("path", "rank", "class", "posterior")
+    if path.suffix == ".json":
+        write_text(path, json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1) + "\n")
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_text(path, text.getvalue())
+
+
+def finish(found: Predictions) -> None:
+    """List what could not be used. Raises DataError where there is any."""
+    for bad in found.bad:
+        options.note(f"not used: {bad}")
+    if found.bad:
+        raise DataError(f"{len(found.bad)} of {len(found.bad) + len(found.images)} files could not be used; see above")

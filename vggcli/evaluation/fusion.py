@@ -1,0 +1,187 @@
+"""Fusion of networks (section 4.4): posteriors averaged per image name and class name, whatever the order they came in.
+
+Networks that are evaluated together take turns over blocks of images: each image is decoded once for all of them, and
+only one network is in memory at a time.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vggcli.data.augment import ColourStatistics, normalise
+from vggcli.data.decode import ImageError
+from vggcli.data.sources import ImageSet
+from vggcli.data.view_batches import ViewBatch, test_batches
+from vggcli.data.views import ViewPlan, centre_offsets
+from vggcli.errors import DataError, WeightsError
+from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, check_scales, pixel_budget, view_posteriors
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
+
+BLOCK_BYTES = 512 << 20  # of decoded views that the networks take turns over
+
+
+@dataclass(frozen=True)
+class NetworkMember:
+    """A network that takes part: `load` brings it to the device when its turn comes; `images` are the data with its
+    classes, `options` its own protocol and scales."""
+
+    load: Callable[[], VGG]
+    config: NetworkConfig
+    colour: ColourStatistics
+    images: ImageSet
+    options: EvaluateOptions
+
+
+@torch.inference_mode()
+def networks_posteriors(members: Sequence[NetworkMember], progress: Callable[[int], None]) -> list[Scores]:
+    """The posteriors of each network, each by its own options, over the same images; an image is decoded once, and
+    rescaled once a scale, for all of them. `progress` is told the views done.
+
+    Raises as `image_posteriors` does.
+    """
+    first = members[0]
+    for member in members:
+        check_scales(member.options.scales, member.config.crop)
+    scales = tuple(sorted({scale for member in members for scale in member.options.scales}))
+    budget = min(pixel_budget(member.config, member.options) for member in members)
+    sums = [torch.zeros(len(member.images), len(member.images.classes)) for member in members]
+    skipped: dict[str, ImageError] = {}
+    batches = test_batches(
+        first.images,
+        ViewPlan(scales),
+        lambda height, width: first.options.batch_size or int(budget / (height * width)),
+        first.options.workers,
+        torch.device("cpu"),
+    )
+    for block in _blocks(batches, skipped, first.options.skip_bad):
+        for member, sums_NK in zip(members, sums, strict=True):
+            network = member.load()
+            for batch in block:
+                if scales[batch.scale_index] in member.options.scales:
+                    sums_NK.index_add_(0, torch.tensor(batch.indices), _posteriors(network, batch, member).cpu())
+        progress(sum(len(batch.indices) for batch in block))
+    return [
+        averaged(sums_NK, member.images, member.options, skipped) for member, sums_NK in zip(members, sums, strict=True)
+    ]
+
+
+def _blocks(
+    batches: Iterator[ViewBatch | ImageError], skipped: dict[str, ImageError], skip_bad: bool
+) -> Iterator[list[ViewBatch]]:
+    block: list[ViewBatch] = []
+    for batch in batches:
+        if isinstance(batch, ImageError):
+            if not skip_bad:
+                raise batch
+            skipped[batch.path] = batch
+            continue
+        block.append(batch)
+        if sum(one.images_NHWC.nbytes for one in block) >= BLOCK_BYTES:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _posteriors(network: VGG, batch: ViewBatch, member: NetworkMember) -> Tensor:
+    images_NHWC = batch.images_NHWC
+    if member.options.protocol == "centre-crop":
+        crop = member.config.crop
+        top, left = centre_offsets(images_NHWC.shape[1:3], crop)
+        images_NHWC = images_NHWC[:, top : top + crop, left : left + crop]
+    views_NCHW = normalise(images_NHWC.to(member.options.device), member.colour)
+    return view_posteriors(network, views_NCHW, member.options)
+
+
+@dataclass(frozen=True)
+class SavedScores:
+    """A scores file: posteriors with names, and what they were made with."""
+
+    scores: Scores
+    arch: str
+    protocol: str
+    scales: tuple[int, ...]
+    weights_sha256: str
+
+
+def load_scores(path: Path) -> SavedScores | None:
+    """The scores that `vgg eval --save-scores` wrote to `path`, or None where the file is a checkpoint or anything else.
+
+    Raises WeightsError where it is a scores file whose parts do not fit together, or hold no posteriors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            fields = file.metadata() or {}
+            if "images" not in fields or "posteriors" not in file.keys():  # noqa: SIM118 (not a dict)
+                return None
+            posteriors_NK, labels_N = file.get_tensor("posteriors"), file.get_tensor("labels")
+    except (SafetensorError, OSError, UnicodeDecodeError):
+        return None
+    try:
+        images, classes = tuple(json.loads(fields["images"])), tuple(json.loads(fields["classes"]))
+        scales = tuple(int(scale) for scale in json.loads(fields["scales"]))
+        about = (fields["arch"], fields["protocol"], scales, fields["weights"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is a scores file whose metadata cannot be used: {error}") from error
+    if posteriors_NK.shape != (len(images), len(classes)) or labels_N.shape != (len(images),):
+        raise WeightsError(f"{path} is a scores file whose names do not fit its posteriors {list(posteriors_NK.shape)}")
+    sums = posteriors_NK.sum(1)
+    if not torch.isfinite(posteriors_NK).all() or (posteriors_NK < 0).any() or ((sums - 1).abs() > 1e-3).any():
+        raise WeightsError(f"{path} is a scores file whose rows are not posteriors: each must be positive and sum to 1")
+    if int(labels_N.min()) < 0 or int(labels_N.max()) >= len(classes):
+        raise WeightsError(f"{path} is a scores file with a label that none of its classes has")
+    return SavedScores(Scores(posteriors_NK, labels_N, images, classes), *about)
+
+
+def fused(members: Sequence[Scores], names: Sequence[str]) -> Scores:
+    """The mean of the members' posteriors, image by image and class by class, in the order of the first; `names` are
+    what the members are called in errors.
+
+    Raises WeightsError where the class sets differ, DataError where the images or their labels do, naming the first
+    differences.
+    """
+    first = members[0]
+    total = torch.zeros_like(first.posteriors_NK, dtype=torch.float64)
+    for member, name in zip(members, names, strict=True):
+        total += _aligned(member, name, first, names[0]).double()
+    return replace(first, posteriors_NK=(total / len(members)).float())
+
+
+def _aligned(member: Scores, name: str, first: Scores, first_name: str) -> Tensor:
+    _same_set(member.classes, name, first.classes, first_name, "classes", WeightsError)
+    _same_set(member.images, name, first.images, first_name, "images", DataError)
+    class_at = {label: index for index, label in enumerate(member.classes)}
+    row_at = {image: index for index, image in enumerate(member.images)}
+    rows = torch.tensor([row_at[image] for image in first.images])
+    columns = torch.tensor([class_at[label] for label in first.classes])
+    for index, row in enumerate(rows.tolist()):
+        mine, theirs = member.classes[int(member.labels_N[row])], first.classes[int(first.labels_N[index])]
+        if mine != theirs:
+            image = first.images[index]
+            raise DataError(
+                f"{image} is {mine!r} in {name} and {theirs!r} in {first_name}; one of them has other labels"
+            )
+    return member.posteriors_NK[rows][:, columns]
+
+
+def _same_set(
+    mine: Sequence[str],
+    name: str,
+    theirs: Sequence[str],
+    other: str,
+    what: str,
+    kind: type[DataError] | type[WeightsError],
+) -> None:
+    for have, owner, lack, lacker in ((mine, name, theirs, other), (theirs, other, mine, name)):
+        extra = sorted(set(have) - set(lack))
+        if extra:
+            shown = ", ".join(repr(one) for one in extra[:3]) + (", …" if len(extra) > 3 else "")
+            raise kind(f"{owner} and {lacker} are of different {what}: only {owner} has {shown} ({len(extra)} in all)")
+    if len(set(mine)) < len(mine):
+        raise kind(f"{name} names some of its {what} twice")
