@@ -35,7 +35,8 @@ class Bench:
 
     def __init__(self, images: ImageSet, colour: ColourStatistics, arch: str, workers: int) -> None:
         self.images, self.colour, self.workers = images, colour, workers
-        self.ours = VGG(NetworkConfig(arch))
+        classes = len(images.classes)
+        self.ours = VGG(NetworkConfig(arch, classes))
         initialise(self.ours, "he", 0)
         self.theirs: nn.Module = getattr(import_torchvision().models, paper.NETWORKS[arch].alias or "vgg16")(
             weights=None

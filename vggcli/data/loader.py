@@ -51,7 +51,9 @@ class TrainingBatch:
     shifts_NC: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TrainingBatch":
-        return TrainingBatch(*(function(t) for t in (self.images_NHWC, self.labels_N, self.flips_N, self.shifts_NC)))
+        """The batch with `function` of its tensors, the flips aside: they stay on the host, which acts on them."""
+        images, labels, shifts = (function(tensor) for tensor in (self.images_NHWC, self.labels_N, self.shifts_NC))
+        return TrainingBatch(images, labels, self.flips_N, shifts)
 
 
 def steps_an_epoch(images: int, batch_size: int) -> int:
