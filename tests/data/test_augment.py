@@ -82,7 +82,7 @@ def test_a_batch_equals_a_loop_over_its_images() -> None:
     colour, _ = statistics()
     images = torch.from_numpy(RNG.integers(0, 256, (4, 6, 6, 3), dtype=np.uint8))
     flips = torch.tensor([True, False, True, False])
-    shifts = torch.tensor([colour.shift((0.1 * k, -0.05, 0.2)) for k in range(4)])
+    shifts = torch.from_numpy(colour.shifts([(0.1 * k, -0.05, 0.2) for k in range(4)])).float()
     batch = augment(images, flips, shifts, colour)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     for index in range(4):
@@ -96,7 +96,7 @@ def test_the_colour_shift_is_alexnets() -> None:
     colour, _ = statistics()
     alphas = (0.3, -0.2, 0.1)
     slow = sum(alphas[k] * colour.eigenvalues[k] * np.array([row[k] for row in colour.eigenvectors]) for k in range(3))
-    np.testing.assert_allclose(colour.shift(alphas), 255 * slow)
+    np.testing.assert_allclose(colour.shifts([alphas])[0], 255 * np.asarray(slow))
 
 
 def test_normalising_subtracts_the_mean_and_gives_unit_variance() -> None:

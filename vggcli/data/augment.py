@@ -9,6 +9,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,10 @@ class ColourStatistics:
         rows = tuple(tuple(float(value) for value in row) for row in vectors)
         return cls((red, green, blue), divisor, tuple(float(value) for value in values), rows)
 
-    def shift(self, alphas: tuple[float, ...]) -> tuple[float, float, float]:
-        """AlexNet's colour shift [p1 p2 p3][a1 l1, a2 l2, a3 l3]^T in the range 0 to 255 for the draws `alphas`."""
-        scaled = np.array(alphas) * np.array(self.eigenvalues)
-        red, green, blue = (255 * np.array(self.eigenvectors) @ scaled).tolist()
-        return red, green, blue
+    def shifts(self, alphas_NC: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+        """AlexNet's colour shifts [p1 p2 p3][a1 l1, a2 l2, a3 l3]^T [N, 3] in the range 0 to 255 for draws [N, 3]."""
+        scaled_NC = np.array(alphas_NC) * np.array(self.eigenvalues)
+        return np.asarray(255 * scaled_NC @ np.array(self.eigenvectors).T)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def read_image(path: Path, at_least: int | None = None) -> Image.Image:
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
                     image.draft(image.mode, _scaled_to(image.size, at_least))
                 image.load()
-                if image.getexif().get(ORIENTATION, 1) != 1:
+                plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
+                if not plain and image.getexif().get(ORIENTATION, 1) != 1:
                     return to_rgb(ImageOps.exif_transpose(image))
                 return to_rgb(image)
     except ImageError:

@@ -111,7 +111,7 @@ class _TrainingViews(Dataset[Any]):
     seed: int
 
     def __getitems__(self, tasks: list[tuple[int, int]]) -> TrainingBatch | ImageError:
-        pixels, flips, shifts = [], [], []
+        pixels, flips, alphas = [], [], []
         for epoch, index in tasks:
             draw = view_generator(self.seed, epoch, index)
             try:
@@ -120,9 +120,10 @@ class _TrainingViews(Dataset[Any]):
                 return error
             pixels.append(image)
             flips.append(view.flip)
-            shifts.append(self.colour.shift(view.alphas))
+            alphas.append(view.alphas)
         labels = torch.tensor([self.images.labels[index] for _, index in tasks])
-        return TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, torch.tensor(flips), torch.tensor(shifts))
+        shifts = torch.from_numpy(self.colour.shifts(alphas)).float()
+        return TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, torch.tensor(flips), shifts)
 
 
 def training_batches(
