@@ -45,7 +45,7 @@ class Bench:
     def loader(self) -> tuple[Callable[[], object], Callable[[], object]]:
         """Training views at 224, S from [256, 512], by one core: ours up to the batched float tensor."""
         transforms = import_torchvision().transforms
-        schedule = Schedule(len(self.images), 32, 32, 1)
+        schedule = Schedule(len(self.images), 16, 16, 1)  # about what a step of network D computes at a time
         tail = transforms.Compose([transforms.RandomCrop(224), *normalising(self.colour)])
 
         def ours() -> None:
