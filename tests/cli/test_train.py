@@ -133,6 +133,9 @@ def test_a_kill_at_any_moment_and_a_resume_change_no_bit(
         return
     assert run(["train", "--resume", "killed", "-q", "-j", "2"]) == 0
     assert_same_bits(here / "straight", here / "killed")
+    assert len(list((here / "killed").iterdir())) == len(
+        list((here / "straight").iterdir())
+    )  # nothing half-written stays
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -95,7 +95,12 @@ class Resumable:
 
 
 def load_run(path: Path, device: torch.device) -> Resumable:
-    """The last state of the run at `path`. Raises WeightsError where there is none that can be gone on from."""
+    """The last state of the run at `path`; half-written files that a kill left there are removed.
+
+    Raises WeightsError where there is no state that can be gone on from.
+    """
+    for stale in path.glob(".*.tmp"):
+        stale.unlink(missing_ok=True)
     network, checkpoint = load_checkpoint(path / LAST, device)
     try:
         state = RunState.from_json(checkpoint.training["state"])

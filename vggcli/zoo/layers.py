@@ -13,7 +13,6 @@ from vggcli.errors import UsageError
 
 Head = Literal["fc", "gap"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
-FC6 = "fc6"
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def network_layers(config: NetworkConfig) -> Iterator[Layer]:
         yield Layer("pool", f"pool{block}", channels, channels, 2)
     if config.head == "fc":
         hidden = scaled_channels(paper.FC_CHANNELS, config.width)
-        yield Layer("fc", FC6, channels_in, hidden, config.crop // paper.STRIDE)
+        yield Layer("fc", "fc6", channels_in, hidden, config.crop // paper.STRIDE)
         yield Layer("fc", "fc7", hidden, hidden)
         channels_in = hidden
     yield Layer("fc", "fc8", channels_in, config.classes)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggcli import paper
-from vggcli.zoo.layers import FC6, Layer, NetworkConfig, network_layers
+from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
 
 
 class WindowLinear(nn.Module):
@@ -123,8 +123,3 @@ def _convolutional_module(layer: Layer) -> nn.Module:
         size = paper.LRN_SIZE
         return nn.LocalResponseNorm(size, alpha=paper.LRN_ALPHA * size, beta=paper.LRN_BETA, k=paper.LRN_K)
     return nn.MaxPool2d(layer.kernel, stride=2)
-
-
-def first_fc_name(config: NetworkConfig) -> str:
-    """The layer that sees the whole crop: fc6, or fc8 with the head "gap"."""
-    return FC6 if config.head == "fc" else "fc8"
