@@ -1,22 +1,26 @@
 """How fast, against torchvision's own way on the same machine in the same run, as ratios: the training loader, a training
-step, centre-crop and dense evaluation. Both sides take turns; the median of the rounds is reported.
+step, centre-crop, dense and multi-crop evaluation. Each side has a process of its own, set up as its users would, and
+they take turns; the median of the rounds is reported.
 
-Usage: python examples/benchmark.py [PHOTOS] [--images 64] [--rounds 3] [--arch D]   (PHOTOS as --data; default: shapes)
+Usage: python examples/benchmark.py [PHOTOS] [--images 32] [--rounds 3] [--arch D]   (PHOTOS as --data; default: shapes)
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peer import Photos, as_convolutions, import_torchvision, normalising, open_rgb
+from peer import Photos, as_convolutions, grid_of_crops, import_torchvision, normalising, open_rgb
 from torch import nn
 from torch.utils.data import DataLoader
 
 from vggcli import paper
-from vggcli.cli.options import data_source, worker_count
+from vggcli.cli.options import compute_device, data_source, worker_count
 from vggcli.data.augment import ColourStatistics, augment, normalise
 from vggcli.data.loader import Schedule, colour_statistics, training_batches
 from vggcli.data.sources import ImageSet, load_training
@@ -25,137 +29,183 @@ from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
-CPU = torch.device("cpu")
 JITTER = (256, 512)  # section 3.1
 STEP = 8  # images of the training step that is timed
+VIEWS = 16  # training views a batch, about what a step of network D computes at a time
+JOBS: tuple[tuple[str, str, tuple[int, ...]], ...] = (  # what it is called, method, scales
+    ("training views at 224, one core", "training_views", ()),
+    (f"training step at 224, batch {STEP}", "training_step", ()),
+    ("centre crop, Q=256", "centre_crop", (256,)),
+    ("dense with flips, Q=256", "dense", (256,)),
+    ("dense with flips, Q=256 384 512", "dense", (256, 384, 512)),
+    ("multi-crop, 50 crops at Q=256", "multi_crop", (256,)),
+)
 
 
-class Bench:
-    """Both sides' networks and data; a method a figure returns (ours, torchvision's) as things to be timed."""
+class Side:
+    """A process's half of every comparison: methods named as in `JOBS`, each goes through the images once."""
 
     def __init__(self, images: ImageSet, colour: ColourStatistics, arch: str, workers: int) -> None:
-        self.images, self.colour, self.workers = images, colour, workers
-        classes = len(images.classes)
-        self.ours = VGG(NetworkConfig(arch, classes))
-        initialise(self.ours, "he", 0)
-        self.theirs: nn.Module = getattr(import_torchvision().models, paper.NETWORKS[arch].alias or "vgg16")(
-            weights=None
-        )
+        self.images, self.colour, self.arch, self.workers = images, colour, arch, workers
+        self.optimizer: torch.optim.Optimizer | None = None
 
-    def loader(self) -> tuple[Callable[[], object], Callable[[], object]]:
-        """Training views at 224, S from [256, 512], by one core: ours up to the batched float tensor."""
-        transforms = import_torchvision().transforms
-        schedule = Schedule(len(self.images), 16, 16, 1)  # about what a step of network D computes at a time
-        tail = transforms.Compose([transforms.RandomCrop(224), *normalising(self.colour)])
-
-        def ours() -> None:
-            for batch in training_batches(self.images, self.colour, JITTER, 224, 0, schedule, 0, CPU):
-                augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, self.colour)
-
-        def theirs() -> None:
-            for index in range(len(self.images)):
-                scale = int(torch.randint(JITTER[0], JITTER[1] + 1, ()))
-                tail(transforms.Resize(scale)(open_rgb(self.images.path(index))))
-
-        return ours, theirs
-
-    def step(self) -> tuple[Callable[[], object], Callable[[], object]]:
-        """Forward, backward and SGD on 8 images at 224."""
-        images, labels = torch.randint(0, 256, (STEP, 224, 224, 3), dtype=torch.uint8), torch.arange(STEP)
-
-        def stepper(network: nn.Module, fused: bool) -> Callable[[], object]:
-            optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4, fused=fused)
-
-            def step() -> None:
-                network.train()
-                optimizer.zero_grad()
-                batch = normalise(images, self.colour)
-                F.cross_entropy(network(batch if fused else batch.contiguous()), labels).backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-
-            return step
-
-        return stepper(self.ours, True), stepper(self.theirs, False)
-
-    def evaluation(
-        self, protocol: Protocol, scales: tuple[int, ...]
-    ) -> tuple[Callable[[], object], Callable[[], object]]:
-        """From files to posteriors. torchvision's dense evaluation takes one image at a time, both flips in a batch."""
-        dense = protocol == "dense"
-        options = EvaluateOptions(protocol, scales, dense, CPU, torch.float32, workers=self.workers)
-        transforms = import_torchvision().transforms
-        crop = [] if dense else [transforms.CenterCrop(224)]
-        network = as_convolutions(self.theirs) if dense else self.theirs
-
-        @torch.inference_mode()
-        def theirs() -> None:
-            network.eval()
-            for scale in scales:
-                transform = transforms.Compose([transforms.Resize(scale), *crop, *normalising(self.colour)])
-                photos = Photos(self.images, transform)
-                for batch, _ in DataLoader(photos, 1 if dense else 32, num_workers=self.workers):
-                    views = torch.cat((batch, batch.flip(3))) if dense else batch
-                    scores = network(views)
-                    (scores.mean((2, 3)) if dense else scores).softmax(1)
-
-        return lambda: image_posteriors(self.ours.eval(), self.images, self.colour, options), theirs
+    def stepped(self, network: nn.Module, inputs: torch.Tensor) -> None:
+        """Forward, backward and SGD."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
+        network.train()
+        self.optimizer.zero_grad()
+        F.cross_entropy(network(inputs), torch.arange(STEP)).backward()
+        self.optimizer.step()
 
 
-def measure(name: str, count: int, pair: tuple[Callable[[], object], Callable[[], object]], rounds: int) -> None:
-    """Time both sides in turns and print images a second and the ratio."""
-    for side in pair:  # first calls allocate, and compile kernels
-        side()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for side, taken in zip(pair, times, strict=True):
-            start = time.perf_counter()
-            side()
-            taken.append(time.perf_counter() - start)
-    ours, theirs = (count / statistics.median(taken) for taken in times)
-    print(f"{name:44} {ours:9.1f} {theirs:12.1f} {ours / theirs:7.2f}", flush=True)
+class Ours(Side):
+    """This package, as its commands call it."""
+
+    def __init__(self, images: ImageSet, colour: ColourStatistics, arch: str, workers: int) -> None:
+        super().__init__(images, colour, arch, workers)
+        self.device = compute_device("cpu")
+        self.network = VGG(NetworkConfig(arch, len(images.classes)))
+        initialise(self.network, "he", 0)
+
+    def training_views(self) -> None:
+        """Up to the batched float tensor."""
+        schedule = Schedule(len(self.images), VIEWS, VIEWS, 1)
+        for batch in training_batches(self.images, self.colour, JITTER, paper.CROP, 0, schedule, 0, self.device):
+            augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, self.colour)
+
+    def training_step(self) -> None:
+        """On 8 images at 224."""
+        images = torch.zeros(STEP, paper.CROP, paper.CROP, 3, dtype=torch.uint8)
+        self.stepped(self.network, normalise(images, self.colour))
+
+    def centre_crop(self, *scales: int) -> None:
+        """From files to posteriors, as all below."""
+        self._evaluate("centre-crop", scales)
+
+    def dense(self, *scales: int) -> None:
+        """With flips."""
+        self._evaluate("dense", scales)
+
+    def multi_crop(self, *scales: int) -> None:
+        """5x5 crops with flips."""
+        self._evaluate("multi-crop", scales)
+
+    def _evaluate(self, protocol: Protocol, scales: tuple[int, ...]) -> None:
+        flip = protocol != "centre-crop"
+        options = EvaluateOptions(protocol, scales, flip, self.device, torch.float32, workers=self.workers)
+        image_posteriors(self.network.eval(), self.images, self.colour, options)
+
+
+class Torchvision(Side):
+    """torchvision's networks and transforms, as its references use them."""
+
+    def __init__(self, images: ImageSet, colour: ColourStatistics, arch: str, workers: int) -> None:
+        super().__init__(images, colour, arch, workers)
+        torchvision = import_torchvision()
+        self.transforms = torchvision.transforms
+        self.network: nn.Module = getattr(torchvision.models, paper.NETWORKS[arch].alias or "")(weights=None)
+
+    def training_views(self) -> None:
+        """Resize to a drawn S, RandomCrop, ToTensor, Normalize."""
+        tail = self.transforms.Compose([self.transforms.RandomCrop(paper.CROP), *normalising(self.colour)])
+        for index in range(len(self.images)):
+            scale = int(torch.randint(JITTER[0], JITTER[1] + 1, ()))
+            tail(self.transforms.Resize(scale)(open_rgb(self.images.path(index))))
+
+    def training_step(self) -> None:
+        """On 8 images at 224."""
+        self.stepped(self.network, torch.zeros(STEP, 3, paper.CROP, paper.CROP))
+
+    @torch.inference_mode()
+    def centre_crop(self, *scales: int) -> None:
+        """In batches of 32."""
+        for batch in self._views(scales, [self.transforms.CenterCrop(paper.CROP), *normalising(self.colour)], 32):
+            self.network.eval()(batch).softmax(1)
+
+    @torch.inference_mode()
+    def dense(self, *scales: int) -> None:
+        """The FC layers as convolutions, one image at a time, both flips in a batch."""
+        network = as_convolutions(self.network)
+        for batch in self._views(scales, normalising(self.colour), 1):
+            network(torch.cat((batch, batch.flip(3)))).mean((2, 3)).softmax(1)
+
+    @torch.inference_mode()
+    def multi_crop(self, *scales: int) -> None:
+        """As torchvision's documentation has it for FiveCrop: an image's 50 crops are a batch."""
+        for batch in self._views(scales, [grid_of_crops(paper.CROP, paper.CROP_GRID, normalising(self.colour))], 1):
+            self.network.eval()(batch[0]).softmax(1).mean(0)
+
+    def _views(self, scales: tuple[int, ...], tail: list[object], rows: int) -> Iterator[torch.Tensor]:
+        for scale in scales:
+            transform = self.transforms.Compose([self.transforms.Resize(scale), *tail])
+            for batch, _ in DataLoader(Photos(self.images, transform), rows, num_workers=self.workers):
+                yield batch
+
+
+class SideProcess:
+    """A side in a process of its own; `seconds` runs one of its methods."""
+
+    def __init__(self, kind: type[Side], *arguments: object) -> None:
+        fresh = multiprocessing.get_context("spawn")
+        self.pipe, far = fresh.Pipe()
+        usual = multiprocessing.get_start_method()
+        self.process = fresh.Process(target=serve, args=(far, usual, kind, arguments))
+        self.process.start()
+
+    def seconds(self, method: str, scales: Sequence[int], threads: int) -> float:
+        self.pipe.send((method, scales, threads))
+        taken: float = self.pipe.recv()
+        return taken
+
+
+def serve(
+    pipe: Connection, start_method: str, kind: type[Side], arguments: tuple[ImageSet, ColourStatistics, str, int]
+) -> None:
+    """Run what is asked for, and answer with its seconds."""
+    multiprocessing.set_start_method(start_method, force=True)  # of the loaders' workers
+    side = kind(*arguments)
+    while (order := pipe.recv()) is not None:
+        method, scales, threads = order
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        getattr(side, method)(*scales)
+        pipe.send(time.perf_counter() - start)
+
+
+def measure(sides: Sequence[SideProcess], method: str, scales: Sequence[int], rounds: int) -> list[float]:
+    """Median seconds of each side, after a call that allocates and compiles."""
+    threads = 1 if method == "training_views" else torch.get_num_threads()
+    rows = [[side.seconds(method, scales, threads) for side in sides] for _ in range(rounds + 1)]
+    return [statistics.median(taken) for taken in zip(*rows[1:], strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="?")
     parser.add_argument("--arch", default="D", choices=[arch for arch, row in paper.NETWORKS.items() if row.alias])
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="part of a comparison's name")
     options = parser.parse_args()
     workers = worker_count(None)
     source = data_source(options.photos, workers, quiet=False)
-    _, images = load_training(source.path)
+    _, images = load_training(Path(source.path))
     stride = max(1, len(images) // options.images)
     kept = slice(0, stride * options.images, stride)
     few = ImageSet(images.root, "val", images.classes, images.names[kept], images.labels[kept], images.boxes[kept])
-    bench = Bench(few, colour_statistics(few, 256, workers), options.arch, workers)
-    print(
-        f"network {options.arch}, {len(few)} images of {source.name}, {torch.get_num_threads()} threads, {workers} workers"
-    )
-    print(f"{'':44} {'ours':>9} {'torchvision':>12} {'ratio':>7}   (images/s)")
-    measure("training views at 224, one core", len(few), single_threaded(bench.loader()), options.rounds)
-    measure(f"training step at 224, batch {STEP}", STEP, bench.step(), options.rounds)
-    measure("centre crop, Q=256", len(few), bench.evaluation("centre-crop", (256,)), options.rounds)
-    measure("dense with flips, Q=256", len(few), bench.evaluation("dense", (256,)), options.rounds)
-    measure("dense with flips, Q=256 384 512", len(few), bench.evaluation("dense", (256, 384, 512)), 1)
-
-
-def single_threaded(
-    pair: tuple[Callable[[], object], Callable[[], object]],
-) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Both sides on one thread."""
-
-    def wrapped(side: Callable[[], object]) -> Callable[[], object]:
-        def run() -> None:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-            side()
-            torch.set_num_threads(threads)
-
-        return run
-
-    return wrapped(pair[0]), wrapped(pair[1])
+    arguments = (few, colour_statistics(few, 256, workers), options.arch, workers)
+    sides = [SideProcess(kind, *arguments) for kind in (Ours, Torchvision)]
+    print(f"network {options.arch}, {len(few)} images of {source.name}, {torch.get_num_threads()} threads")
+    print(f"{'':36} {'ours':>9} {'torchvision':>12} {'ratio':>7}   (images/s)")
+    for name, method, scales in JOBS:
+        if options.only in name:
+            count = STEP if method == "training_step" else len(few)
+            ours, theirs = (count / taken for taken in measure(sides, method, scales, options.rounds))
+            print(f"{name:36} {ours:9.2f} {theirs:12.2f} {ours / theirs:7.2f}", flush=True)
+    for side in sides:
+        side.pipe.send(None)
+        side.process.join()
 
 
 if __name__ == "__main__":

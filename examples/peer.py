@@ -85,3 +85,20 @@ def normalising(colour: ColourStatistics) -> list[Any]:
     transforms = import_torchvision().transforms
     mean, divisor = [value / 255 for value in colour.mean], colour.divisor / 255
     return [transforms.ToTensor(), transforms.Normalize(mean, [divisor] * 3)]
+
+
+def grid_of_crops(crop: int, grid: int, tail: Sequence[Any]) -> Any:
+    """A transform to G x G crops and their mirror images, [2 G G, 3, crop, crop], as torchvision's FiveCrop is used."""
+    transforms = import_torchvision().transforms
+    functional, finish = transforms.functional, transforms.Compose(tail)
+
+    def crops(image: Image.Image) -> Tensor:
+        corners = [
+            (round(i * (image.height - crop) / (grid - 1)), round(j * (image.width - crop) / (grid - 1)))
+            for i in range(grid)
+            for j in range(grid)
+        ]
+        some = [functional.crop(image, top, left, crop, crop) for top, left in corners]
+        return torch.stack([finish(one) for view in some for one in (view, functional.hflip(view))])
+
+    return crops

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 BLOCK_CHANNELS = (64, 128, 256, 512, 512)  # section 2.1: doubled after each max-pooling layer, up to 512
 FC_CHANNELS = 4096  # section 2.1: the first two fully connected layers
 IMAGENET_CLASSES = 1000
+IMAGENET_VALIDATION = 50_000  # images, section 4
 CROP = 224  # section 2.1: side of the input in pixels
 STRIDE = 32  # five 2x2 max-pooling layers with stride 2
 
@@ -147,3 +148,49 @@ GAUSSIAN_STD = 0.01  # the text says "variance 10^-2", that is a std of 0.1: --i
 # Sections 3.2, 4.2
 CROP_GRID = 5  # crops along each side: 50 a scale with flips
 TEST_SCALE_STEP = 32  # pixels: Q in S-32, S, S+32
+
+
+@dataclass(frozen=True)
+class Result:
+    """An error of section 4 on ImageNet's validation images, in per cent: a network trained at S from `scale` and tested at
+    `test_scales` by `protocol`."""
+
+    table: int
+    arch: str
+    scale: tuple[int, int]
+    test_scales: tuple[int, ...]
+    protocol: str
+    top1_error: float
+    top5_error: float
+
+
+_S256, _S384, _JITTER = (256, 256), (384, 384), (256, 512)
+_Q256, _Q384, _QJITTER = (224, 256, 288), (352, 384, 416), (256, 384, 512)
+RESULTS = (
+    Result(3, "A", _S256, (256,), "dense", 29.6, 10.4),
+    Result(3, "A-LRN", _S256, (256,), "dense", 29.7, 10.5),
+    Result(3, "B", _S256, (256,), "dense", 28.7, 9.9),
+    Result(3, "C", _S256, (256,), "dense", 28.1, 9.4),
+    Result(3, "C", _S384, (384,), "dense", 28.1, 9.3),
+    Result(3, "C", _JITTER, (384,), "dense", 27.3, 8.8),
+    Result(3, "D", _S256, (256,), "dense", 27.0, 8.8),
+    Result(3, "D", _S384, (384,), "dense", 26.8, 8.7),
+    Result(3, "D", _JITTER, (384,), "dense", 25.6, 8.1),
+    Result(3, "E", _S256, (256,), "dense", 27.3, 9.0),
+    Result(3, "E", _S384, (384,), "dense", 26.9, 8.7),
+    Result(3, "E", _JITTER, (384,), "dense", 25.5, 8.0),
+    Result(4, "B", _S256, _Q256, "dense", 28.2, 9.6),
+    Result(4, "C", _S256, _Q256, "dense", 27.7, 9.2),
+    Result(4, "C", _S384, _Q384, "dense", 27.8, 9.2),
+    Result(4, "C", _JITTER, _QJITTER, "dense", 26.3, 8.2),
+    Result(4, "D", _S256, _Q256, "dense", 26.6, 8.6),
+    Result(4, "D", _S384, _Q384, "dense", 26.5, 8.6),
+    Result(4, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    Result(4, "E", _S256, _Q256, "dense", 26.9, 8.7),
+    Result(4, "E", _S384, _Q384, "dense", 26.7, 8.6),
+    Result(4, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    Result(5, "D", _JITTER, _QJITTER, "multi-crop", 24.6, 7.5),
+    Result(5, "D", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.2),
+    Result(5, "E", _JITTER, _QJITTER, "multi-crop", 24.6, 7.4),
+    Result(5, "E", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.1),
+)

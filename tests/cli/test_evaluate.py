@@ -139,6 +139,13 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch A --multi-crop --grid 1", 2, "--grid 1 is no grid"),
         ("--arch A --weights runs/A-1", 2, "--arch has no effect"),
         ("--weights nowhere", 4, "nowhere"),
+        ("runs/A-1 --arch A", 2, "--arch has no effect"),
+        ("runs/A-1 --weights runs/A-1", 2, "--weights has no effect"),
+        ("runs/A-1 runs/A-1/best.safetensors", 2, "named twice"),
+        ("runs/A-1 runs/A-1/last.safetensors --save-scores s.safetensors", 2, "one file for 2 networks"),
+        ("runs/A-1 --table --json", 2, "--table has no effect"),
+        ("runs/A-1 --table --per-class", 2, "--per-class has no place"),
+        ("runs/A-1 nowhere", 4, "nowhere"),
         ("--weights {photos}/val/class0/0.jpg", 4, "cannot be read as a checkpoint"),
         ("--arch A --split test", 3, "no test/ folder"),
         ("--arch A --save-scores no/where.safetensors", 2, "no folder"),
@@ -162,6 +169,32 @@ def test_classes_the_weights_do_not_know_are_exit_4(
     said = capsys.readouterr().err
     assert "'class3'" in said
     assert str(photos) in said  # what they were trained on
+
+
+def test_several_networks_at_once_measure_as_each_alone(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(photos, "--epochs", "1", "--seed", "5") == 0
+    flags = ["--data", str(photos), "--dense", "--scales", "36", "48"]
+    both = evaluated(capsys, "runs/A-2", "runs/A-1/last.safetensors", *flags)["evaluations"]
+    assert isinstance(both, list)
+    for result, weights in zip(both, ("runs/A-2", "runs/A-1/last.safetensors"), strict=True):
+        alone = evaluated(capsys, "--weights", weights, *flags)
+        for key in set(alone) - {"seconds", "images_per_second", "calibration_error"}:
+            assert result[key] == alone[key], key
+        assert result["calibration_error"] == pytest.approx(alone["calibration_error"], rel=1e-3)
+    assert len(Path("runs/A-2/evaluations.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_table_has_the_form_of_the_papers(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(photos, "--epochs", "1", "--scale", "48") == 0
+    capsys.readouterr()
+    assert run(["eval", "runs/A-1", "runs/A-2", "--table", "--data", str(photos), "--dense", "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "dense, with flips, 12 images" in shown
+    cells = [line.split() for line in shown.splitlines()]
+    first, second = (next(row for row in cells if row[-1:] == [run]) for run in ("A-1", "A-2"))
+    assert first[-5:-3] == ["36", "36"]
+    assert second[-5:-3] == ["48", "48"]
+    assert "paper" not in shown  # these photos are not ImageNet
 
 
 def test_untrained_weights_are_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

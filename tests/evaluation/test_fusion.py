@@ -1,5 +1,6 @@
 """Fusion by names: orders may differ, sets may not; networks together give what each gives alone."""
 
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -134,7 +135,8 @@ def test_networks_together_give_what_each_gives_alone(
     views: list[int] = []
     together = networks_posteriors(members, views.append)
     assert sum(views) == 3 * len(images)  # three scales between them: 66 is rescaled once for both
-    for one, other in zip(together, alone, strict=True):
+    for (one, seconds), other in zip(together, alone, strict=True):
+        assert seconds > 0
         torch.testing.assert_close(one.posteriors_NK, other.posteriors_NK, rtol=1e-5, atol=1e-6)
     assert loads[:2] == ["A", "B"]
     assert (len(loads) == 2) == (block > 1)
@@ -148,10 +150,26 @@ def test_a_broken_image_is_left_out_of_every_member(make_folder: MakeFolder) -> 
     for network in networks():
         options = replace(OPTIONS, scales=(66,), skip_bad=True)
         members.append(NetworkMember(partial(_same, network), network.config, COLOUR, images, options))
-    assert [len(one.images) for one in networks_posteriors(members, lambda views: None)] == [11, 11]
+    assert [len(one.images) for one, _ in networks_posteriors(members, lambda views: None)] == [11, 11]
     strict = [replace(member, options=replace(member.options, skip_bad=False)) for member in members]
     with pytest.raises(ImageError, match="class1/0.jpg"):
         networks_posteriors(strict, lambda views: None)
+
+
+def test_one_network_is_in_memory_at_a_time(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion, "BLOCK_BYTES", 1)
+    images = load_split(make_folder(), "val")
+    loaded: list[weakref.ref[VGG]] = []
+
+    def load() -> VGG:
+        assert not any(one() for one in loaded)
+        network = networks()[0]
+        loaded.append(weakref.ref(network))
+        return network
+
+    member = NetworkMember(load, networks()[0].config, COLOUR, images, replace(OPTIONS, scales=(40,)))
+    networks_posteriors([member, member], lambda views: None)
+    assert len(loaded) > 2
 
 
 def _same(network: VGG) -> VGG:

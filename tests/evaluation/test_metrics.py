@@ -1,6 +1,7 @@
 """Errors against a slow count, and the files an evaluation leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors import safe_open
 from sklearn.metrics import confusion_matrix
 
+from vggcli import paper
 from vggcli.errors import MachineError
 from vggcli.evaluation.metrics import (
     Evaluation,
@@ -15,10 +17,13 @@ from vggcli.evaluation.metrics import (
     confusion_counts,
     correct_counts,
     expected_calibration_error,
+    published_result,
     save_scores,
     worst_mistakes,
 )
 from vggcli.evaluation.protocol import Scores
+from vggcli.zoo.checkpoint import Checkpoint
+from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.scores import count_correct, error_rate
 
 EVALUATION = Evaluation("D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 0, 40, 1, 7, 30, 38, 2.5, 8.0)
@@ -108,3 +113,29 @@ def test_the_worst_mistakes_are_the_surest() -> None:
     assert [mistake.posterior for mistake in worst] == slow[:5]
     assert all(mistake.label != mistake.answer for mistake in worst)
     assert len(worst_mistakes(given, 1000)) == len(slow)
+
+
+def test_the_papers_result_is_named_for_imagenets_validation_images_alone() -> None:
+    ids = tuple(f"n{index:08d}" for index in range(1000))
+    checkpoint = Checkpoint(NetworkConfig("D"), ids, {}, (256, 512))
+    evaluation = replace(
+        EVALUATION, arch="D", protocol="dense", scales=(512, 256, 384), flip=True, images=50_000, skipped=0
+    )
+    found = published_result(checkpoint, evaluation, ids)
+    assert found is not None
+    assert (found.table, found.top1_error, found.top5_error) == (4, 24.8, 7.5)
+    assert published_result(checkpoint, replace(evaluation, images=49_999, skipped=1), ids) == found
+    assert published_result(checkpoint, replace(evaluation, protocol="multi-crop"), ids).table == 5  # type: ignore[union-attr]
+    for other in ({"images": 10_000}, {"flip": False}, {"scales": (256,)}, {"protocol": "centre-crop"}):
+        assert published_result(checkpoint, replace(evaluation, **other), ids) is None
+    for config in (NetworkConfig("D", width=0.5), NetworkConfig("D", crop=192), NetworkConfig("D", head="gap")):
+        assert published_result(replace(checkpoint, config=config), evaluation, ids) is None
+    assert published_result(checkpoint, evaluation, ("tench", *ids[1:])) is None
+    assert published_result(checkpoint, evaluation, ids[1:]) is None
+
+
+def test_the_zoos_errors_are_the_papers_best_single_scale_results() -> None:
+    for arch, row in paper.NETWORKS.items():
+        errors = [(one.top1_error, one.top5_error) for one in paper.RESULTS if (one.arch, one.table) == (arch, 3)]
+        if errors:
+            assert (row.top1_error, row.top5_error) == min(errors)

@@ -1,4 +1,4 @@
-"""`vgg evaluate` (`vgg eval`): the error of one network by centre crop, densely, by multi-crop, over scales."""
+"""`vgg evaluate` (`vgg eval`): the error of networks by centre crop, densely, by multi-crop, over scales."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,10 @@ from vggcli.cli import options
 
 
 def evaluate(
+    several: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Run folders or checkpoints, in place of --weights or --arch."),
+    ] = None,
     data: options.Data = None,
     split: options.Split = "val",
     arch: options.Arch = None,
@@ -28,6 +32,9 @@ def evaluate(
     worst: Annotated[
         int | None, typer.Option(min=1, help="The N surest mistakes as a sheet: worst.png in the run folder.")
     ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="One line a network, in the form of the paper's Tables 3 and 4.")
+    ] = False,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.auto,
     batch_size: options.ViewBatch = None,
@@ -35,21 +42,10 @@ def evaluate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the top-1 and top-5 error of one network by centre crop, or --dense, --multi-crop or both (sections 3.2 and
-    4.3); several --scales are averaged."""
-    from json import dumps
+    """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
+    (sections 3.2 and 4.3); several --scales are averaged."""
+    from vggcli.cli.measuring import ReportOptions, evaluate_and_report, evaluate_options
 
-    from vggcli.cli.measuring import ReportOptions, evaluate_options, measure, record, result_json, show, write_pictures
-    from vggcli.errors import UsageError
-    from vggcli.evaluation.metrics import save_scores as write_scores
-    from vggcli.zoo.layers import arch_of
-
-    if arch is not None and weights is not None:
-        raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
-    if save_scores is not None:
-        options.writable_output(save_scores, "--save-scores")
-    if confusion is not None:
-        options.writable_output(confusion, "--confusion")
     opts = evaluate_options(
         dense=dense,
         multi_crop=multi_crop,
@@ -63,17 +59,27 @@ def evaluate(
         batch_size=batch_size,
         workers=options.worker_count(workers),
     )
-    checkpoint_path = options.find_weights(weights, arch_of(arch or "D"))
-    report = ReportOptions(per_class, confusion, worst, save_scores)
-    measured = measure(checkpoint_path, data, split, opts, multi_scale, quiet)
-    written = write_pictures(measured, report)
-    if save_scores is not None:
-        write_scores(save_scores, measured.scores, measured.evaluation)
-        written["scores"] = str(save_scores)
-    record(measured)
-    for error in measured.scores.skipped:
-        options.note(f"left out: {error}")
-    if json:
-        print(dumps(result_json(measured, report)))
-    else:
-        show(measured, report, written)
+    report = ReportOptions(per_class, confusion, worst, save_scores, table, json)
+    files = weights_files(several or [], weights, arch)
+    report.check(len(files))
+    evaluate_and_report(files, data, split, opts, multi_scale, report, quiet)
+
+
+def weights_files(several: list[Path], weights: Path | None, arch: str | None) -> list[Path]:
+    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given."""
+    from vggcli.errors import UsageError
+    from vggcli.zoo.checkpoint import weights_file
+    from vggcli.zoo.layers import arch_of
+
+    if several and (weights is not None or arch is not None):
+        flag = "--arch" if weights is None else "--weights"
+        raise UsageError(f"{flag} has no effect beside the weights named first ({several[0]}); leave one out")
+    if arch is not None and weights is not None:
+        raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
+    if not several:
+        return [options.find_weights(weights, arch_of(arch or "D"))]
+    files = [weights_file(path.expanduser()) for path in several]
+    for path, file in zip(several, files, strict=True):
+        if files.count(file) > 1:
+            raise UsageError(f"{path} is named twice; once is enough")
+    return files

@@ -3,22 +3,19 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
-from vggcli.data.augment import ColourStatistics
-from vggcli.data.sources import load_split
+from vggcli.cli.measuring import measure
 from vggcli.errors import UsageError
-from vggcli.evaluation.fusion import NetworkMember, fused, load_scores, networks_posteriors
+from vggcli.evaluation.fusion import fused, load_scores
 from vggcli.evaluation.metrics import correct_counts, expected_calibration_error
-from vggcli.evaluation.protocol import EvaluateOptions, Scores, match_classes, paper_scales
-from vggcli.report.progress import Bar
+from vggcli.evaluation.protocol import EvaluateOptions, Scores
 from vggcli.report.tables import ensemble_table
-from vggcli.zoo.checkpoint import file_sha256, load_checkpoint, save_tensors, weights_file
-from vggcli.zoo.network import VGG
+from vggcli.zoo.checkpoint import save_tensors, weights_file
 from vggcli.zoo.scores import error_rate
 
 
@@ -111,48 +108,22 @@ def fuse(
     networks = [path for path in paths if saved[path] is None]
     if not networks and flags:
         raise UsageError(f"{flags[0]} has no effect where every member is a file of saved scores")
-    measured, source = _evaluated(networks, data, split, opts, multi_scale, quiet) if networks else ({}, None)
+    files = [weights_file(path.expanduser()) for path in networks]
+    evaluated = measure(files, data, split, opts, multi_scale, quiet) if networks else []
+    measured = dict(zip(networks, evaluated, strict=True))
     members = []
     for path, name in zip(paths, names, strict=True):
         scores = saved[path]
         if scores is None:
-            members.append(measured[path])
+            members.append(Member(name, measured[path].scores, measured[path].evaluation.to_json()))
             continue
         about = {"arch": scores.arch, "protocol": scores.protocol, "scales": list(scores.scales)}
         about |= {"weights": name, "weights_sha256": scores.weights_sha256}
         members.append(Member(name, scores.scores, about))
     whole = fused([member.scores for member in members], names)
     seconds = time.perf_counter() - started
+    source = evaluated[0].evaluation.data if networks else None
     return Fusion(tuple(members), whole, source, split if networks else None, seconds)
-
-
-def _evaluated(
-    paths: Sequence[Path], data: str | None, split: str, opts: EvaluateOptions, multi_scale: bool, quiet: bool
-) -> tuple[dict[Path, Member], str]:
-    source = options.data_source(data, opts.workers, quiet)
-    images = load_split(source.path, split)
-    takers, abouts = [], []
-    for path in paths:
-        file = weights_file(path.expanduser())
-        network, checkpoint = load_checkpoint(file)
-        del network
-        own = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-        colour = ColourStatistics.from_json(checkpoint.preprocessing)
-        mine = match_classes(images, checkpoint.classes)
-        takers.append(NetworkMember(_loader(file, opts), checkpoint.config, colour, mine, own))
-        about = {"arch": checkpoint.config.arch, "protocol": own.protocol, "scales": list(own.scales)}
-        abouts.append(about | {"weights": str(file.resolve()), "weights_sha256": file_sha256(file)})
-    views = len(images) * len({scale for taker in takers for scale in taker.options.scales})
-    with Bar(options.stderr_console(), f"evaluating {len(takers)} networks", views, "views", quiet) as bar:
-        results = networks_posteriors(takers, bar)
-    members = {
-        path: Member(str(path), scores, about) for path, scores, about in zip(paths, results, abouts, strict=True)
-    }
-    return members, source.name
-
-
-def _loader(file: Path, opts: EvaluateOptions) -> Callable[[], VGG]:
-    return lambda: load_checkpoint(file, opts.device)[0]
 
 
 def show_fusion(fusion: Fusion) -> None:

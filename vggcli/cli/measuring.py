@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,12 +14,14 @@ from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import read_image
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import MachineError, UsageError, WeightsError
+from vggcli.evaluation.fusion import NetworkMember, networks_posteriors
 from vggcli.evaluation.metrics import (
     Evaluation,
     class_reports,
     confusion_counts,
-    correct_counts,
-    expected_calibration_error,
+    evaluation_of,
+    published_result,
+    save_scores,
     worst_mistakes,
 )
 from vggcli.evaluation.protocol import (
@@ -26,17 +29,16 @@ from vggcli.evaluation.protocol import (
     Protocol,
     Scores,
     check_scales,
-    crops_an_image,
     image_posteriors,
     match_classes,
     paper_scales,
 )
-from vggcli.paper import CROP_GRID
+from vggcli.paper import CROP, CROP_GRID
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.progress import Bar
-from vggcli.report.tables import classes_table, facts_table
-from vggcli.zoo.checkpoint import Checkpoint, file_sha256, load_checkpoint
-from vggcli.zoo.device import Precision, pick_device, pick_dtype
+from vggcli.report.tables import PaperRow, classes_table, facts_table, paper_table
+from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
+from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.files import append_line
 
 WORST = "worst.png"
@@ -68,6 +70,21 @@ class ReportOptions:
     confusion: Path | None
     worst: int | None
     scores: Path | None
+    table: bool = False
+    json: bool = False
+
+    def check(self, networks: int) -> None:
+        """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
+        for flag, path in (("--save-scores", self.scores), ("--confusion", self.confusion)):
+            if path is None:
+                continue
+            if networks > 1:
+                raise UsageError(f"{flag} {path} is one file for {networks} networks; evaluate them one by one")
+            options.writable_output(path, flag)
+        if self.table and self.json:
+            raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
+        if self.table and self.per_class:
+            raise UsageError("--per-class has no place in --table; leave one out")
 
 
 def evaluate_options(
@@ -96,7 +113,7 @@ def evaluate_options(
         raise UsageError(f"--grid {grid} is no grid: give 2 or more, or leave --multi-crop out for the centre crop")
     whole: Protocol = "dense" if dense else "centre-crop"
     cropped: Protocol = "dense+multi-crop" if dense else "multi-crop"
-    where = pick_device(device)
+    where = options.compute_device(device)
     return EvaluateOptions(
         protocol=cropped if multi_crop else whole,
         scales=tuple(scales or ()),
@@ -111,48 +128,87 @@ def evaluate_options(
 
 
 def measure(
-    weights: Path, data: str | None, split: str, opts: EvaluateOptions, multi_scale: bool, quiet: bool
-) -> Measured:
-    """Load, evaluate with progress, and count. `opts.scales` empty takes what the paper takes.
+    weights: Sequence[Path], data: str | None, split: str, opts: EvaluateOptions, multi_scale: bool, quiet: bool
+) -> list[Measured]:
+    """Evaluate the networks at `weights` with progress, several over the same decoded images, and count. `opts.scales`
+    empty takes what the paper takes for each.
 
-    Raises WeightsError where the weights are untrained or do not know the data's classes.
+    Raises WeightsError where weights are damaged, untrained or do not know the data's classes.
     """
-    network, checkpoint = load_checkpoint(weights, opts.device)
+    source = options.data_source(data, opts.workers, quiet)
+    images = load_split(source.path, split)
+    candidates = [_candidate(path, images, opts, multi_scale) for path in weights]
+    views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
+    with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
+        if len(candidates) == 1:
+            member = candidates[0].member
+            network, started = member.load(), time.perf_counter()
+            scores = image_posteriors(network, member.images, member.colour, member.options, bar)
+            results = [(scores, time.perf_counter() - started)]
+        else:
+            results = networks_posteriors([one.member for one in candidates], bar)
+    return [
+        Measured(
+            evaluation_of(scores, one.member.options, one.weights, one.checkpoint, source.name, split, seconds),
+            scores,
+            one.member.images,
+            one.checkpoint,
+            one.weights,
+        )
+        for one, (scores, seconds) in zip(candidates, results, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    weights: Path
+    checkpoint: Checkpoint
+    member: NetworkMember
+
+
+def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_scale: bool) -> _Candidate:
+    """Weights that have been looked through once, so that what is wrong with them is said before any work starts."""
+    checkpoint = load_checkpoint(weights)[1]
     if not checkpoint.training.get("step", 1):
         raise WeightsError(f"{weights} holds untrained weights (no step was finished); go on with `vgg train --resume`")
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
-    source = options.data_source(data, opts.workers, quiet)
     try:
-        images = match_classes(load_split(source.path, split), checkpoint.classes)
+        mine = match_classes(images, checkpoint.classes)
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
         raise WeightsError(f"{error}; they were trained on {trained_on}: name that, or its like, with --data") from None
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
-    started = time.perf_counter()
-    with Bar(options.stderr_console(), "evaluating", len(images) * len(opts.scales), "views", quiet) as bar:
-        scores = image_posteriors(network, images, colour, opts, bar)
-    seconds = time.perf_counter() - started
-    correct_top1, correct_top5 = correct_counts(scores)
-    evaluation = Evaluation(
-        arch=checkpoint.config.arch,
-        weights=str(weights.resolve()),
-        weights_sha256=file_sha256(weights),
-        data=source.name,
-        split=split,
-        protocol=opts.protocol,
-        scales=opts.scales,
-        flip=opts.flip,
-        crops=crops_an_image(opts),
-        images=len(scores.images),
-        skipped=len(scores.skipped),
-        classes=len(images.classes),
-        correct_top1=correct_top1,
-        correct_top5=correct_top5,
-        calibration_error=expected_calibration_error(scores),
-        seconds=seconds,
-    )
-    return Measured(evaluation, scores, images, checkpoint, weights)
+    member = NetworkMember(lambda: load_checkpoint(weights, opts.device)[0], checkpoint.config, colour, mine, opts)
+    return _Candidate(weights, checkpoint, member)
+
+
+def evaluate_and_report(
+    weights: Sequence[Path],
+    data: str | None,
+    split: str,
+    opts: EvaluateOptions,
+    multi_scale: bool,
+    report: ReportOptions,
+    quiet: bool,
+) -> None:
+    """Measure, write what was asked for, keep a record in each run, and show the figures."""
+    several = measure(weights, data, split, opts, multi_scale, quiet)
+    for error in several[0].scores.skipped:
+        options.note(f"left out: {error}")
+    written = [write_files(measured, report) for measured in several]
+    for measured in several:
+        record(measured)
+    if report.json:
+        results = [result_json(measured, report) for measured in several]
+        print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
+    elif report.table:
+        show_paper_table(several)
+        for path in (path for files in written for path in files.values()):
+            options.note(f"written: {path}")
+    else:
+        for measured, files in zip(several, written, strict=True):
+            show(measured, report, files)
 
 
 def record(measured: Measured) -> None:
@@ -167,9 +223,12 @@ def record(measured: Measured) -> None:
         options.note(f"not recorded: {error}")
 
 
-def write_pictures(measured: Measured, report: ReportOptions) -> dict[str, str]:
-    """The pictures that were asked for; returns what was written where."""
+def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
+    """The scores and pictures that were asked for; returns what was written where."""
     written = {}
+    if report.scores is not None:
+        save_scores(report.scores, measured.scores, measured.evaluation)
+        written["scores"] = str(report.scores)
     if report.confusion is not None:
         counts_KK = confusion_counts(measured.scores).numpy()
         save_confusion(counts_KK, measured.scores.classes, report.confusion)
@@ -216,3 +275,20 @@ def show(measured: Measured, report: ReportOptions, written: dict[str, str]) -> 
     console.print(facts_table("Evaluation", facts))
     if report.per_class:
         console.print(classes_table(class_reports(measured.scores)))
+
+
+def show_paper_table(several: Sequence[Measured]) -> None:
+    """All of them in the form of Tables 3 and 4, on stdout."""
+    rows = []
+    for measured in several:
+        one, config = measured.evaluation, measured.checkpoint.config
+        changes = [f"width {config.width:g}"] * (config.width != 1) + [f"crop {config.crop}"] * (config.crop != CROP)
+        changes += ["gap"] * (config.head == "gap")
+        name = f"{one.arch} ({', '.join(changes)})" if changes else one.arch
+        published = published_result(measured.checkpoint, one, measured.scores.classes)
+        weights = measured.run or measured.weights
+        rows.append(PaperRow(name, measured.checkpoint.scale, one, published, weights.name))
+    first = several[0].evaluation
+    how = f"{first.protocol}{', with flips' if first.flip else ''}"
+    title = f"{how}, {first.images} images of {first.data} ({first.split}); posteriors averaged"
+    options.stdout_console().print(paper_table(title, rows))

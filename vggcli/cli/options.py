@@ -13,6 +13,7 @@ from vggcli import paper
 from vggcli.errors import MachineError, UsageError, WeightsError
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
 RUNS = Path("runs")
@@ -102,6 +103,16 @@ def worker_count(workers: int | None) -> int:
     if workers is not None:
         return workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compute_device(name: str) -> "torch.device":
+    """The device that `--device` names, with this process made ready for it."""
+    from vggcli.zoo.device import keep_freed_memory, pick_device
+
+    device = pick_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def cache_folder() -> Path:

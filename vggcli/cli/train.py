@@ -91,7 +91,6 @@ def train(
     scale jitter, flips and colour shift, and a learning rate that is divided by 10 when the validation error stalls."""
     from vggcli.cli.training import Plan, RunControl, prepare, resumed, run_to_end
     from vggcli.errors import UsageError
-    from vggcli.zoo.device import pick_device
 
     recipe_flags: dict[str, Any] = {
         "scale": scale_range(scale, scale_jitter),
@@ -115,7 +114,7 @@ def train(
         "init_from": init_from,
         "precision": precision.value if precision else None,
     }
-    control = RunControl(pick_device(device), options.worker_count(workers), micro_batch, quiet, json)
+    control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
     if resume is None:
         plan = Plan.of(recipe.value if recipe else None, config, recipe_flags, run_flags)
         session = prepare(plan, out, control)

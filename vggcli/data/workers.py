@@ -3,8 +3,10 @@
 Workers send uint8 pixels and nothing else that is large; the floating-point work is done on the device, a batch at a time.
 """
 
+import ctypes
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,6 +19,8 @@ from vggcli.data.decode import ImageError
 
 def loaded(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> Iterator[Any]:
     """What `dataset` makes of each of `batches`, in order, computed ahead by `workers` processes."""
+    if workers:
+        _give_back_freed_memory()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch has an opinion on more workers than cores; the user asked for them
         loader = DataLoader(
@@ -33,6 +37,13 @@ def loaded(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> Itera
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _give_back_freed_memory() -> None:
+    """What glibc keeps of freed memory, back to the system: once workers are forked, it would be copied page by page
+    when it is used again, which takes far longer than to ask for it anew."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start_worker(worker: int) -> None:

@@ -5,6 +5,7 @@ only one network is in memory at a time.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,9 +40,11 @@ class NetworkMember:
 
 
 @torch.inference_mode()
-def networks_posteriors(members: Sequence[NetworkMember], progress: Callable[[int], None]) -> list[Scores]:
-    """The posteriors of each network, each by its own options, over the same images; an image is decoded once, and
-    rescaled once a scale, for all of them. `progress` is told the views done.
+def networks_posteriors(
+    members: Sequence[NetworkMember], progress: Callable[[int], None]
+) -> list[tuple[Scores, float]]:
+    """The posteriors of each network, each by its own options, over the same images, and the seconds that its turns took;
+    an image is decoded once, and rescaled once a scale, for all of them. `progress` is told the views done.
 
     Raises as `image_posteriors` does.
     """
@@ -51,6 +54,7 @@ def networks_posteriors(members: Sequence[NetworkMember], progress: Callable[[in
     scales = tuple(sorted({scale for member in members for scale in member.options.scales}))
     budget = min(pixel_budget(member.config, member.options) for member in members)
     sums = [torch.zeros(len(member.images), len(member.images.classes)) for member in members]
+    seconds = [0.0] * len(members)
     skipped: dict[str, ImageError] = {}
     batches = test_batches(
         first.images,
@@ -60,14 +64,18 @@ def networks_posteriors(members: Sequence[NetworkMember], progress: Callable[[in
         torch.device("cpu"),
     )
     for block in _blocks(batches, skipped, first.options.skip_bad):
-        for member, sums_NK in zip(members, sums, strict=True):
+        for turn, (member, sums_NK) in enumerate(zip(members, sums, strict=True)):
+            started = time.perf_counter()
             network = member.load()
             for batch in block:
                 if scales[batch.scale_index] in member.options.scales:
                     sums_NK.index_add_(0, torch.tensor(batch.indices), _posteriors(network, batch, member).cpu())
+            del network  # before the next one is loaded
+            seconds[turn] += time.perf_counter() - started
         progress(sum(len(batch.indices) for batch in block))
     return [
-        averaged(sums_NK, member.images, member.options, skipped) for member, sums_NK in zip(members, sums, strict=True)
+        (averaged(sums_NK, member.images, member.options, skipped), taken)
+        for member, sums_NK, taken in zip(members, sums, seconds, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
 """Error of posteriors, where it lies, how sure the network is, and the record of an evaluation."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vggcli.evaluation.protocol import Scores
-from vggcli.zoo.checkpoint import save_tensors
+from vggcli import paper
+from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
+from vggcli.zoo.checkpoint import Checkpoint, file_sha256, save_tensors
 from vggcli.zoo.scores import count_correct, error_rate
 
 
@@ -53,6 +55,50 @@ class Evaluation:
         fields["scales"] = list(self.scales)
         derived = {name: getattr(self, name) for name in ("top1_error", "top5_error", "images_per_second")}
         return {**fields, **derived}
+
+
+def evaluation_of(
+    scores: Scores,
+    options: EvaluateOptions,
+    weights: Path,
+    checkpoint: Checkpoint,
+    data: str,
+    split: str,
+    seconds: float,
+) -> Evaluation:
+    """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
+    correct_top1, correct_top5 = correct_counts(scores)
+    return Evaluation(
+        arch=checkpoint.config.arch,
+        weights=str(weights.resolve()),
+        weights_sha256=file_sha256(weights),
+        data=data,
+        split=split,
+        protocol=options.protocol,
+        scales=options.scales,
+        flip=options.flip,
+        crops=crops_an_image(options),
+        images=len(scores.images),
+        skipped=len(scores.skipped),
+        classes=len(scores.classes),
+        correct_top1=correct_top1,
+        correct_top5=correct_top5,
+        calibration_error=expected_calibration_error(scores),
+        seconds=seconds,
+    )
+
+
+def published_result(checkpoint: Checkpoint, evaluation: Evaluation, classes: tuple[str, ...]) -> paper.Result | None:
+    """The paper's result for the same network, training scale, protocol and test scales, where the images are ImageNet's
+    validation set: 50,000 images of 1,000 classes named by their WordNet IDs."""
+    ids = all(re.fullmatch(r"n\d{8}", name) for name in classes)
+    images = evaluation.images + evaluation.skipped
+    if not ids or len(classes) != paper.IMAGENET_CLASSES or images != paper.IMAGENET_VALIDATION or not evaluation.flip:
+        return None
+    if (checkpoint.config.crop, checkpoint.config.width, checkpoint.config.head) != (paper.CROP, 1.0, "fc"):
+        return None
+    key = (evaluation.arch, checkpoint.scale, tuple(sorted(evaluation.scales)), evaluation.protocol)
+    return next((one for one in paper.RESULTS if (one.arch, one.scale, one.test_scales, one.protocol) == key), None)
 
 
 def correct_counts(scores: Scores) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Tables as rich renderables."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -8,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vggcli import paper
-from vggcli.evaluation.metrics import ClassReport
+from vggcli.evaluation.metrics import ClassReport, Evaluation
 from vggcli.zoo.layers import LayerCost, Stack
 
 BAR = 24  # characters of a posterior of 1
@@ -71,6 +72,41 @@ def classes_table(reports: Sequence[ClassReport]) -> Table:
     for report in sorted(reports, key=lambda one: (-one.top1_error, one.name)):
         confused = f"{report.confused_with} ({report.confused})" if report.confused_with is not None else ""
         table.add_row(Text(report.name), str(report.support), f"{report.top1_error:.1f}", Text(confused))
+    return table
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A line of `paper_table`: the network, its training range of S, its error, the paper's where there is one, and what
+    its weights are called."""
+
+    network: str
+    scale: tuple[int, int]
+    evaluation: Evaluation
+    published: paper.Result | None
+    weights: str
+
+
+def paper_table(title: str, rows: Sequence[PaperRow]) -> Table:
+    """Errors in the form of Tables 3 and 4, with the paper's beside them where any row has one."""
+    table = _table(title)
+    table.add_column("ConvNet config.", overflow="fold")
+    for name in ("train (S)", "test (Q)"):
+        table.add_column(f"smallest image side\n{name}", justify="center")
+    for name in ("top-1", "top-5"):
+        table.add_column(f"{name} error\n(%)", justify="right")
+    published = any(row.published for row in rows)
+    if published:
+        table.add_column("the paper's\ntop-1, top-5", justify="right")
+    table.add_column("weights", overflow="fold")
+    for row in rows:
+        low, high = row.scale
+        sides = [str(low) if low == high else f"[{low};{high}]", ",".join(map(str, row.evaluation.scales))]
+        errors = [f"{row.evaluation.top1_error:.1f}", f"{row.evaluation.top5_error:.1f}"]
+        if published:
+            theirs = row.published
+            errors.append(f"{theirs.top1_error:.1f}, {theirs.top5_error:.1f} (Table {theirs.table})" if theirs else "-")
+        table.add_row(row.network, *sides, *errors, Text(row.weights))
     return table
 
 

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from vggcli import paper
 from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
+from vggcli.zoo.winograd import Conv3x3, onednn_runs
+
+MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6's weights
 
 
 class WindowLinear(nn.Module):
@@ -40,6 +43,10 @@ class WindowLinear(nn.Module):
         windows = maps_NHWC.unfold(1, k, 1).unfold(2, k, 1).permute(0, 1, 2, 4, 5, 3)
         flat = windows.reshape(n, rows, columns, k * k * channels)
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
+        if flat[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(flat):
+            as_pixels = flat.view(1, -1, 1, flat.shape[-1]).permute(0, 3, 1, 2)
+            pixels = F.conv2d(as_pixels, weight[:, :, None, None], self.bias)
+            return pixels.view(-1, n, rows, columns).transpose(0, 1)
         return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
 
 
@@ -115,6 +122,8 @@ class VGG(nn.Module):
 
 
 def _convolutional_module(layer: Layer) -> nn.Module:
+    if layer.kind == "conv" and layer.kernel == 3:
+        return Conv3x3(layer.channels_in, layer.channels)
     if layer.kind == "conv":
         return nn.Conv2d(layer.channels_in, layer.channels, layer.kernel, padding=layer.kernel // 2)
     if layer.kind == "bn":
