@@ -83,8 +83,8 @@ def open_rgb(path: Path) -> Image.Image:
 def normalising(colour: ColourStatistics) -> list[Any]:
     """ToTensor and Normalize with the same mean and divisor as ours."""
     transforms = import_torchvision().transforms
-    mean, divisor = [value / 255 for value in colour.mean], colour.divisor / 255
-    return [transforms.ToTensor(), transforms.Normalize(mean, [divisor] * 3)]
+    mean, divisor = (torch.tensor(value).expand(3) / 255 for value in (colour.mean, colour.divisor))
+    return [transforms.ToTensor(), transforms.Normalize(mean, divisor)]
 
 
 def grid_of_crops(crop: int, grid: int, tail: Sequence[Any]) -> Any:

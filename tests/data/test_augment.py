@@ -1,6 +1,7 @@
 """Training views: the paper's distribution, the same from (seed, epoch, image) alone, and one batched pass on the device
 that equals an image-by-image loop."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,11 @@ def test_normalising_subtracts_the_mean_and_gives_unit_variance() -> None:
     flat = normalise(pixels, colour)
     torch.testing.assert_close(flat.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     assert float(flat.pow(2).mean()) == pytest.approx(1, rel=1e-4)
+
+
+def test_a_divisor_a_channel_divides_each_channel() -> None:
+    images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    colour = ColourStatistics((1.0, 2.0, 3.0), (10.0, 20.0, 40.0), (), ())
+    expected = (images.float() - torch.tensor(colour.mean)) / torch.tensor(colour.divisor)
+    torch.testing.assert_close(normalise(images, colour), expected.permute(0, 3, 1, 2))
+    assert ColourStatistics.from_json(json.loads(json.dumps(colour.to_json()))) == colour

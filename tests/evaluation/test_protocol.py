@@ -43,7 +43,9 @@ def slow_posteriors(network: VGG, images: ImageSet, options: EvaluateOptions) ->
         mirrored = [view, functional.hflip(view)] if options.flip else [view]
         pixels = torch.stack([255 * transforms.ToTensor()(one) for one in mirrored])
         with torch.no_grad():
-            scores: torch.Tensor = network((pixels - torch.tensor(COLOUR.mean)[:, None, None]) / COLOUR.divisor)
+            scores: torch.Tensor = network(
+                (pixels - torch.tensor(COLOUR.mean)[:, None, None]) / torch.tensor(COLOUR.divisor)
+            )
         return scores.softmax(1).mean(0)
 
     def scale_posterior(image: Image.Image, scale: int) -> torch.Tensor:

@@ -85,7 +85,7 @@ def rewritten(path: Path, change: str) -> None:
     [
         ("truncated", "damaged or cut short"),
         ("pickle", "damaged or cut short"),
-        ("no metadata", "metadata"),
+        ("no metadata", "no VGG network of torchvision or timm"),
         ("missing layer", "fc7.weight"),
         ("shape", "fc8.weight"),
         ("extra", "fc9.weight"),

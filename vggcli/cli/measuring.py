@@ -174,13 +174,21 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     try:
-        mine = match_classes(images, checkpoint.classes)
+        mine = match_classes(images, checkpoint.classes or _by_position(weights, images, checkpoint.config.classes))
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
         raise WeightsError(f"{error}; they were trained on {trained_on}: name that, or its like, with --data") from None
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     member = NetworkMember(lambda: load_checkpoint(weights, opts.device)[0], checkpoint.config, colour, mine, opts)
     return _Candidate(weights, checkpoint, member)
+
+
+def _by_position(weights: Path, images: ImageSet, count: int) -> tuple[str, ...]:
+    """The data's classes in sorted order, for weights that do not name theirs; said, since it cannot be checked."""
+    if len(images.classes) != count:
+        raise WeightsError(f"{weights} has {count} classes without names, and the data {len(images.classes)}")
+    options.note(f"{weights} does not name its classes; taken to be the data's {count} in sorted order")
+    return tuple(sorted(images.classes))
 
 
 def evaluate_and_report(

@@ -47,7 +47,8 @@ def predicted(
     network, checkpoint = load_checkpoint(weights, opts.device)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
-    images = ImageSet(Path(), "", checkpoint.classes, names, (0,) * len(names), ((),) * len(names))
+    classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))
+    images = ImageSet(Path(), "", classes, names, (0,) * len(names), ((),) * len(names))
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     with Bar(options.stderr_console(), "predicting", len(names) * len(opts.scales), "views", quiet) as bar:
         scores = image_posteriors(network, images, colour, opts, bar)

@@ -274,7 +274,9 @@ def _save_views(path: Path, data: TrainingData, plan: Plan) -> None:
     order = epoch_order(len(data.train), plan.seed, 0)[:count]
     batch = next(training_batches(data.train, data.colour, recipe.scale, recipe.crop, plan.seed, schedule, 0, cpu))
     seen_NCHW = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
-    pixels = seen_NCHW * data.colour.divisor + torch.tensor(data.colour.mean)[:, None, None]
+    pixels = (
+        seen_NCHW * torch.tensor(data.colour.divisor).reshape(-1, 1, 1) + torch.tensor(data.colour.mean)[:, None, None]
+    )
     pictures = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
     save_sheet(list(pictures), names, path)

@@ -29,7 +29,8 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ColourStatistics:
-    """Of the training set's pixels: `mean` RGB and one common `divisor` (their overall standard deviation), 0 to 255;
+    """Of the training set's pixels: `mean` RGB and one common `divisor` (their overall standard deviation), 0 to 255, or
+    one a channel, as weights of other frameworks have it;
     `eigenvalues` and `eigenvectors` (a column each, as rows of RGB) of the covariance of RGB in the range 0 to 1.
 
     The paper subtracts the mean alone (section 2.1). The divisor, one number for all channels, is not in the paper: it
@@ -37,7 +38,7 @@ class ColourStatistics:
     """
 
     mean: tuple[float, float, float]
-    divisor: float
+    divisor: float | tuple[float, float, float]
     eigenvalues: tuple[float, ...]
     eigenvectors: tuple[tuple[float, ...], ...]
 
@@ -50,7 +51,11 @@ class ColourStatistics:
         red, green, blue = (float(value) for value in fields["mean"])
         vectors = tuple(tuple(float(value) for value in row) for row in fields["eigenvectors"])
         values = tuple(float(value) for value in fields["eigenvalues"])
-        return cls((red, green, blue), float(fields["divisor"]), values, vectors)
+        divisor = fields["divisor"]
+        if not isinstance(divisor, list | tuple):
+            return cls((red, green, blue), float(divisor), values, vectors)
+        first, second, third = (float(value) for value in divisor)
+        return cls((red, green, blue), (first, second, third), values, vectors)
 
     @classmethod
     def from_moments(cls, moments: NDArray[np.float64]) -> "ColourStatistics":
@@ -129,8 +134,12 @@ def normalise(images_NHWC: Tensor, colour: ColourStatistics, shifts_NC: Tensor |
     rows += offsets_NC.repeat(1, width)[
         :, None
     ]  # whole rows: four times faster on a CPU than threes along the last axis
-    rows /= colour.divisor
+    rows /= colour.divisor if isinstance(colour.divisor, float) else _divisors(colour.divisor, width).to(rows.device)
     return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _divisors(divisor: tuple[float, float, float], width: int) -> Tensor:
+    return torch.tensor(divisor).repeat(width)
 
 
 def augment(images_NHWC: Tensor, flips_N: Tensor, shifts_NC: Tensor, colour: ColourStatistics) -> Tensor:

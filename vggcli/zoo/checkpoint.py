@@ -2,7 +2,7 @@
 
 One metadata entry, "vgg", carries a JSON object: the network, its class names, its preprocessing and how it was trained.
 One entry only, because safetensors does not keep the order of several and equal checkpoints are to be equal files.
-Nothing is ever pickled.
+Nothing is pickled but a state dict that is asked for in torch's own format.
 """
 
 import hashlib
@@ -15,16 +15,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.files import replacing
+from vggcli.zoo.foreign import DIVISOR, MEAN, SCALE, Framework, from_framework, to_framework
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 FORMAT = 1
+PICKLES = (".pth", ".pt")
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -32,9 +34,9 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 class Checkpoint:
     """What a checkpoint says beside its weights.
 
-    `classes` in the order of the scores; `preprocessing` as data/augment.py's ColourStatistics writes it; `scale` the
-    training range of S, smallest and largest shorter side in pixels; `training` how it came to be (recipe, data, epoch,
-    step, errors in per cent), for reports and for going on.
+    `classes` in the order of the scores, none where another framework's weights do not name them; `preprocessing` as
+    data/augment.py's ColourStatistics writes it; `scale` the training range of S, smallest and largest shorter side in
+    pixels; `training` how it came to be (recipe, data, epoch, step, errors in per cent), for reports and for going on.
     """
 
     config: NetworkConfig
@@ -55,7 +57,7 @@ class Checkpoint:
         low, high = (int(value) for value in fields["scale"])
         classes = tuple(str(name) for name in fields["classes"])
         config = NetworkConfig(**fields["config"])
-        if len(classes) != config.classes:
+        if classes and len(classes) != config.classes:
             raise ValueError(f"{len(classes)} class names for {config.classes} classes")
         return cls(config, classes, dict(fields["preprocessing"]), (low, high), dict(fields["training"]))
 
@@ -79,6 +81,21 @@ def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> None:
     save_tensors(path, network.state_dict(), {"vgg": checkpoint.to_json()})
 
 
+def save_foreign(path: Path, network: VGG, checkpoint: Checkpoint, framework: Framework) -> None:
+    """Write the weights as the framework names and shapes them, as safetensors or, by the suffix of `path`, as torch saves
+    a state dict. Class names and preprocessing have a place in the metadata of safetensors alone.
+
+    Raises WeightsError for a network that the framework does not have, MachineError where the disk refuses.
+    """
+    tensors = to_framework(network.state_dict(), checkpoint.config, framework)
+    if path.suffix not in PICKLES:
+        about = {"classes": json.dumps(checkpoint.classes), "preprocessing": json.dumps(checkpoint.preprocessing)}
+        save_tensors(path, tensors, about)
+        return
+    with replacing(path) as temporary:
+        torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text.
 
@@ -97,17 +114,20 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def load_checkpoint(path: Path, device: torch.device | None = None) -> tuple[VGG, Checkpoint]:
-    """The network that `path` holds, in evaluation mode on `device`, and what the file says of it. The weights are not
-    held twice.
+    """The network that `path` holds (a checkpoint, or weights of torchvision or timm), in evaluation mode on `device`, and
+    what the file says of it. The weights are not held twice.
 
     Raises WeightsError where the file is damaged, of another format, misses a layer, has one of another shape, or holds
     a value that is not finite.
     """
-    tensors, metadata = load_tensors(path)
-    try:
-        checkpoint = Checkpoint.from_json(metadata)
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
+    if path.suffix in PICKLES or (path.is_file() and not _has_metadata(path)):
+        tensors, checkpoint = _foreign(path)
+    else:
+        tensors, metadata = load_tensors(path)
+        try:
+            checkpoint = Checkpoint.from_json(metadata)
+        except (ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
     with torch.device("meta"):
         network = VGG(checkpoint.config)
     expected = network.state_dict()
@@ -125,6 +145,39 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> tuple[VGG
     network.load_state_dict(tensors, assign=True)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval(), checkpoint
+
+
+def _has_metadata(path: Path) -> bool:
+    """Whether a safetensors file is of this program; true for what cannot be read, which is then said."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "vgg" in (file.metadata() or {})
+    except (SafetensorError, OSError, UnicodeDecodeError):
+        return True
+
+
+def _foreign(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
+    theirs = _pickled(path) if path.suffix in PICKLES else load_file(path)
+    tensors, config, framework = from_framework(theirs, str(path))
+    preprocessing = {"mean": MEAN, "divisor": DIVISOR, "eigenvalues": (), "eigenvectors": ()}
+    return tensors, Checkpoint(config, (), preprocessing, SCALE, {"framework": framework, "source": path.name})
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict that torch has saved, read without running anything the file may hold."""
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile archive makes of the reader
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(f"{path} holds no state dict (names and tensors)")
+    return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
 def file_sha256(path: Path) -> str:

@@ -1,0 +1,135 @@
+"""`vgg convert` from the command line, and other frameworks' weights in the other commands."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.cli.test_train import train
+from tests.conftest import MakeFolder
+from tests.peer import import_torchvision
+from vggcli.cli.app import run
+from vggcli.zoo.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos with a run of network A trained on it below the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = make_folder()
+    assert train(folder, "--epochs", "1") == 0
+    return folder
+
+
+def error(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert run(["eval", "-q", "--json", "-j", "0", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("name", "to"), [("w.pth", []), ("w.safetensors", ["--to", "timm"]), ("t.pth", ["--to", "timm"])]
+)
+def test_there_and_back_gives_the_same_bits(photos: Path, name: str, to: list[str]) -> None:
+    assert run(["convert", "runs/A-1", name, *to]) == 0
+    assert run(["convert", name, "back.safetensors"]) == 0
+    before, after = load_file("runs/A-1/best.safetensors"), load_file("back.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_checkpoint_keeps_what_it_says(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["convert", "runs/A-1", "copy.safetensors", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["layout"], facts["network"], facts["class_names"]) == ("vgg", "A", True)
+    assert load_checkpoint(Path("copy.safetensors"))[1] == load_checkpoint(Path("runs/A-1/best.safetensors"))[1]
+
+
+def test_torchvisions_weights_are_measured_as_torchvision_measures(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make_folder(val=2)
+    torchvision = import_torchvision()
+    theirs = torchvision.models.vgg11(weights=None, num_classes=3).eval()
+    torch.save(theirs.state_dict(), "vgg11.pth")
+    assert (
+        run(
+            ["eval", "--weights", "vgg11.pth", "--data", str(folder), "-q", "-j", "0", "--save-scores", "s.safetensors"]
+        )
+        == 0
+    )
+    said = capsys.readouterr().err
+    assert "does not name its classes; taken to be the data's 3 in sorted order" in said
+    transforms = torchvision.transforms
+    normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalize])
+    images = torchvision.datasets.ImageFolder(str(folder / "val"), preset)
+    with torch.inference_mode():
+        expected = torch.cat([theirs(image[None]).softmax(1) for image, _ in images])
+    torch.testing.assert_close(load_file("s.safetensors")["posteriors"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_unnamed_classes_are_predicted_by_number(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["convert", "runs/A-1", "w.pth"]) == 0
+    capsys.readouterr()
+    image = str(next((photos / "val").rglob("*.jpg")))
+    assert run(["predict", image, "--weights", "w.pth", "--json", "-q", "--scales", "40"]) == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert {one["class"] for one in found} == {"0", "1", "2"}
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, ("ran",)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("runs/A-1 w.onnx", 2, "must end in .safetensors, .pth or .pt"),
+        ("runs/A-1 w.pth --to vgg", 2, "never pickled"),
+        ("runs/A-1 there.pth", 2, "exists already"),
+        ("runs/A-1 no/where.pth", 2, "no folder"),
+        ("nowhere w.pth", 4, "nowhere"),
+        ("there.pth w.safetensors", 4, "cannot be read as weights that torch has saved"),
+        ("hostile.pth w.safetensors", 4, "cannot be read as weights that torch has saved"),
+        ("list.pth w.safetensors", 4, "holds no state dict"),
+        ("other.safetensors w.safetensors", 4, "its first entries are layer1.weight"),
+        ("nan.pth w.safetensors", 4, "not finite"),
+        ("renamed.safetensors w.pth", 4, "cannot be read as a checkpoint"),
+    ],
+)
+def test_each_way_to_hold_it_wrong(
+    photos: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
+) -> None:
+    Path("there.pth").write_bytes(b"PK not an archive")
+    torch.save({"a": Hostile()}, "hostile.pth")
+    torch.save([1, 2], "list.pth")
+    save_file({"layer1.weight": torch.ones(1)}, "other.safetensors")
+    assert run(["convert", "runs/A-1", "nan.pth"]) == 0
+    broken = torch.load("nan.pth", weights_only=True)
+    broken["classifier.0.bias"][0] = float("nan")
+    torch.save(broken, "nan.pth")
+    torch.save(broken, "renamed.safetensors")
+    before = sorted(Path().iterdir())
+    assert run(["convert", *words.split()]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.splitlines()[-1].startswith("vgg: ")
+    assert sorted(Path().iterdir()) == before  # nothing ran, nothing was written
+
+
+def test_other_numbers_of_classes_are_exit_4(
+    photos: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["convert", "runs/A-1", "w.pth"]) == 0
+    assert run(["eval", "--weights", "w.pth", "--data", str(make_folder("other", classes=4)), "--scales", "40"]) == 4
+    assert "3 classes without names, and the data 4" in capsys.readouterr().err
+    assert error(capsys, "--weights", "w.pth", "--data", str(photos), "--scales", "40")["images"] == 12
