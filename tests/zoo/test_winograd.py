@@ -103,11 +103,15 @@ def test_it_has_the_parameters_and_gradients_of_a_convolution() -> None:
         torch.testing.assert_close(mine.grad, its.grad)
 
 
-@pytest.mark.parametrize("side", [2, 7, 9])
+@pytest.mark.parametrize("shape", [(3, 2, 3), (3, 7, 8), (3, 9, 10), (40, 3, 2), (40, 2, 3), (40, 2, 2), (1, 40, 2)])
 @torch.no_grad()
-def test_a_linear_layer_over_many_windows_equals_a_convolution(side: int) -> None:
-    slid = WindowLinear(6, 10, 2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    nn.init.normal_(slid.weight)
-    nn.init.normal_(slid.bias)
-    maps = torch.randn(3, 6, side, side + 1).to(memory_format=torch.channels_last)
-    torch.testing.assert_close(slid(maps), F.conv2d(maps, slid.weight, slid.bias), rtol=1e-5, atol=1e-5)
+def test_a_linear_layer_over_any_windows_equals_a_convolution(shape: tuple[int, int, int]) -> None:
+    n, height, width = shape
+    first, second = WindowLinear(6, 10, 2), WindowLinear(10, 8, 1)
+    for slid in (first, second):
+        slid.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        nn.init.normal_(slid.weight)
+        nn.init.normal_(slid.bias)
+    maps = torch.randn(n, 6, height, width).to(memory_format=torch.channels_last)
+    expected = F.conv2d(F.conv2d(maps, first.weight, first.bias), second.weight, second.bias)
+    torch.testing.assert_close(second(first(maps)), expected, rtol=1e-5, atol=1e-4)
