@@ -50,7 +50,9 @@ def test_imports_go_one_way(path: Path) -> None:
     [
         ["--help"],
         ["train", "--help"],
+        ["finetune", "--help"],
         ["eval", "--help"],
+        ["convert", "--help"],
         ["ensemble", "--help"],
         ["predict", "--help"],
         ["models", "--help"],

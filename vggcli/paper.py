@@ -141,6 +141,8 @@ LEARNING_RATE = 1e-2
 LEARNING_RATE_DROPS = 3  # divided by 10 when the validation accuracy stalls
 EPOCHS = 74
 SCALE = 256  # S, shorter side in pixels; 384 and [256, 512] are the others
+FINETUNING_RATE = 0.1  # of the first learning rate: 1e-3 where training at S=384 starts from the S=256 weights
+NEXT_SCALE = {(256, 256): (384, 384), (384, 384): (256, 512)}  # what a network is fine-tuned for after S=256, and S=384
 COLOUR_SHIFT_STD = 0.1  # AlexNet's; not restated in the VGG paper
 FROM_NETWORK_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")  # the first four and the last three
 GAUSSIAN_STD = 0.01  # the text says "variance 10^-2", that is a std of 0.1: --init-std 0.1

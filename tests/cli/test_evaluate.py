@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
 from vggcli.cli.app import run
-from vggcli.zoo.checkpoint import file_sha256
+from vggcli.zoo.files import file_sha256
 
 KEYS = """arch weights data split protocol scales images skipped classes correct_top1 correct_top5 top1_error top5_error
 seconds images_per_second""".split()

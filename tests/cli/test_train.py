@@ -113,11 +113,13 @@ from vggcli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """
 EPOCH = {"module": "zoo.scores", "name": "count_correct", "patched": "training.loop"}
+VALIDATION = {**EPOCH, "patched": "training.validation"}
 SAVE = {"module": "zoo.files", "name": "_flush", "patched": "zoo.files"}
 
 
 @pytest.mark.parametrize(
-    ("place", "number"), [(EPOCH, 2), (EPOCH, 8), (SAVE, 3), (SAVE, 11), (SAVE, 15), (SAVE, 17), (SAVE, 19)]
+    ("place", "number"),
+    [(EPOCH, 2), (EPOCH, 5), (VALIDATION, 3), (SAVE, 3), (SAVE, 11), (SAVE, 15), (SAVE, 17), (SAVE, 19)],
 )
 def test_a_kill_at_any_moment_and_a_resume_change_no_bit(
     make_folder: MakeFolder, here: Path, place: dict[str, str], number: int

@@ -23,6 +23,7 @@ from vggcli.evaluation.metrics import (
 )
 from vggcli.evaluation.protocol import Scores
 from vggcli.zoo.checkpoint import Checkpoint
+from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.scores import count_correct, error_rate
 
@@ -116,7 +117,7 @@ def test_the_worst_mistakes_are_the_surest() -> None:
 
 
 def test_the_papers_result_is_named_for_imagenets_validation_images_alone() -> None:
-    ids = tuple(f"n{index:08d}" for index in range(1000))
+    ids = imagenet_ids()
     checkpoint = Checkpoint(NetworkConfig("D"), ids, {}, (256, 512))
     evaluation = replace(
         EVALUATION, arch="D", protocol="dense", scales=(512, 256, 384), flip=True, images=50_000, skipped=0
@@ -130,6 +131,7 @@ def test_the_papers_result_is_named_for_imagenets_validation_images_alone() -> N
         assert published_result(checkpoint, replace(evaluation, **other), ids) is None
     for config in (NetworkConfig("D", width=0.5), NetworkConfig("D", crop=192), NetworkConfig("D", head="gap")):
         assert published_result(replace(checkpoint, config=config), evaluation, ids) is None
+    assert published_result(checkpoint, evaluation, imagenet_names()) == found
     assert published_result(checkpoint, evaluation, ("tench", *ids[1:])) is None
     assert published_result(checkpoint, evaluation, ids[1:]) is None
 

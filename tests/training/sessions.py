@@ -8,7 +8,8 @@ import torch
 
 from vggcli.data.loader import colour_statistics
 from vggcli.data.sources import load_training
-from vggcli.training.loop import TrainingData, TrainOptions, train
+from vggcli.training.loop import train
+from vggcli.training.options import TrainingData, TrainOptions
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import RunFolder, load_run
 from vggcli.training.state import EpochRecord, RunState

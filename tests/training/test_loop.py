@@ -15,7 +15,8 @@ from vggcli.data.augment import augment
 from vggcli.data.decode import ImageError
 from vggcli.data.loader import Schedule, training_batches
 from vggcli.errors import DataError
-from vggcli.training.loop import Stopped, dropout_masks
+from vggcli.training.loop import dropout_masks
+from vggcli.training.options import Stopped
 from vggcli.zoo.checkpoint import load_checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.network import VGG

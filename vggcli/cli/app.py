@@ -14,6 +14,7 @@ from vggcli import __version__
 from vggcli.cli.convert import convert
 from vggcli.cli.ensemble import ensemble
 from vggcli.cli.evaluate import evaluate
+from vggcli.cli.finetune import finetune
 from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
@@ -51,6 +52,7 @@ def _register(name: str, function: Callable[..., Any], example: str, hidden: boo
 
 
 _register("train", train, "vgg train --arch D --scale-jitter 256 512 --data photos/")
+_register("finetune", finetune, "vgg finetune --weights imagenet --arch D --data photos/ --layers fc --cache-features")
 _register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense   (short: vgg eval)")
 _register("eval", evaluate, "vgg eval --arch E --scales 256 384 512 --dense", hidden=True)
 _register("ensemble", ensemble, "vgg ensemble runs/D-1 runs/E-1 dense.safetensors --dense --scales 256 384 512")

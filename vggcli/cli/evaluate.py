@@ -45,6 +45,7 @@ def evaluate(
     """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
     (sections 3.2 and 4.3); several --scales are averaged."""
     from vggcli.cli.measuring import ReportOptions, evaluate_and_report, evaluate_options
+    from vggcli.cli.weights import evaluated_files
 
     opts = evaluate_options(
         dense=dense,
@@ -60,26 +61,6 @@ def evaluate(
         workers=options.worker_count(workers),
     )
     report = ReportOptions(per_class, confusion, worst, save_scores, table, json)
-    files = weights_files(several or [], weights, arch)
+    files = evaluated_files(several or [], weights, arch)
     report.check(len(files))
     evaluate_and_report(files, data, split, opts, multi_scale, report, quiet)
-
-
-def weights_files(several: list[Path], weights: Path | None, arch: str | None) -> list[Path]:
-    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given."""
-    from vggcli.errors import UsageError
-    from vggcli.zoo.checkpoint import weights_file
-    from vggcli.zoo.layers import arch_of
-
-    if several and (weights is not None or arch is not None):
-        flag = "--arch" if weights is None else "--weights"
-        raise UsageError(f"{flag} has no effect beside the weights named first ({several[0]}); leave one out")
-    if arch is not None and weights is not None:
-        raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
-    if not several:
-        return [options.find_weights(weights, arch_of(arch or "D"))]
-    files = [weights_file(path.expanduser()) for path in several]
-    for path, file in zip(several, files, strict=True):
-        if files.count(file) > 1:
-            raise UsageError(f"{path} is named twice; once is enough")
-    return files

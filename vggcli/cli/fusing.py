@@ -10,12 +10,13 @@ from typing import Any
 
 from vggcli.cli import options
 from vggcli.cli.measuring import measure
+from vggcli.cli.weights import find_weights
 from vggcli.errors import UsageError
 from vggcli.evaluation.fusion import fused, load_scores
 from vggcli.evaluation.metrics import correct_counts, expected_calibration_error
 from vggcli.evaluation.protocol import EvaluateOptions, Scores
 from vggcli.report.tables import ensemble_table
-from vggcli.zoo.checkpoint import save_tensors, weights_file
+from vggcli.zoo.checkpoint import save_tensors
 from vggcli.zoo.scores import error_rate
 
 
@@ -108,7 +109,7 @@ def fuse(
     networks = [path for path in paths if saved[path] is None]
     if not networks and flags:
         raise UsageError(f"{flags[0]} has no effect where every member is a file of saved scores")
-    files = [weights_file(path.expanduser()) for path in networks]
+    files = [find_weights(path, None) for path in networks]
     evaluated = measure(files, data, split, opts, multi_scale, quiet) if networks else []
     measured = dict(zip(networks, evaluated, strict=True))
     members = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from vggcli import __version__
 from vggcli.cli import options
+from vggcli.cli.weights import check_published, fetched
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import read_image
 from vggcli.data.sources import ImageSet, load_split
@@ -37,7 +38,7 @@ from vggcli.paper import CROP, CROP_GRID
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.progress import Bar
 from vggcli.report.tables import PaperRow, classes_table, facts_table, paper_table
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
+from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier
 from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.files import append_line
 
@@ -137,7 +138,7 @@ def measure(
     """
     source = options.data_source(data, opts.workers, quiet)
     images = load_split(source.path, split)
-    candidates = [_candidate(path, images, opts, multi_scale) for path in weights]
+    candidates = [_candidate(path, images, opts, multi_scale, quiet) for path in weights]
     views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
     with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
         if len(candidates) == 1:
@@ -166,9 +167,12 @@ class _Candidate:
     member: NetworkMember
 
 
-def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_scale: bool) -> _Candidate:
-    """Weights that have been looked through once, so that what is wrong with them is said before any work starts."""
-    checkpoint = load_checkpoint(weights)[1]
+def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_scale: bool, quiet: bool) -> _Candidate:
+    """Weights that have been looked through once, so that what is wrong with them is said before any work starts; of
+    published ones the classes before they are fetched."""
+    check_published(weights, images)
+    checkpoint = load_checkpoint(fetched(weights, quiet))[1]
+    need_classifier(weights, checkpoint)
     if not checkpoint.training.get("step", 1):
         raise WeightsError(f"{weights} holds untrained weights (no step was finished); go on with `vgg train --resume`")
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
@@ -177,6 +181,8 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
         mine = match_classes(images, checkpoint.classes or _by_position(weights, images, checkpoint.config.classes))
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
+        if trained_on is None:
+            raise
         raise WeightsError(f"{error}; they were trained on {trained_on}: name that, or its like, with --data") from None
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     member = NetworkMember(lambda: load_checkpoint(weights, opts.device)[0], checkpoint.config, colour, mine, opts)

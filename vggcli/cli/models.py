@@ -18,8 +18,8 @@ def models(
     head: Annotated[str | None, typer.Option(metavar="fc|gap", help="The last layers. (default: fc)")] = None,
     json: options.Json = False,
 ) -> None:
-    """Show the zoo (layers, parameters, GMACs, published errors), or NETWORK layer by layer with the size of its output,
-    its receptive field, parameters, MACs and memory, and what its stacks of 3x3 layers save (section 2.3)."""
+    """Show the zoo (layers, parameters, GMACs, published errors and weights), or NETWORK layer by layer with the size of
+    its output, its receptive field, parameters, MACs and memory, and what its stacks of 3x3 layers save (section 2.3)."""
     from vggcli import paper
     from vggcli.errors import UsageError
     from vggcli.zoo.layers import NetworkConfig, arch_of
@@ -40,6 +40,7 @@ def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
 
     from vggcli import paper
     from vggcli.zoo.layers import layer_costs
+    from vggcli.zoo.published import PUBLISHED
 
     rows: list[tuple[paper.Row, int, float]] = []
     for config in configs:
@@ -56,15 +57,17 @@ def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
                 "top1_error": row.top1_error,
                 "top5_error": row.top5_error,
                 "error_source": row.error_source or None,
-                "published": [],
+                "published": [one.name for one in PUBLISHED if one.arch == row.arch],
             }
             for row, parameters, gmacs in rows
         ]
-        print(dumps({"models": entries}))
+        print(dumps({"models": entries, "published": [{**vars(one), "url": one.url} for one in PUBLISHED]}))
         return
-    from vggcli.report.tables import zoo_table
+    from vggcli.report.tables import published_table, zoo_table
 
-    options.stdout_console().print(zoo_table(rows))
+    console = options.stdout_console()
+    console.print(zoo_table(rows))
+    console.print(published_table(PUBLISHED))
 
 
 def _show_network(config: "NetworkConfig", json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggcli import paper
-from vggcli.errors import MachineError, UsageError, WeightsError
+from vggcli.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,10 @@ Arch = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
-        "--weights", metavar="W", help="Checkpoint or run folder. (default: newest run of --arch under runs/)"
+        "--weights",
+        metavar="W",
+        help="Run folder, checkpoint, another framework's file, or a published name: imagenet, features. (default: newest "
+        "run of --arch under runs/, else imagenet)",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -121,6 +124,15 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vgg"
 
 
+def made_folder(folder: Path) -> Path:
+    """`folder` of the cache, made where it is not there. Raises MachineError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
+    return folder
+
+
 @dataclass(frozen=True)
 class Source:
     """What `--data` means: the `name` that means it anywhere on this machine, and the folder or CSV at `path`."""
@@ -149,33 +161,10 @@ def shapes_index(workers: int, quiet: bool) -> Path:
     folder = cache_folder() / f"shapes-{shapes.VERSION}"
     if (folder / "index.csv").is_file():
         return folder / "index.csv"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(f"cannot make the cache {folder.parent}: {error.strerror}; set XDG_CACHE_HOME") from error
+    made_folder(folder.parent)
     total = sum(shapes.IMAGES.values())
     with Bar(stderr_console(), f"rendering {total} shapes into {folder}", total, "images", quiet) as bar:
         return shapes.build(folder, max(1, workers), progress=lambda done, _: bar(done - bar.done))
-
-
-def find_weights(weights: Path | None, arch: str) -> Path:
-    """The checkpoint that `--weights` names, else that of the newest run of `arch`; says which.
-
-    Raises WeightsError that names the ways to get some where there are none.
-    """
-    from vggcli.zoo.checkpoint import newest_run, weights_file
-
-    if weights is not None:
-        return weights_file(weights.expanduser())
-    run = newest_run(RUNS, arch)
-    if run is None:
-        raise WeightsError(
-            f"there is no run of network {arch} under {RUNS.resolve()}; train one with `vgg train --arch {arch}`, name a "
-            f"run folder with --weights RUN, or a checkpoint with --weights FILE.safetensors"
-        )
-    path = weights_file(run)
-    note(f"weights: {path} (the newest run of {arch}; --weights for others)")
-    return path
 
 
 def writable_output(path: Path, flag: str) -> Path:

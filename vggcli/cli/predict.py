@@ -36,11 +36,9 @@ def predict(
     stop the others: it is listed at the end, and the exit code is 3."""
     from vggcli.cli.measuring import evaluate_options
     from vggcli.cli.predicting import finish, predicted, show_json, show_table, write_table
+    from vggcli.cli.weights import find_weights
     from vggcli.errors import UsageError
-    from vggcli.zoo.layers import arch_of
 
-    if arch is not None and weights is not None:
-        raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
     if out is not None:
         if out.suffix not in (".csv", ".json"):
             raise UsageError(f"--out {out}: give a name that ends in .csv or .json")
@@ -58,8 +56,7 @@ def predict(
         batch_size=batch_size,
         workers=options.worker_count(workers),
     )
-    checkpoint_path = options.find_weights(weights, arch_of(arch or "D"))
-    found = predicted(paths, checkpoint_path, opts, multi_scale, top, quiet)
+    found = predicted(paths, find_weights(weights, arch), opts, multi_scale, top, quiet)
     if out is not None:
         write_table(out, found)
         options.note(f"written: {out}")

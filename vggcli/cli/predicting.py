@@ -10,6 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.weights import fetched
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, images_below
@@ -17,7 +18,7 @@ from vggcli.errors import DataError
 from vggcli.evaluation.protocol import EvaluateOptions, check_scales, image_posteriors, paper_scales
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
-from vggcli.zoo.checkpoint import load_checkpoint
+from vggcli.zoo.checkpoint import load_checkpoint, need_classifier
 from vggcli.zoo.files import write_text
 
 
@@ -44,7 +45,8 @@ def predicted(
     names = tuple(dict.fromkeys(name for path in paths for name in _expanded(path)))
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
-    network, checkpoint = load_checkpoint(weights, opts.device)
+    network, checkpoint = load_checkpoint(fetched(weights, quiet), opts.device)
+    need_classifier(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))

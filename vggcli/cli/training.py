@@ -5,28 +5,32 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vggcli import __version__
 from vggcli.cli import options
+from vggcli.cli.plan import Plan
+from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.augment import ColourStatistics, augment
-from vggcli.data.loader import Schedule, colour_statistics, training_batches
+from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.sources import load_training
+from vggcli.data.views import ViewPlan, rescaled_views
 from vggcli.errors import DataError, ExitCode, Interrupted, UsageError, WeightsError
 from vggcli.report.plots import save_curves, save_sheet
-from vggcli.report.progress import TrainingDisplay
+from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
-from vggcli.training.loop import Stopped, TrainingData, TrainOptions, train
+from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
+from vggcli.training.loop import train
 from vggcli.training.memory import automatic_micro_batch
-from vggcli.training.recipe import RECIPES, Recipe
+from vggcli.training.options import Stopped, TrainingData, TrainOptions
 from vggcli.training.run import CONFIG, LOG, RunFolder, create_run, load_run
+from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState
-from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, newest_run, weights_file
+from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, newest_run
 from vggcli.zoo.device import pick_dtype
 from vggcli.zoo.files import write_text
 from vggcli.zoo.initialise import initialise, initialise_from_network_a
@@ -45,58 +49,6 @@ class RunControl:
     micro_batch: int | None
     quiet: bool
     json: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What decides a run's result; config.json holds it."""
-
-    arch: str = "D"
-    data: str | None = None
-    seed: int = 0
-    max_steps: int | None = None
-    init_from: str | None = None
-    precision: str = "auto"
-    recipe: Recipe = RECIPES["paper"]
-
-    @classmethod
-    def of(
-        cls, recipe: str | None, config: Path | None, recipe_flags: dict[str, Any], run_flags: dict[str, Any]
-    ) -> "Plan":
-        """A recipe or a config file, with the flags that were given in front."""
-        if recipe is not None and config is not None:
-            raise UsageError("--recipe and --config contradict each other; give one")
-        plan = cls(recipe=RECIPES[recipe or "paper"]) if config is None else cls.from_file(config)
-        return plan.with_flags(recipe_flags, run_flags)
-
-    @classmethod
-    def from_file(cls, path: Path) -> "Plan":
-        """Raises UsageError where the file is not what a run writes."""
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            fields.pop("version", None)
-            return cls(**{**fields, "recipe": Recipe.from_json(fields["recipe"])})
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no file {path}; give --config a run's config.json") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path} is not a run's config.json: {error}") from error
-
-    def with_flags(self, recipe_flags: dict[str, Any], run_flags: dict[str, Any]) -> "Plan":
-        given = {name: value for name, value in run_flags.items() if value is not None}
-        if "arch" in given:
-            given["arch"] = arch_of(given["arch"])
-        if "init_from" in given:
-            given["init_from"] = str(given["init_from"])
-        recipe = {name: value for name, value in recipe_flags.items() if value is not None}
-        if recipe.get("init", "gaussian") != "gaussian" and "init_std" not in recipe:
-            recipe["init_std"] = None  # a config's std goes with its gaussian
-        changed = replace(self.recipe, **recipe)
-        if changed.head == "gap" and "dropout" in recipe:
-            raise UsageError("--dropout has no effect with --head gap, which has no hidden FC layers")
-        return replace(self, **given, recipe=changed)
-
-    def to_text(self) -> str:
-        return json.dumps({"version": __version__, **asdict(self)}, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -120,21 +72,42 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     if plan.init_from is not None:
-        donor = weights_file(Path(plan.init_from).expanduser())
+        donor = fetched(find_weights(Path(plan.init_from), None), control.quiet)
         copied = initialise_from_network_a(network, load_checkpoint(donor)[0])
         options.note(f"initialised from {donor}: {', '.join(copied)}")
     colour = colour_statistics(train_set, recipe.scale[0], control.workers)
+    return begun(replace(plan, data=source.name), network, TrainingData(train_set, val_set, colour), out, control)
+
+
+def begun(plan: Plan, network: VGG, data: TrainingData, out: Path | None, control: RunControl) -> Session:
+    """A run of `plan` with a folder of its own, from the weights that `network` has."""
+    about: dict[str, Any] = {"recipe": plan.recipe.to_json(), "seed": plan.seed, "data": plan.data}
+    about["data_sha256"] = data.train.fingerprint()
+    if plan.weights is not None:
+        about["finetuned"] = {"from": plan.weights, "sha256": plan.weights_sha256, "layers": plan.layers}
+    network.to(control.device)
+    data = with_frozen_outputs(plan, network, data, control)
     folder = create_run(out, options.RUNS, plan.arch)
-    plan = replace(plan, data=source.name)
     write_text(folder / CONFIG, plan.to_text())
-    about = Checkpoint(config, train_set.classes, colour.to_json(), recipe.scale, _about(plan, train_set.fingerprint()))
-    data = TrainingData(train_set, val_set, colour)
+    checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
     _save_views(folder / "views.png", data, plan)
-    return Session(plan, RunFolder(folder, about), network.to(control.device), data, RunState(), {})
+    return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {})
 
 
-def _about(plan: Plan, fingerprint: str) -> dict[str, Any]:
-    return {"recipe": plan.recipe.to_json(), "seed": plan.seed, "data": plan.data, "data_sha256": fingerprint}
+def with_frozen_outputs(plan: Plan, network: VGG, data: TrainingData, control: RunControl) -> TrainingData:
+    """`data` with what the frozen layers make of it, where the plan wants that: computed once, kept in the user's cache."""
+    if not plan.cache_features:
+        return data
+    folder = options.made_folder(options.cache_folder() / "features")
+    dtype = pick_dtype(plan.precision, control.device)  # type: ignore[arg-type]
+    view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, control.device, dtype)
+    images, rows = len(data.train) + len(data.val), []
+    with Bar(options.stderr_console(), "outputs of the frozen layers", images, "images", control.quiet) as bar:
+        for split in (data.train, data.val):
+            rows.append(frozen_outputs(folder, split, view, control.workers, bar))
+    size = sum(each.nbytes for each in rows) / 1e6
+    options.note(f"frozen layers' outputs, {size:.0f} MB: {folder} (may be removed; the run then computes them again)")
+    return replace(data, frozen=FrozenOutputs(*rows))
 
 
 def resumed(run: str, recipe_flags: dict[str, Any], run_flags: dict[str, Any], control: RunControl) -> Session:
@@ -168,7 +141,9 @@ def resumed(run: str, recipe_flags: dict[str, Any], run_flags: dict[str, Any], c
     training = {**loaded.checkpoint.training, "recipe": recipe.to_json()}
     folder = RunFolder(path, replace(loaded.checkpoint, training=training))
     loaded.network.dropout = recipe.dropout
-    data = TrainingData(train_set, val_set, ColourStatistics.from_json(loaded.checkpoint.preprocessing))
+    classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
+    data = TrainingData(train_set.with_classes(classes), val_set.with_classes(classes), colour)
+    data = with_frozen_outputs(plan, loaded.network, data, control)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum)
 
 
@@ -205,10 +180,14 @@ def run_to_end(session: Session, control: RunControl) -> None:
     size = min(recipe.batch_size, len(session.data.train))
     micro_batch = min(size, control.micro_batch or automatic_micro_batch(config, size, control.device))
     dtype = pick_dtype(plan.precision, control.device)  # type: ignore[arg-type]
-    opts = TrainOptions(recipe, plan.seed, micro_batch, control.workers, control.device, dtype, plan.max_steps)
+    opts = TrainOptions(
+        recipe, plan.seed, micro_batch, control.workers, control.device, dtype, plan.max_steps, plan.layers
+    )
     counts = f"{len(session.data.train)} training and {len(session.data.val)} validation images"
     shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
-    options.note(f"network {config.arch} ({shape}) on {control.device}; {counts}; steps of {size} by {micro_batch}")
+    learning = {"all": "", "fc": "; the FC layers learn", "last": "; the last layer learns"}[plan.layers]
+    steps = f"steps of {size} by {micro_batch}"
+    options.note(f"network {config.arch} ({shape}) on {control.device}; {counts}; {steps}{learning}")
     options.note(f"run: {path}")
     console = options.stderr_console()
     started = time.monotonic()
@@ -268,15 +247,17 @@ def _save_views(path: Path, data: TrainingData, plan: Plan) -> None:
     """A sheet of the first training views with their class and file names, as the network sees them."""
     recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
     schedule = Schedule(len(data.train), count, count, epochs=1)
-    cpu = torch.device("cpu")
-    from vggcli.data.loader import epoch_order
-
     order = epoch_order(len(data.train), plan.seed, 0)[:count]
+    names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
+    if plan.cache_features:
+        view = ViewPlan((recipe.test_scale,), centre_crop=recipe.crop)
+        save_sheet([rescaled_views(data.train.path(index), view)[0] for index in order], names, path)
+        return
+    cpu = torch.device("cpu")
     batch = next(training_batches(data.train, data.colour, recipe.scale, recipe.crop, plan.seed, schedule, 0, cpu))
     seen_NCHW = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
     pixels = (
         seen_NCHW * torch.tensor(data.colour.divisor).reshape(-1, 1, 1) + torch.tensor(data.colour.mean)[:, None, None]
     )
     pictures = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
     save_sheet(list(pictures), names, path)

@@ -87,19 +87,14 @@ def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-class _Tasks:
-    """The batch sampler of the training loader: for each micro-batch the (epoch, image) pairs it uses."""
-
-    def __init__(self, schedule: Schedule, seed: int) -> None:
-        self.schedule, self.seed = schedule, seed
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, list[int]()
-        for place in self.schedule:
-            if place.epoch != epoch:
-                epoch, order = place.epoch, epoch_order(self.schedule.images, self.seed, place.epoch)
-            first = place.step * self.schedule.batch_size
-            yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
+def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
+    """For each micro-batch of `schedule` the (epoch, image) pairs it uses."""
+    epoch, order = -1, list[int]()
+    for place in schedule:
+        if place.epoch != epoch:
+            epoch, order = place.epoch, epoch_order(schedule.images, seed, place.epoch)
+        first = place.step * schedule.batch_size
+        yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def training_batches(
     Raises ImageError at the first image that cannot be used.
     """
     views = _TrainingViews(images, colour, scale, crop, seed)
-    batches = loaded(views, _Tasks(schedule, seed), workers)
+    batches = loaded(views, tasks(schedule, seed), workers)
     for batch in on_device(_without_errors(batches), device):
         assert isinstance(batch, TrainingBatch)
         yield batch

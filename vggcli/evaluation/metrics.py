@@ -1,7 +1,6 @@
 """Error of posteriors, where it lies, how sure the network is, and the record of an evaluation."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
-from vggcli.zoo.checkpoint import Checkpoint, file_sha256, save_tensors
+from vggcli.zoo.checkpoint import Checkpoint, save_tensors
+from vggcli.zoo.files import file_sha256
+from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.scores import count_correct, error_rate
 
 
@@ -90,10 +91,10 @@ def evaluation_of(
 
 def published_result(checkpoint: Checkpoint, evaluation: Evaluation, classes: tuple[str, ...]) -> paper.Result | None:
     """The paper's result for the same network, training scale, protocol and test scales, where the images are ImageNet's
-    validation set: 50,000 images of 1,000 classes named by their WordNet IDs."""
-    ids = all(re.fullmatch(r"n\d{8}", name) for name in classes)
+    validation set: 50,000 images of its 1,000 classes."""
+    theirs = sorted(classes) in (sorted(imagenet_ids()), sorted(imagenet_names()))
     images = evaluation.images + evaluation.skipped
-    if not ids or len(classes) != paper.IMAGENET_CLASSES or images != paper.IMAGENET_VALIDATION or not evaluation.flip:
+    if not theirs or images != paper.IMAGENET_VALIDATION or not evaluation.flip:
         return None
     if (checkpoint.config.crop, checkpoint.config.width, checkpoint.config.head) != (paper.CROP, 1.0, "fc"):
         return None

@@ -7,7 +7,7 @@ Shapes: N images, K classes, H and W pixels, G crops along a side of the grid.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan, grid_offsets
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.zoo.device import autocast
+from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
@@ -85,8 +86,11 @@ def check_scales(scales: tuple[int, ...], crop: int) -> None:
 
 
 def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
-    """`images` with labels in the order of the weights' `classes`. Raises WeightsError naming the first classes that
-    the weights do not know."""
+    """`images` with labels in the order of the weights' `classes`; ImageNet's folders, named by WordNet IDs, are matched
+    with its class names. Raises WeightsError naming the first classes that the weights do not know."""
+    if classes == imagenet_names() and set(images.classes) <= set(imagenet_ids()):
+        name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
+        images = replace(images, classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes))
     unknown = [name for name in images.classes_used() if name not in set(classes)]
     if unknown:
         shown = ", ".join(repr(name) for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")

@@ -11,6 +11,7 @@ from rich.text import Text
 from vggcli import paper
 from vggcli.evaluation.metrics import ClassReport, Evaluation
 from vggcli.zoo.layers import LayerCost, Stack
+from vggcli.zoo.published import BASE, Published
 
 BAR = 24  # characters of a posterior of 1
 
@@ -26,6 +27,23 @@ def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
         table.add_row(
             row.arch, row.alias or "", str(row.weight_layers), f"{parameters:,}", f"{gmacs:.3f}", *errors, source
         )
+    return table
+
+
+def published_table(weights: Iterable[Published]) -> Table:
+    """Weights that can be fetched by name."""
+    table = _table(
+        f"Published weights, --weights NAME with --arch, from {BASE} (their publisher's errors: centre crop at 256)"
+    )
+    table.add_column("name")
+    table.add_column("network")
+    for name in ("MiB", "top-1 %", "top-5 %"):
+        table.add_column(name, justify="right")
+    table.add_column("file", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    for one in weights:
+        errors = ["no classifier", ""] if one.top1_error is None else [f"{one.top1_error:.2f}", f"{one.top5_error:.2f}"]
+        table.add_row(one.name, one.arch, f"{one.mebibytes:.0f}", *errors, one.file, one.licence)
     return table
 
 

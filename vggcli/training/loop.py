@@ -8,54 +8,27 @@ interrupted.
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggcli.data.augment import ColourStatistics, augment, normalise
+from vggcli.data.augment import augment
 from vggcli.data.decode import ImageError
 from vggcli.data.loader import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
-from vggcli.data.sources import ImageSet
-from vggcli.data.view_batches import test_batches
-from vggcli.data.views import ViewPlan
 from vggcli.errors import DataError
-from vggcli.training.recipe import Recipe
+from vggcli.training.cache import FrozenBatch, frozen_batches
+from vggcli.training.options import Stopped, TrainingData, TrainOptions
 from vggcli.training.run import RunFolder
+from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState, StepRecord
+from vggcli.training.validation import validate
 from vggcli.zoo.device import autocast
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scores import count_correct, error_rate
 
 SAVE_SECONDS = 600.0  # a long epoch is saved now and then, so that a kill costs minutes
-VALIDATION_ROWS = 64  # centre crops a forward pass
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """`micro_batch` images are computed at once; `max_steps` ends the run early, counted from its start."""
-
-    recipe: Recipe
-    seed: int
-    micro_batch: int
-    workers: int
-    device: torch.device
-    dtype: torch.dtype
-    max_steps: int | None = None
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Both splits, with the same classes, and the colour statistics of the first."""
-
-    train: ImageSet
-    val: ImageSet
-    colour: ColourStatistics
-
-
-class Stopped(Exception):
-    """The caller asked the loop to stop; once it leaves `train`, the state is saved."""
 
 
 def train(
@@ -75,17 +48,19 @@ def train(
     """
     recipe = options.recipe
     steps = steps_an_epoch(len(data.train), recipe.batch_size)
-    optimizer = _optimizer(network, options, momentum)
+    stages = Stages(network, options.layers)
+    stages.train()
+    optimizer = _optimizer(stages, options, momentum)
     scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
     if state.scaler:
         scaler.load_state_dict(state.scaler)
-    folder.save_last(network, _momentum(network, optimizer), state)
+    folder.save_last(network, _momentum(stages, optimizer), state)
     saved = clock = time.monotonic()
     batches = _batches(data, options, state)
     try:
         while not _finished(state, options):
             while state.step < steps and not _enough_steps(state, options):
-                loss_sum, correct, images = yield from _accumulate(network, batches, data, options, state, scaler, stop)
+                loss_sum, correct, images = yield from _accumulate(stages, batches, data, options, state, scaler, stop)
                 if not math.isfinite(loss_sum):
                     raise DataError(
                         f"the loss is {loss_sum} at step {state.total_steps + 1} (epoch {state.epoch + 1}); the run "
@@ -97,9 +72,9 @@ def train(
                 clock, seconds = time.monotonic(), time.monotonic() - clock
                 state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
                 if clock - saved > SAVE_SECONDS:
-                    folder.save_last(network, _momentum(network, optimizer), state)
+                    folder.save_last(network, _momentum(stages, optimizer), state)
                     saved = clock
-            record = _epoch_record(validate(network, data, options, stop), state, options, clock)
+            record = _epoch_record(validate(stages, data, options, stop), state, options, clock)
             if not math.isfinite(record.val_loss):
                 raise DataError(
                     f"the validation loss is {record.val_loss} after step {state.total_steps}; {folder.path} keeps the "
@@ -110,17 +85,17 @@ def train(
             state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
             if improved:
                 folder.save_best(network, state)
-            folder.save_last(network, _momentum(network, optimizer), state)
+            folder.save_last(network, _momentum(stages, optimizer), state)
             saved = clock = time.monotonic()
             yield record
     except (Stopped, ImageError):
-        folder.save_last(network, _momentum(network, optimizer), state)
+        folder.save_last(network, _momentum(stages, optimizer), state)
         raise
 
 
 def _accumulate(
-    network: VGG,
-    batches: Iterator[tuple[Position, TrainingBatch]],
+    stages: Stages,
+    batches: Iterator[tuple[Position, TrainingBatch | FrozenBatch]],
     data: TrainingData,
     options: TrainOptions,
     state: RunState,
@@ -130,8 +105,9 @@ def _accumulate(
     """The gradients of one step, micro-batch by micro-batch; returns its summed loss, images right, and images. Left
     early, it leaves the network as it was (batch normalisation counts as it goes)."""
     step_size = min(options.recipe.batch_size, len(data.train))  # a short last step weighs its images as the others do
+    network = stages.network
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    network.train()
+    stages.train()
     network.zero_grad()
     loss_sum, correct = torch.zeros((), device=options.device), 0
     masks: list[Tensor] = []
@@ -139,9 +115,9 @@ def _accumulate(
         for place, batch in batches:
             if place.start == 0:
                 masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
-            images = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
+            keep = [mask[place.start : place.stop] for mask in masks]
             with autocast(options.device, options.dtype):
-                scores = network(images, [mask[place.start : place.stop] for mask in masks])
+                scores = stages.scores(_frozen_outputs(batch, stages, data), keep)
             losses = F.cross_entropy(scores.float(), batch.labels_N, reduction="sum")
             scaler.scale(losses / step_size).backward()
             loss_sum += losses.detach()
@@ -157,37 +133,18 @@ def _accumulate(
     return float(loss_sum), correct, place.size
 
 
+def _frozen_outputs(batch: TrainingBatch | FrozenBatch, stages: Stages, data: TrainingData) -> Tensor:
+    if isinstance(batch, FrozenBatch):
+        return batch.outputs
+    return stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
+
+
 def dropout_masks(network: VGG, rows: int, seed: int, step: int, device: torch.device) -> list[Tensor]:
     """One mask [rows, C] for each layer that dropout follows, 0 or 1/(1-p), a function of seed and step alone."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63 ^ 0x5DEECE66D)
     keep = 1 - network.dropout
     sizes = network.hidden_sizes()
     return [(torch.empty(rows, size).bernoulli_(keep, generator=generator) / keep).to(device) for size in sizes]
-
-
-@torch.inference_mode()
-def validate(
-    network: VGG, data: TrainingData, options: TrainOptions, stop: Callable[[], bool]
-) -> tuple[float, float, float]:
-    """Top-1 error, top-5 error (per cent) and mean loss on the validation split, by centre crop at Q = S or the middle
-    of its range. Raises ImageError at an image that cannot be used."""
-    plan = ViewPlan((options.recipe.test_scale,), centre_crop=options.recipe.crop)
-    network.eval()
-    correct1 = correct5 = 0
-    loss_sum = 0.0
-    for batch in test_batches(data.val, plan, lambda height, width: VALIDATION_ROWS, options.workers, options.device):
-        if isinstance(batch, ImageError):
-            raise batch
-        if stop():
-            raise Stopped
-        labels = torch.tensor([data.val.labels[index] for index in batch.indices], device=options.device)
-        with autocast(options.device, options.dtype):
-            scores = network(normalise(batch.images_NHWC, data.colour)).float()
-        loss_sum += float(F.cross_entropy(scores, labels, reduction="sum"))
-        correct1 += count_correct(scores, labels, 1)
-        correct5 += count_correct(scores, labels, 5)
-    images = len(data.val)
-    return error_rate(correct1, images), error_rate(correct5, images), loss_sum / images
 
 
 def _finished(state: RunState, options: TrainOptions) -> bool:
@@ -198,34 +155,37 @@ def _enough_steps(state: RunState, options: TrainOptions) -> bool:
     return options.max_steps is not None and state.total_steps >= options.max_steps
 
 
-def _optimizer(network: VGG, options: TrainOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
+def _optimizer(stages: Stages, options: TrainOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
     recipe = options.recipe
     optimizer = torch.optim.SGD(
-        network.parameters(),
+        [parameter for _, parameter in stages.parameters()],
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         fused=options.device.type in ("cpu", "cuda"),
     )
-    for name, parameter in network.named_parameters():
+    for name, parameter in stages.parameters():
         if name in momentum:  # laid out as the parameter is, which the fused step needs
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
     return optimizer
 
 
-def _momentum(network: VGG, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    buffers = (
-        (name, optimizer.state[parameter].get("momentum_buffer")) for name, parameter in network.named_parameters()
-    )
+def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    buffers = ((name, optimizer.state[parameter].get("momentum_buffer")) for name, parameter in stages.parameters())
     return {name: buffer for name, buffer in buffers if buffer is not None}
 
 
-def _batches(data: TrainingData, options: TrainOptions, state: RunState) -> Iterator[tuple[Position, TrainingBatch]]:
+def _batches(
+    data: TrainingData, options: TrainOptions, state: RunState
+) -> Iterator[tuple[Position, TrainingBatch | FrozenBatch]]:
     """Every micro-batch that is still to come, with its place; the workers run ahead over the ends of epochs."""
     recipe = options.recipe
     schedule = Schedule(
         len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs, start=(state.epoch, state.step)
     )
+    if data.frozen is not None:
+        rows = frozen_batches(data.frozen.train, data.train.labels, schedule, options.seed, options.device)
+        return zip(schedule, rows, strict=True)
     views = training_batches(
         data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, options.workers, options.device
     )

@@ -45,6 +45,8 @@ class Recipe:
                 raise UsageError(f"{flag} {share:g} must be at least 0 and below 1")
         if not self.weight_decay >= 0:
             raise UsageError(f"--weight-decay {self.weight_decay:g} must not be negative")
+        if self.head not in ("fc", "gap"):
+            raise UsageError(f"--head {self.head!r} is not known; give fc or gap")
         if self.init not in INITS:
             raise UsageError(f"--init {self.init!r} is not known; give one of {', '.join(INITS)}")
         if self.init_std is not None and self.init != "gaussian":

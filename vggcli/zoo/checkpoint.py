@@ -5,7 +5,6 @@ One entry only, because safetensors does not keep the order of several and equal
 Nothing is pickled but a state dict that is asked for in torch's own format.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -21,7 +20,17 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.files import replacing
-from vggcli.zoo.foreign import DIVISOR, MEAN, SCALE, Framework, from_framework, to_framework
+from vggcli.zoo.foreign import (
+    DIVISOR,
+    MEAN,
+    OXFORD_DIVISOR,
+    OXFORD_MEAN,
+    SCALE,
+    Framework,
+    from_framework,
+    to_framework,
+)
+from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
@@ -147,6 +156,15 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> tuple[VGG
     return network.eval(), checkpoint
 
 
+def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises WeightsError for weights that end with their convolutions, which have no scores."""
+    if checkpoint.config.head == "none":
+        raise WeightsError(
+            f"{path} holds convolutions without a classifier, so it has no posteriors; use `vgg features`, or train "
+            f"a classifier on it with `vgg finetune`"
+        )
+
+
 def _has_metadata(path: Path) -> bool:
     """Whether a safetensors file is of this program; true for what cannot be read, which is then said."""
     try:
@@ -159,8 +177,11 @@ def _has_metadata(path: Path) -> bool:
 def _foreign(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
     theirs = _pickled(path) if path.suffix in PICKLES else load_file(path)
     tensors, config, framework = from_framework(theirs, str(path))
-    preprocessing = {"mean": MEAN, "divisor": DIVISOR, "eigenvalues": (), "eigenvectors": ()}
-    return tensors, Checkpoint(config, (), preprocessing, SCALE, {"framework": framework, "source": path.name})
+    mean, divisor = (OXFORD_MEAN, OXFORD_DIVISOR) if config.head == "none" else (MEAN, DIVISOR)
+    preprocessing = {"mean": mean, "divisor": divisor, "eigenvalues": (), "eigenvectors": ()}
+    imagenet = framework == "torchvision" and config.classes == paper.IMAGENET_CLASSES and config.head == "fc"
+    classes = imagenet_names() if imagenet else ()
+    return tensors, Checkpoint(config, classes, preprocessing, SCALE, {"framework": framework, "source": path.name})
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
@@ -178,15 +199,6 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(f"{path} holds no state dict (names and tensors)")
     return {str(name).removeprefix("module."): value for name, value in found.items()}
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def weights_file(path: Path) -> Path:

@@ -6,6 +6,7 @@ renamed and reshaped, never computed with: a round trip gives the same bits.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
@@ -26,12 +27,15 @@ FLAT: dict[Framework, tuple[str, ...]] = {"torchvision": ("fc6", "fc7", "fc8"), 
 MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
 DIVISOR = tuple(255 * value for value in (0.229, 0.224, 0.225))
 SCALE = (256, 256)  # the shorter side that their figures are measured at
+# torchvision's preset for Oxford's convolutions: 0 to 255 less a mean, not divided
+OXFORD_MEAN = tuple(255 * value for value in (0.48235, 0.45882, 0.40784))
+OXFORD_DIVISOR = 1.0
 
 
 def layer_names(config: NetworkConfig, framework: Framework) -> dict[str, str]:
     """Our layer names to theirs. Raises WeightsError for a network that the framework does not have."""
     row = paper.NETWORKS[config.arch]
-    if row.alias is None or config.head != "fc":
+    if row.alias is None or config.head == "gap":
         what = f"network {config.arch}" if row.alias is None else "--head gap"
         raise WeightsError(f"{framework} has no {what}; it has {', '.join(_known())}")
     names, index = {}, 0
@@ -59,10 +63,15 @@ def to_framework(state: Mapping[str, Tensor], config: NetworkConfig, framework: 
 def from_framework(tensors: Mapping[str, Tensor], where: str) -> tuple[dict[str, Tensor], NetworkConfig, Framework]:
     """The state dict, the network and the framework that `tensors` of `where` (a file, for errors) are.
 
+    A classifier of nothing but NaN is how torchvision publishes convolutions alone: the head is then "none".
+
     Raises WeightsError where they are not one of torchvision's or timm's VGG networks, naming what does not fit.
     """
     framework = _framework(tensors, where)
     config = _config(tensors, framework, where)
+    if all(tensor.isnan().all() for key, tensor in tensors.items() if not key.startswith("features.")):
+        tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("features.")}
+        config = replace(config, head="none")
     ours = {}
     for layer, theirs in layer_names(config, framework).items():
         found = [key for key in tensors if key.rpartition(".")[0] == theirs]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
+from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG, WindowLinear
 
 Init = Literal["glorot", "gaussian", "he"]
@@ -49,7 +50,50 @@ def _draw(
     return weight.normal_(0, sigma, generator=generator)
 
 
+def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
+    """Copy the layers of `source` into `network`: all of them into the same network, fc8 only where the classes are the
+    same; of a net A into a deeper one those of section 3.1. Other layers keep what they have.
+
+    Returns the names of the layers with weights that were not copied. Raises WeightsError naming the first layer that
+    differs.
+    """
+    ours, theirs = network.config, source.config
+    from_a = theirs.arch != ours.arch and theirs.arch in ("A", "A-LRN", "A-BN")
+    if theirs.arch != ours.arch and not from_a:
+        raise WeightsError(
+            f"weights of network {theirs.arch} do not go into network {ours.arch}: the first layer that differs is "
+            f"{_first_difference(ours, theirs)}; only net A's go into deeper ones (section 3.1)"
+        )
+    targets, sources = dict(network.named_children()), dict(source.named_children())
+    names = [name for name in targets if name in sources and (name != "fc8" or same_classes)]
+    if from_a:
+        names = [name for name in names if name.replace("bn", "conv") in paper.FROM_NETWORK_A]
+    for name in names:
+        _copy_layer(name, targets[name], sources[name], "--weights")
+    return [name for name, layer in targets.items() if name not in names and any(True for _ in layer.parameters())]
+
+
+def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
+    mine, its = ([(layer.name, layer.kernel) for layer in network_layers(config)] for config in (ours, theirs))
+    place = next(
+        (index for index, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
+    )
+    here, there = (layers[place][0] if place < len(layers) else "nothing" for layers in (mine, its))
+    return f"{there} there and {here} here" if here != there else f"{here}, of another size"
+
+
 @torch.no_grad()
+def _copy_layer(name: str, target: nn.Module, source: nn.Module, flag: str) -> None:
+    given = source.state_dict()
+    for key, value in target.state_dict().items():
+        if given[key].shape != value.shape:
+            raise WeightsError(
+                f"{flag}: layer {name} does not fit: {key} is {list(given[key].shape)} there and {list(value.shape)} here;"
+                f" use the same width, crop, head and classes"
+            )
+    target.load_state_dict(given)
+
+
 def initialise_from_network_a(network: VGG, source: VGG) -> list[str]:
     """Copy the first four convolutions and the fully connected layers of `source` (net A) into the layers of the same
     name (section 3.1); the layers between keep what they have. Batch normalisation goes along where both have it.
@@ -64,13 +108,6 @@ def initialise_from_network_a(network: VGG, source: VGG) -> list[str]:
             raise WeightsError(
                 f"--init-from: the network {source.config.arch} has no layer {name}, which {network.config.arch} takes"
             )
-        for key, value in targets[name].state_dict().items():
-            given = sources[name].state_dict()[key].shape
-            if given != value.shape:
-                raise WeightsError(
-                    f"--init-from: layer {name} does not fit: {key} is {list(given)} there and {list(value.shape)} here;"
-                    f" use the same width, crop, head and classes"
-                )
     for name in names:
-        targets[name].load_state_dict(sources[name].state_dict())
+        _copy_layer(name, targets[name], sources[name], "--init-from")
     return names

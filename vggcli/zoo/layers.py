@@ -11,14 +11,14 @@ from typing import Literal
 from vggcli import paper
 from vggcli.errors import UsageError
 
-Head = Literal["fc", "gap"]
+Head = Literal["fc", "gap", "none"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Everything that decides the shape of a network. `crop` is the training crop in pixels, `width` a factor on all
-    channel counts, `head` "gap" averages the last map and keeps one linear layer."""
+    channel counts, `head` "gap" averages the last map and keeps one linear layer, "none" ends with it: descriptors only."""
 
     arch: str = "D"
     classes: int = paper.IMAGENET_CLASSES
@@ -57,7 +57,8 @@ class Layer:
 
 def network_layers(config: NetworkConfig) -> Iterator[Layer]:
     """The layers of `config` in order, named by block as the field names them: conv1_1 … conv5_4, pool1 … pool5, fc6,
-    fc7, fc8 (with the head "gap" only fc8). ReLUs follow every conv (after its bn) and fc layer but the last."""
+    fc7, fc8 (with the head "gap" only fc8, with "none" no FC layer). ReLUs follow every conv (after its bn) and fc layer
+    but the last."""
     row = paper.NETWORKS[config.arch]
     channels_in = 3
     for block, (kernels, base) in enumerate(zip(row.blocks, paper.BLOCK_CHANNELS, strict=True), start=1):
@@ -75,7 +76,8 @@ def network_layers(config: NetworkConfig) -> Iterator[Layer]:
         yield Layer("fc", "fc6", channels_in, hidden, config.crop // paper.STRIDE)
         yield Layer("fc", "fc7", hidden, hidden)
         channels_in = hidden
-    yield Layer("fc", "fc8", channels_in, config.classes)
+    if config.head != "none":
+        yield Layer("fc", "fc8", channels_in, config.classes)
 
 
 def scaled_channels(base: int, width: float) -> int:

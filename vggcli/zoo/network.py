@@ -102,7 +102,7 @@ class VGG(nn.Module):
         return maps.mean((2, 3))
 
     def classify(self, descriptors_NC: Tensor) -> Tensor:
-        """Mean descriptors [N, C] to class scores (logits) [N, K]."""
+        """Mean descriptors [N, C] to class scores (logits) [N, K]; not for the head "none"."""
         fc8 = self.get_submodule("fc8")
         assert isinstance(fc8, WindowLinear)
         return F.linear(descriptors_NC, fc8.weight.flatten(1), fc8.bias)

@@ -1,0 +1,175 @@
+"""What `vgg finetune` does before its run begins: weights become the start of a network, and their scale and recipe the
+defaults of the new plan."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vggcli import paper
+from vggcli.cli import options
+from vggcli.cli.plan import Plan
+from vggcli.cli.training import RunControl, Session, begun
+from vggcli.cli.weights import fetched, find_weights, is_published_name
+from vggcli.data.augment import ColourStatistics
+from vggcli.data.loader import colour_statistics
+from vggcli.data.sources import ImageSet, load_training
+from vggcli.errors import UsageError, WeightsError
+from vggcli.evaluation.protocol import match_classes
+from vggcli.training.options import TrainingData
+from vggcli.training.recipe import RECIPES, Recipe
+from vggcli.training.stages import Stages
+from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
+from vggcli.zoo.files import file_sha256
+from vggcli.zoo.initialise import inherit, initialise
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for: the flags by the names of the recipe's and the plan's fields, None where not given."""
+
+    weights: Path | None
+    recipe: str | None
+    config: Path | None
+    recipe_flags: dict[str, Any]
+    run_flags: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The weights that a run starts from."""
+
+    path: Path
+    network: VGG
+    checkpoint: Checkpoint
+
+
+def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) -> Session:
+    """Read weights and data, build the network from them, and make the run folder last, when nothing can be wrong any
+    more."""
+    replayed = _replayed(choice)
+    start = _start(choice, replayed, control)
+    plan = replayed or Plan()
+    source = options.data_source(choice.run_flags["data"] or plan.data, control.workers, control.quiet)
+    train_set, val_set = load_training(source.path)
+    classes = _kept_classes(start, train_set)
+    if replayed is None:
+        plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start.checkpoint, classes is not None))
+    plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source.name})
+    plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
+    plan = _checked(plan, choice)
+    network = _network(plan, start, train_set, classes)
+    if classes is not None:
+        train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
+    colour = _colour(start.checkpoint, train_set, control)
+    del start
+    return begun(plan, network, TrainingData(train_set, val_set, colour), out, control)
+
+
+def _replayed(choice: Choice) -> Plan | None:
+    if choice.config is None:
+        return None
+    if choice.recipe is not None:
+        raise UsageError("--recipe and --config contradict each other; give one")
+    plan = Plan.from_file(choice.config)
+    if plan.weights is None:
+        raise UsageError(
+            f"{choice.config} is of a run from scratch; replay it with `vgg train --config {choice.config}`"
+        )
+    return plan
+
+
+def _start(choice: Choice, replayed: Plan | None, control: RunControl) -> _Start:
+    """Raises WeightsError where the weights are not those that a replayed run began with."""
+    weights, arch = choice.weights, choice.run_flags["arch"]
+    if replayed is not None and weights is None:
+        path = Path(replayed.weights or "")
+        if not path.is_file() or file_sha256(path) != replayed.weights_sha256:
+            raise WeightsError(f"{path} is not what {choice.config} began with; name the weights with --weights")
+    elif weights is not None and not is_published_name(weights):
+        path = find_weights(weights, None)
+    else:
+        path = find_weights(weights, arch)
+    path = fetched(path, control.quiet)
+    network, checkpoint = load_checkpoint(path)
+    return _Start(path, network, checkpoint)
+
+
+def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
+    """The weights' classes, where the data have just those (or, of weights that do not name them, as many): then the last
+    layer is kept."""
+    checkpoint = start.checkpoint
+    if checkpoint.config.head == "none":
+        return None
+    if not checkpoint.classes:
+        if len(train_set.classes) != checkpoint.config.classes:
+            return None
+        options.note(f"{start.path} does not name its classes; taken to be the data's in sorted order")
+        return train_set.classes
+    try:
+        matched = match_classes(train_set, checkpoint.classes)
+    except WeightsError:
+        return None
+    return checkpoint.classes if len(matched.classes_used()) == len(checkpoint.classes) else None
+
+
+def _recipe(choice: Choice, checkpoint: Checkpoint, same_classes: bool) -> Recipe:
+    """The numbers of the recipe named, else of the one that the weights were trained by, else the paper's, with a tenth of
+    the learning rate (once), for the network and, as the paper has it, the next scale of the weights."""
+    own = checkpoint.training.get("recipe")
+    if choice.recipe is None and own is not None:
+        base = Recipe.from_json(own)
+        base = base if "finetuned" in checkpoint.training else _slower(base)
+    else:
+        base = _slower(RECIPES[choice.recipe or "paper"])
+    config = checkpoint.config
+    head = "fc" if config.head == "none" else config.head
+    scale = checkpoint.scale
+    if own is not None and same_classes and config.crop == paper.CROP:
+        scale = paper.NEXT_SCALE.get(scale, scale)
+    return replace(base, scale=scale, crop=config.crop, width=config.width, head=head)
+
+
+def _slower(recipe: Recipe) -> Recipe:
+    return replace(recipe, learning_rate=recipe.learning_rate * paper.FINETUNING_RATE)
+
+
+def _checked(plan: Plan, choice: Choice) -> Plan:
+    """Raises UsageError for --cache-features where images could not stay as they are."""
+    if not plan.cache_features:
+        return plan
+    if plan.layers == "all":
+        raise UsageError("--cache-features has no effect where all layers learn; give --layers fc or last")
+    if choice.recipe_flags["scale"] is not None and plan.recipe.scale[0] < plan.recipe.scale[1]:
+        raise UsageError("--cache-features computes each image once, at one scale; give --scale S, not --scale-jitter")
+    middle = plan.recipe.test_scale
+    return replace(plan, recipe=replace(plan.recipe, scale=(middle, middle)))
+
+
+def _network(plan: Plan, start: _Start, train_set: ImageSet, classes: tuple[str, ...] | None) -> VGG:
+    """The network of the plan with what `start` gives it; says which layers are new. Raises UsageError where a new layer
+    would not learn, WeightsError where the weights do not fit."""
+    recipe, count = plan.recipe, len(classes or train_set.classes)
+    network = VGG(NetworkConfig(plan.arch, count, recipe.crop, recipe.width, recipe.head), recipe.dropout)
+    initialise(network, recipe.init, plan.seed, recipe.init_std)
+    new = inherit(network, start.network, same_classes=classes is not None)
+    stages = Stages(network, plan.layers)
+    untrained = [name for name in new if not stages.learns(name)]
+    if untrained:
+        raise UsageError(f"--layers {plan.layers} would leave {untrained[0]} random, which {start.path} does not give")
+    before = start.checkpoint.config.classes
+    replaced = f"; fc8 is new: {count} classes of the data in place of {before}" if "fc8" in new else ""
+    others = [name for name in new if name != "fc8"]
+    also = f"; new too: {', '.join(others)}" if others else ""
+    options.note(f"starting from {start.path}{replaced}{also}")
+    return network
+
+
+def _colour(checkpoint: Checkpoint, train_set: ImageSet, control: RunControl) -> ColourStatistics:
+    """The weights' own mean and divisor; the colour shift's statistics too where they have them, else the data's."""
+    colour = ColourStatistics.from_json(checkpoint.preprocessing)
+    if colour.eigenvalues:
+        return colour
+    measured = colour_statistics(train_set, checkpoint.scale[0], control.workers)
+    return replace(measured, mean=colour.mean, divisor=colour.divisor)

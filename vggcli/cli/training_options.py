@@ -1,0 +1,81 @@
+"""The flags that `vgg train` and `vgg finetune` share, declared once."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vggcli.cli import options
+from vggcli.errors import UsageError
+
+
+class RecipeName(str, Enum):
+    """Choices of --recipe."""
+
+    paper = "paper"
+    tiny = "tiny"
+
+
+class InitName(str, Enum):
+    """Choices of --init."""
+
+    glorot = "glorot"
+    gaussian = "gaussian"
+    he = "he"
+
+
+ScaleJitter = Annotated[tuple[int, int] | None, typer.Option(metavar="SMIN SMAX", help="S drawn anew for each view.")]
+Epochs = Annotated[int | None, typer.Option(help="At most so many. (paper: 74; tiny: 14)")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 16)")]
+Momentum = Annotated[float | None, typer.Option(help="Of SGD. (default: 0.9)")]
+WeightDecay = Annotated[float | None, typer.Option(help="L2 penalty. (default: 0.0005)")]
+Dropout = Annotated[float | None, typer.Option(help="On the first two FC layers. (paper: 0.5; tiny: 0.3)")]
+Init = Annotated[InitName | None, typer.Option(help="Random weights. (paper: glorot; tiny: he)")]
+InitStd = Annotated[
+    float | None, typer.Option(help="For --init gaussian; 0.1 is the paper's literal text. (default: 0.01)")
+]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Replay a run's config.json; flags beside it win.")]
+Resume = Annotated[
+    str | None, typer.Option("--resume", metavar="[RUN]", help="Go on with the newest run, or the one named.")
+]
+MicroBatch = Annotated[
+    int | None, typer.Option(min=1, help="Images computed at once; no effect on the result. (default: what fits)")
+]
+Seed = Annotated[int | None, typer.Option(help="Everything random. (default: 0)")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
+]
+Precision = Annotated[
+    options.PrecisionName | None, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")
+]
+
+
+def recipe_flags(
+    *,
+    scale: int | None,
+    scale_jitter: tuple[int, int] | None,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    momentum: float | None,
+    weight_decay: float | None,
+    dropout: float | None,
+    init: InitName | None,
+    init_std: float | None,
+) -> dict[str, Any]:
+    """The flags by the names of the recipe's fields, None where not given. Raises UsageError where S is given twice."""
+    if scale is not None and scale_jitter is not None:
+        raise UsageError("--scale and --scale-jitter contradict each other; give one")
+    return {
+        "scale": (scale, scale) if scale is not None else scale_jitter,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": lr,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "dropout": dropout,
+        "init": init.value if init else None,
+        "init_std": init_std,
+    }

@@ -1,0 +1,123 @@
+"""What `--weights` and `--arch` mean: a file, a run folder, the newest run, or published weights, fetched when used."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vggcli.cli import options
+from vggcli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from vggcli.data.sources import ImageSet
+
+
+def find_weights(weights: Path | None, arch: str | None) -> Path:
+    """The file that `--weights` names, else that of the newest run of `arch`, else the published ImageNet weights of
+    `arch`; says which where it was not named. Published weights need not be there yet: `fetched` brings them.
+
+    Raises UsageError where `arch` has no effect, WeightsError that names the ways to get weights where there are none.
+    """
+    from vggcli.zoo.checkpoint import newest_run, weights_file
+    from vggcli.zoo.layers import arch_of
+    from vggcli.zoo.published import IMAGENET, find_published
+
+    if weights is not None and not is_published_name(weights):
+        if arch is not None:
+            raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
+        return weights_file(weights.expanduser())
+    picked = arch_of(arch or "D")
+    if weights is not None:
+        return _published_path(str(weights), picked)
+    run = newest_run(options.RUNS, picked)
+    if run is not None:
+        path = weights_file(run)
+        options.note(f"weights: {path} (the newest run of {picked}; --weights for others)")
+        return path
+    one = find_published(IMAGENET, picked)
+    if one is None:
+        raise WeightsError(
+            f"there is no run of network {picked} under {options.RUNS.resolve()}, and none of it are published; train "
+            f"one with `vgg train --arch {picked}`, name a run folder with --weights RUN, or a checkpoint with --weights "
+            f"FILE.safetensors"
+        )
+    options.note(f"weights: no run of {picked} under {options.RUNS.resolve()}; ImageNet's as published, {one.said()}")
+    return _published_path(IMAGENET, picked)
+
+
+def is_published_name(weights: Path) -> bool:
+    """Whether `--weights` is the name of published weights rather than of a file or folder here."""
+    from vggcli.zoo.published import NAMES
+
+    return str(weights) in NAMES and not weights.exists()
+
+
+def _published_path(name: str, arch: str) -> Path:
+    from vggcli.zoo.published import NAMES, PUBLISHED, find_published
+
+    one = find_published(name, arch)
+    if one is None:
+        archs = ", ".join(each.arch for each in PUBLISHED if each.name == name)
+        raise WeightsError(
+            f"no weights of network {arch} are published as {name!r}; there are {archs} (see `vgg models`)"
+        )
+    assert name in NAMES
+    return weights_cache() / one.file
+
+
+def weights_cache() -> Path:
+    """Where published weights are kept."""
+    return options.cache_folder() / "weights"
+
+
+def check_published(path: Path, images: "ImageSet") -> None:
+    """For published weights, fetched or not: whether they know the classes of `images`. Raises WeightsError where not."""
+    from vggcli.evaluation.protocol import match_classes
+    from vggcli.zoo.imagenet import imagenet_names
+    from vggcli.zoo.published import IMAGENET, published_file
+
+    one = published_file(path, weights_cache())
+    if one is None or one.name != IMAGENET:
+        return
+    try:
+        match_classes(images, imagenet_names())
+    except WeightsError:
+        shown = ", ".join(repr(name) for name in images.classes_used()[:3])
+        raise WeightsError(
+            f"the published weights know ImageNet's 1000 classes, not the data's ({shown}, …); train on these data with "
+            f"`vgg train --arch {one.arch}`, start from those weights with `vgg finetune --weights imagenet --arch "
+            f"{one.arch}`, or name a run or checkpoint with --weights"
+        ) from None
+
+
+def fetched(path: Path, quiet: bool) -> Path:
+    """`path`, once the published weights that it stands for have come and are what their publisher gave; any other file
+    as it is. Raises MachineError where they cannot be had."""
+    from vggcli.report.progress import Bar
+    from vggcli.zoo.published import download, published_file, verify
+
+    one = published_file(path, weights_cache())
+    if one is None:
+        return path
+    if path.is_file():
+        verify(one, path)
+        return path
+    options.note(f"fetching {one.said()}; licence: {one.licence}")
+    options.made_folder(path.parent)
+    with Bar(options.stderr_console(), f"fetching {one.file}", int(one.mebibytes * 2**20), "bytes", quiet) as bar:
+        return download(one, path.parent, bar)
+
+
+def evaluated_files(several: Sequence[Path], weights: Path | None, arch: str | None) -> list[Path]:
+    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given, or
+    one twice."""
+    if several and weights is not None:
+        raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
+    if several and arch is not None and not any(map(is_published_name, several)):
+        raise UsageError(f"--arch has no effect beside the weights named first ({several[0]}); leave one out")
+    if not several:
+        return [find_weights(weights, arch)]
+    files = [find_weights(path, arch if is_published_name(path) else None) for path in several]
+    for path, file in zip(several, files, strict=True):
+        if files.count(file) > 1:
+            raise UsageError(f"{path} is named twice; once is enough")
+    return files

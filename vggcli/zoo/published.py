@@ -1,0 +1,184 @@
+"""Published weights: where they are, what they promise, and how they come to the user's disk.
+
+https only. A download appears whole or not at all; the publisher's hash prefix is checked then, and the full SHA-256 is
+recorded beside the file and checked whenever it is used.
+"""
+
+import hashlib
+import http.client
+import json
+import queue
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from vggcli.errors import MachineError
+from vggcli.zoo.files import file_sha256, replacing, write_text
+
+CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
+CHUNK = 1 << 20
+BASE = "https://download.pytorch.org/models/"
+IMAGENET, FEATURES = "imagenet", "features"
+NAMES = (IMAGENET, FEATURES)
+TORCHVISION_LICENCE = "BSD-3-Clause"
+OXFORD_LICENCE = "CC BY(-NC) 4.0"  # copies differ
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that anyone can fetch: `name` as --weights takes it, the network, the file, its MiB, the errors (per cent)
+    that its publisher measured by centre crop at 256 (None without a classifier), and its licence."""
+
+    name: str
+    arch: str
+    file: str
+    mebibytes: float
+    top1_error: float | None
+    top5_error: float | None
+    licence: str = TORCHVISION_LICENCE
+
+    @property
+    def url(self) -> str:
+        return BASE + self.file
+
+    @property
+    def hash_prefix(self) -> str:
+        """The first digits of its SHA-256, which the publisher puts into the name."""
+        return self.file.rpartition("-")[2].partition(".")[0]
+
+    def said(self) -> str:
+        """Size and source in a few words."""
+        return f"{self.mebibytes:.0f} MiB from {self.url}"
+
+
+PUBLISHED = (
+    Published(IMAGENET, "A", "vgg11-8a719046.pth", 506.840, 30.980, 11.372),
+    Published(IMAGENET, "B", "vgg13-19584684.pth", 507.545, 30.072, 10.754),
+    Published(IMAGENET, "D", "vgg16-397923af.pth", 527.796, 28.408, 9.618),
+    Published(IMAGENET, "E", "vgg19-dcbb9e9d.pth", 548.051, 27.624, 9.124),
+    Published(IMAGENET, "A-BN", "vgg11_bn-6002323d.pth", 506.881, 29.630, 10.190),
+    Published(IMAGENET, "B-BN", "vgg13_bn-abd245e5.pth", 507.590, 28.414, 9.626),
+    Published(IMAGENET, "D-BN", "vgg16_bn-6c64b313.pth", 527.866, 26.640, 8.484),
+    Published(IMAGENET, "E-BN", "vgg19_bn-c79401a0.pth", 548.143, 25.782, 8.158),
+    Published(FEATURES, "D", "vgg16_features-amdegroot-88682ab5.pth", 527.802, None, None, OXFORD_LICENCE),
+)
+
+
+def find_published(name: str, arch: str) -> Published | None:
+    """The weights of network `arch` that are published as `name`, or None."""
+    return next((one for one in PUBLISHED if (one.name, one.arch) == (name, arch)), None)
+
+
+def published_file(path: Path, folder: Path) -> Published | None:
+    """The published weights that `path` stands for, where it is a file of theirs in the cache `folder`, there or not."""
+    return next((one for one in PUBLISHED if path == folder / one.file), None)
+
+
+Open = Callable[[str], Any]
+
+
+def download(
+    one: Published, folder: Path, progress: Callable[[int], None] = lambda amount: None, open_url: Open | None = None
+) -> Path:
+    """Fetch `one` into `folder` and return its path; `progress` is told the bytes of each piece.
+
+    Raises MachineError where there is no network, the server does not have it, the hash is another, or the disk refuses;
+    nothing is left behind then.
+    """
+    path = folder / one.file
+    digest = hashlib.sha256()
+    try:
+        response = (open_url or open_https)(one.url)
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(one, path, error) from error
+    with response, replacing(path) as temporary:
+        received = 0
+        with temporary.open("wb") as file:
+            for piece in _pieces(response, one, path):
+                file.write(piece)
+                digest.update(piece)
+                received += len(piece)
+                progress(len(piece))
+        length = response.headers.get("Content-Length")
+        if length is not None and received != int(length):
+            raise MachineError(f"{one.url} broke off after {received} of {length} bytes; try again")
+        found = digest.hexdigest()
+        if not found.startswith(one.hash_prefix):
+            raise MachineError(
+                f"{one.url} is not what its publisher says: its SHA-256 begins {found[:8]}, not {one.hash_prefix}; it was "
+                f"thrown away"
+            )
+    write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")
+    return path
+
+
+def _pieces(response: IO[bytes], one: Published, path: Path) -> Iterator[bytes]:
+    try:
+        while piece := response.read(CHUNK):
+            yield piece
+    except (OSError, http.client.HTTPException) as error:  # the network's, not the disk's
+        raise _unreachable(one, path, error) from error
+
+
+def _unreachable(one: Published, path: Path, error: Exception) -> MachineError:
+    reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+    return MachineError(
+        f"cannot fetch {one.url}: {reason}; put that file at {path} by hand, train with `vgg train --arch {one.arch}`, or "
+        f"name other weights with --weights"
+    )
+
+
+def verify(one: Published, path: Path) -> None:
+    """Check a fetched file against the SHA-256 recorded when it was fetched; of one that was put there by hand, the
+    publisher's prefix is checked and the rest recorded.
+
+    Raises MachineError where it is another file.
+    """
+    found = file_sha256(path)
+    try:
+        wanted = str(json.loads(_record(path).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        wanted = one.hash_prefix
+        if found.startswith(wanted):
+            write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")
+    if not found.startswith(wanted):
+        raise MachineError(
+            f"{path} has changed since it was fetched (SHA-256 {found[:8]}…, not {wanted[:8]}…); remove it and run again"
+        )
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def open_https(url: str) -> Any:
+    """The response to a GET of `url`, over https to the last redirection. Raises OSError within 10 s where there is no
+    answer, whatever part of the network is slow (looking a name up has no time limit of its own)."""
+    if not url.startswith("https://"):
+        raise OSError(f"{url} is not https")
+    answers: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.build_opener(_HttpsOnly).open(url, timeout=CONNECT_SECONDS))
+        except Exception as error:  # handed to the thread that waits
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=CONNECT_SECONDS)
+    except queue.Empty:
+        raise OSError("no answer") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith("https://"):
+            raise OSError(f"redirected to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
