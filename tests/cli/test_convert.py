@@ -114,7 +114,7 @@ def test_what_was_exported_is_said(photos: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = small("A", classes=1000, width=1 / 16)
-    save_caffe(Path("w.caffemodel"), network, replace(about(network), classes=()))
+    save_caffe(Path("w.caffemodel"), network, replace(about(network), classes=(), training={}))
     assert run(["eval", "--weights", "w.caffemodel", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
     assert "w.caffemodel has 1000 classes without names, and the data 3; give other --data, or other weights" in said
@@ -150,7 +150,11 @@ class Hostile:
         ("runs/A-1 there.pth", 2, "exists already"),
         ("runs/A-1 no/where.pth", 2, "no folder"),
         ("nowhere w.pth", 4, "nowhere"),
-        ("there.pth w.safetensors", 4, "it holds text, not what its suffix .pth says"),
+        (
+            "there.pth w.safetensors",
+            4,
+            "it holds text (perhaps the pointer that Git LFS leaves), not what its suffix .pth says",
+        ),
         ("hostile.pth w.safetensors", 4, "cannot be read as weights that torch has saved"),
         ("list.pth w.safetensors", 4, "holds no state dict"),
         ("other.safetensors w.safetensors", 4, "its first entries are layer1.weight"),

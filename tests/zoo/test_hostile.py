@@ -3,6 +3,7 @@ anything in it being run."""
 
 import json
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def changed(path: Path, **fields: Any) -> None:
             note[outer][inner] = value
         else:
             note[outer] = value
-    save_file(network.state_dict(), path, {"vgg": json.dumps(note)})
+    save_file(
+        {name: value.contiguous() for name, value in network.state_dict().items()}, path, {"vgg": json.dumps(note)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,7 @@ def test_finite_values_whose_sum_is_not_are_no_error(tmp_path: Path) -> None:
 def test_other_floating_point_becomes_float32(dtype: torch.dtype, pickled: bool, tmp_path: Path) -> None:
     network = small("A-BN")
     theirs = to_framework(network.state_dict(), network.config, "torchvision")
-    cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in theirs.items()}
+    cast = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in theirs.items()}
     path = tmp_path / ("w.pth" if pickled else "w.safetensors")
     torch.save(cast, path) if pickled else save_file(cast, path)
     loaded = load_checkpoint(path)[0].state_dict()
@@ -223,6 +226,23 @@ def test_both_of_torchs_formats_are_read(zipped: bool, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_name_only_what_a_state_dict_needs(zipped: bool, tmp_path: Path) -> None:
+    """torch would make a bytearray of any length for whoever asks."""
+    state = to_framework(small().state_dict(), small().config, "torchvision")
+    torch.save({**state, "a": bytearray(b"12")}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    refused(tmp_path / "w.pth", "it names .*, which no state dict needs")
+
+
+def test_archives_that_would_be_larger_unpacked_are_refused(tmp_path: Path) -> None:
+    pickled(tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as good, zipfile.ZipFile(tmp_path / "v.pth", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name), zipfile.ZIP_DEFLATED)
+        bad.writestr("archive/more", bytes(100 << 20), zipfile.ZIP_DEFLATED)
+    refused(tmp_path / "v.pth", "compressed archive")
+
+
 def pickled(path: Path, **changes: Any) -> Path:
     state: dict[str, Any] = to_framework(small().state_dict(), small().config, "torchvision")
     torch.save({**state, **changes}, path)
@@ -234,7 +254,7 @@ def test_tensors_that_claim_more_than_their_file_holds(tmp_path: Path) -> None:
     refused(pickled(tmp_path / "w.pth", **{"classifier.6.weight": huge, "classifier.6.bias": torch.zeros(1).expand(10**7)}),
             "claims .* bytes of weights")  # fmt: skip
     meta = torch.empty(5, 512, device="meta")
-    refused(pickled(tmp_path / "v.pth", **{"classifier.6.weight": meta}), "holds no state dict")
+    refused(pickled(tmp_path / "v.pth", **{"classifier.6.weight": meta}), "no state dict needs")
     sparse = torch.eye(5).to_sparse()
     refused(pickled(tmp_path / "u.pth", **{"classifier.6.weight": sparse}), "no state dict|cannot be read")
 
@@ -261,7 +281,7 @@ def test_a_pickle_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
         ("w.keras", b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5, not what its suffix .keras says"),
         ("w.h5", b"\x89HDF\r\n\x1a\n" + b"\xff" * 4000, "damaged"),
         ("w.h5", b"\0\1\2\3" * 50, "damaged"),
-        ("w.keras", b"\0\1\2\3" * 50, "no archive that Keras has written"),
+        ("w.keras", b"\0\1\2\3" * 50, "archive of weights"),
         ("w.caffemodel", b"\0\1\2\3" * 50, "damaged"),
         ("w.pth", b"\0\1\2\3" * 50, "cannot be read as weights that torch has saved"),
         ("w.bin", b"\0\1\2\3" * 50, "cannot be read as a checkpoint"),

@@ -21,6 +21,8 @@ from vggcli.zoo.checkpoint import load_checkpoint, read_checkpoint
 from vggcli.zoo.keras_write import save_keras
 from vggcli.zoo.network import VGG
 
+# of NumPy, on how Keras turns torch's tensors into arrays
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 CLASSES, CROP, WIDTH = 5, 64, 0.125
 
 
@@ -137,7 +139,7 @@ def test_vgg16_of_keras_applications_at_full_width(tmp_path: Path) -> None:
     model.save_weights(tmp_path / "vgg16.weights.h5")
     network, checkpoint = load_checkpoint(tmp_path / "vgg16.weights.h5")
     assert (checkpoint.config.arch, checkpoint.config.width, checkpoint.config.crop) == ("D", 1.0, 32)
-    picture = 100 * images(32, 32, 1)
+    picture = 1000 * images(32, 32, 1)
     expected = outputs(model, picture)
     assert expected.std() > 0.01  # the posteriors are no constant
     assert relative(network(picture).softmax(1), expected) < 1e-4
@@ -193,7 +195,7 @@ def hostile(path: Path, change: str) -> None:
         if change == "not finite":
             root[kernel][3, 4] = np.inf
         if change == "another layer":
-            root.attrs["layer_names"] = [b"norm", *root.attrs["layer_names"]]
+            root.attrs["layer_names"] = [b"norm", *(str(name).encode() for name in root.attrs["layer_names"])]
             root.create_group("norm").attrs["weight_names"] = [b"gamma"]
             root["norm"]["gamma"] = np.ones(8, np.float32)
         if change == "group for numbers":
@@ -210,7 +212,7 @@ def hostile(path: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("integers", "fc7.weight holds int64 numbers"),
+        ("integers", "fc2/fc2/kernel:0 holds int32 numbers"),
         ("compressed", "compressed, missing or elsewhere"),
         ("external link", "only a link to elsewhere"),
         ("soft link", "only a link to elsewhere"),
@@ -252,7 +254,7 @@ def archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZI
 
 def test_hostile_archives_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.keras"
-    archive(path, {"model.weights.h5": bytes(200 << 20)}, zipfile.ZIP_DEFLATED)  # a bomb: 200 KB for 200 MB
+    archive(path, {"model.weights.h5": bytes(50 << 20)}, zipfile.ZIP_DEFLATED)  # a bomb: 50 KB for 50 MB
     with pytest.raises(WeightsError, match="compressed"):
         load_checkpoint(path)
     archive(path, {"readme.txt": b"x"})
@@ -261,8 +263,8 @@ def test_hostile_archives_are_refused(tmp_path: Path) -> None:
     archive(path, {"config.json": b'{"data_format": "channels_first"}', "model.weights.h5": b"x"})
     with pytest.raises(WeightsError, match="channels first"):
         load_checkpoint(path)
-    archive(path, {f"{index}": b"" for index in range(5000)})
-    with pytest.raises(WeightsError, match="far too long"):
+    archive(path, {f"{index}": b"" for index in range(20_000)})
+    with pytest.raises(WeightsError, match="directory is far too long"):
         load_checkpoint(path)
     archive(path, {"config.json": b"{}", "model.weights.h5": b"no HDF5"})
     with pytest.raises(WeightsError, match="damaged"):

@@ -32,13 +32,14 @@ def test_onnx_runtime_gives_posteriors_and_descriptors_of_any_size(arch: str, he
     exported = save_onnx(tmp_path / "net.onnx", network, about(network))
     assert exported.runtime == onnxruntime.__version__
     onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
-    for batch in (images(64, 64, 3), 20 * images(97, 130, 1)):
+    strong = 20 if arch == "A-LRN" else 1  # values that are normalised with an effect
+    for batch in (images(64, 64, 3), strong * images(97, 130, 1)):
         posteriors, descriptor = outputs(tmp_path / "net.onnx", batch)
         expected = network.descriptor(network.convolve(batch))
         assert descriptor.shape == (len(batch), expected.shape[1])
         assert relative(descriptor, expected) < 1e-5
         assert relative(posteriors, network(batch).softmax(1)) < 1e-5
-        assert relative(posteriors, network(batch.flip(1)).softmax(1)) > 0.01
+        assert relative(descriptor, network.descriptor(network.convolve(batch.flip(1)))) > 0.01
 
 
 def test_the_model_says_what_its_pixels_must_be_brought_to(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import io
 import math
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import MachineError, WeightsError
+from vggcli.zoo.archives import member_start, stored_members
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
 from vggcli.zoo.stored import PIECE, Shape, Stored
@@ -32,7 +32,6 @@ WEIGHTS = "model.weights.h5"  # inside a .keras archive
 FC_NAMES = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 LONGEST_CONFIG = 4 << 20  # bytes
 MOST_LAYERS = 1000
-MOST_MEMBERS = 100  # of a .keras archive
 BY_COUNT = re.compile(r"(conv2d|dense)(?:_(\d{1,3}))?")  # how Keras 3 names a layer inside its files
 
 
@@ -55,19 +54,12 @@ def read_keras(path: Path, kind: str) -> Foreign:
     """The weights of a Keras file, `kind` "hdf5" or "keras". Raises WeightsError where it is damaged, holds no network of
     the zoo or no classifier; MachineError without h5py."""
     h5py = need_h5py()
+    if kind == "keras":
+        _check_config(_archived_config(path), path)
     try:
         with open_keras(path, kind) as file, h5py.File(file, "r") as root:
             return _network(root, path, kind)
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        IndexError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, IndexError) as error:
         raise WeightsError(f"{path} is damaged, cut short, or no weights of Keras: {error}") from error
 
 
@@ -77,7 +69,10 @@ def open_keras(path: Path, kind: str) -> Iterator[Any]:
     if kind == "hdf5":
         yield path
         return
-    start, size = _member(path)
+    members = stored_members(path)
+    if WEIGHTS not in members:
+        raise WeightsError(f"{path} is a zip archive without {WEIGHTS}, so Keras has not written it")
+    start, size = member_start(path, members[WEIGHTS]), members[WEIGHTS].file_size
     with path.open("rb") as file, io.BufferedReader(_Stretch(file, start, size)) as stretch:
         yield stretch
 
@@ -105,31 +100,14 @@ class _Stretch(io.RawIOBase):
         return int(count)
 
 
-def _member(path: Path) -> tuple[int, int]:
-    """Where the weights lie in a .keras archive, and how many bytes. Members are stored as they are, never compressed."""
-    size = path.stat().st_size
+def _archived_config(path: Path) -> str:
+    """The description of the network in a .keras archive, where there is one of a sensible length."""
+    config = stored_members(path).get("config.json")
+    if config is None or config.file_size > LONGEST_CONFIG:
+        return ""
     with path.open("rb") as file:
-        file.seek(max(0, size - (1 << 16)))
-        tail = file.read()
-    directory = tail.rfind(b"PK\x05\x06")
-    if directory < 0 or int.from_bytes(tail[directory + 10 : directory + 12], "little") > MOST_MEMBERS:
-        raise WeightsError(f"{path} is no archive that Keras has written: its directory is missing or far too long")
-    with zipfile.ZipFile(path) as archive:
-        if WEIGHTS not in archive.namelist():
-            raise WeightsError(f"{path} is a zip archive without {WEIGHTS}, so Keras has not written it")
-        weights = archive.getinfo(WEIGHTS)
-        if "config.json" in archive.namelist() and archive.getinfo("config.json").file_size < LONGEST_CONFIG:
-            _check_config(archive.read("config.json").decode("utf-8", errors="replace"), path)
-    if weights.compress_type != zipfile.ZIP_STORED or weights.file_size != weights.compress_size:
-        raise WeightsError(f"{path} holds its weights compressed, which Keras does not do; save it with Keras again")
-    with path.open("rb") as file:
-        file.seek(weights.header_offset)
-        header = file.read(30)
-    start = weights.header_offset + 30 + int.from_bytes(header[26:28], "little")
-    start += int.from_bytes(header[28:30], "little")
-    if start + weights.file_size > size:
-        raise WeightsError(f"{path} is cut short")
-    return start, weights.file_size
+        file.seek(member_start(path, config))
+        return file.read(config.file_size).decode("utf-8", errors="replace")
 
 
 def _check_config(config: str, path: Path) -> None:
@@ -226,7 +204,11 @@ def _dataset_place(dataset: Any, path: Path) -> tuple[str, Shape, torch.dtype]:
     if not plain or dataset.id.get_storage_size() < size:
         raise WeightsError(f"{path}: the numbers of {dataset.name} are compressed, missing or elsewhere")
     kinds = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}
-    return dataset.name, dataset.shape, kinds.get(dataset.dtype.str[1:], torch.int64)
+    if dataset.dtype.str[1:] not in kinds:
+        raise WeightsError(
+            f"{path}: {dataset.name} holds {dataset.dtype} numbers; weights are floating point (2 to 8 bytes)"
+        )
+    return dataset.name, dataset.shape, kinds[dataset.dtype.str[1:]]
 
 
 def _values(array: "np.ndarray[Any, Any]") -> Tensor:

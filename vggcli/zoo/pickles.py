@@ -1,24 +1,35 @@
 """State dicts as torch saves them: the one pickled format, opened with weights-only loading and no way round it.
 
-Files are mapped rather than read, and their pages are handed back as they are copied, so the weights are held once.
+Before torch opens one, the names of all that it would call are looked over: even what torch allows could take any amount
+of memory. Files are mapped rather than read, and pages are handed back as they are copied, so the weights are held once.
 """
 
 import ctypes
 import mmap
+import pickletools
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from vggcli.errors import WeightsError
+from vggcli.zoo.archives import member_start, stored_members
 from vggcli.zoo.files import replacing
 from vggcli.zoo.stored import Stored, by_rows
 
 ZIP = b"PK\x03\x04"
 WRAPPERS = ("state_dict", "model")  # names under which training scripts keep the weights
 MADV_DONTNEED = 4  # of Linux' mman.h
+NEEDED = re.compile(  # what a state dict names: ordered dictionaries, tensors, their storages, types and sizes
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w*Storage"
+    r"|torch (Size|device|float\d+|bfloat16|int\d+|uint8|bool)"
+)
+MOST_STEPS = 1_000_000  # of a pickle; a state dict of a hundred tensors takes ten thousand
+LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the other, before its numbers
 
 
 def pickled_tensors(path: Path) -> dict[str, Stored]:
@@ -26,8 +37,7 @@ def pickled_tensors(path: Path) -> dict[str, Stored]:
 
     Raises WeightsError where it is anything else.
     """
-    with path.open("rb") as file:
-        mapped = file.read(4) == ZIP  # files older than torch 1.6 can only be read whole
+    mapped = _looked_over(path)  # files older than torch 1.6 can only be read whole
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a damaged or hostile archive makes of the reader
@@ -42,6 +52,37 @@ def pickled_tensors(path: Path) -> dict[str, Stored]:
         str(name).removeprefix("module."): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped))
         for name, tensor in found.items()
     }
+
+
+def _looked_over(path: Path) -> bool:
+    """Whether the file is an archive, once nothing in it names what a state dict does not need.
+
+    Raises WeightsError where something does, or where the file is damaged.
+    """
+    with path.open("rb") as file:
+        archive = file.read(len(ZIP)) == ZIP
+        starts = [0]
+        if archive:
+            pickles = [one for name, one in stored_members(path).items() if name.endswith(".pkl")]
+            starts = [member_start(path, one) for one in pickles]
+        for start in starts:
+            file.seek(start)
+            try:
+                for _ in range(1 if archive else LEGACY_PICKLES):
+                    _check_steps(file)
+            except Exception as error:  # a damaged pickle fails in many ways
+                reason = str(error) or type(error).__name__
+                raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+    return archive
+
+
+def _check_steps(file: BinaryIO) -> None:
+    for count, (step, argument, _) in enumerate(pickletools.genops(file)):
+        named = step.name == "GLOBAL" and not NEEDED.fullmatch(str(argument))
+        if named or step.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            raise ValueError(f"it names {argument or 'what it makes up itself'}, which no state dict needs")
+        if count > MOST_STEPS:
+            raise ValueError("its pickle does not end")
 
 
 def save_pickle(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from vggcli.errors import WeightsError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MOST_FIELDS = 200_000  # of a file; network E with all its layers has about a thousand
+MOST_FIELDS = 50_000  # of a file; network E with all its layers has about a thousand
 LONGEST_TEXT = 16 << 20  # bytes
 
 
