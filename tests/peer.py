@@ -1,5 +1,8 @@
-"""torchvision, as the networks and pipelines are compared with it."""
+"""Other frameworks, as networks, files and pipelines are compared with them."""
 
+import os
+import tempfile
+import warnings
 from types import ModuleType
 
 import torch
@@ -16,3 +19,23 @@ def import_torchvision() -> ModuleType:
         return torchvision
     finally:
         torch.library.register_fake = register_fake
+
+
+def import_keras() -> ModuleType:
+    """Keras on torch, with its settings in a folder of its own."""
+    import_torchvision()
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    os.environ.setdefault("KERAS_HOME", tempfile.gettempdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
+    return keras
+
+
+def import_timm() -> ModuleType:
+    """timm, which needs torchvision first."""
+    import_torchvision()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import timm
+    return timm

@@ -56,6 +56,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ["ensemble", "--help"],
         ["predict", "--help"],
         ["models", "--help"],
+        ["convert", "--help"],
     ],
 )
 def test_help_does_not_import_torch(arguments: list[str]) -> None:

@@ -1,6 +1,7 @@
 """`vgg convert` from the command line, and other frameworks' weights in the other commands."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
 from tests.peer import import_torchvision
+from tests.zoo.nets import about, small
 from vggcli.cli.app import run
-from vggcli.zoo.checkpoint import load_checkpoint
+from vggcli.zoo.caffe_write import save_caffe
+from vggcli.zoo.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -33,7 +36,16 @@ def error(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("name", "to"), [("w.pth", []), ("w.safetensors", ["--to", "timm"]), ("t.pth", ["--to", "timm"])]
+    ("name", "to"),
+    [
+        ("w.pth", []),
+        ("w.safetensors", ["--to", "timm"]),
+        ("t.pth", ["--to", "timm"]),
+        ("w.h5", []),
+        ("w.weights.h5", ["--to", "keras"]),
+        ("w.keras", []),
+        ("w.caffemodel", []),
+    ],
 )
 def test_there_and_back_gives_the_same_bits(photos: Path, name: str, to: list[str]) -> None:
     assert run(["convert", "runs/A-1", name, *to]) == 0
@@ -76,6 +88,43 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
     torch.testing.assert_close(load_file("s.safetensors")["posteriors"], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["w.weights.h5", "w.caffemodel"])
+def test_weights_of_another_layout_are_measured_the_same(
+    photos: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["convert", "runs/A-1", name]) == 0
+    flags = ["--data", str(photos), "--dense", "--save-scores"]
+    before, after = (error(capsys, "--weights", w, *flags, f"{w[0]}.safetensors") for w in ("runs/A-1", name))
+    assert after["scales"] == before["scales"]  # the note in the file knows the training scale
+    assert torch.equal(load_file("w.safetensors")["posteriors"], load_file("r.safetensors")["posteriors"])
+
+
+def test_what_was_exported_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["convert", "runs/A-1", "a.onnx", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["checked_with_onnx_runtime"]
+    assert facts["largest_difference"] < 1e-5
+    assert (facts["layout"], facts["channels"]) == ("onnx", "RGB")
+    assert run(["convert", "runs/A-1", "a.caffemodel"]) == 0
+    shown = capsys.readouterr().out
+    assert "a.prototxt" in shown
+    assert "BGR" in shown
+
+
+def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = small("A", classes=1000, width=1 / 16)
+    save_caffe(Path("w.caffemodel"), network, replace(about(network), classes=(), training={}))
+    assert run(["eval", "--weights", "w.caffemodel", "--data", str(photos)]) == 4
+    said = capsys.readouterr().err
+    assert "w.caffemodel has 1000 classes without names, and the data 3; give other --data, or other weights" in said
+    save_checkpoint(Path("w.safetensors"), network, about(network))
+    assert run(["eval", "--weights", "w.safetensors", "--data", str(photos)]) == 4
+    said = capsys.readouterr().err
+    assert "do not know 3 of the data's classes ('class0', 'class1', 'class2')" in said
+    assert "they were trained on photos" in said
+
+
 def test_unnamed_classes_are_predicted_by_number(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", "runs/A-1", "w.pth"]) == 0
     capsys.readouterr()
@@ -93,23 +142,35 @@ class Hostile:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("runs/A-1 w.onnx", 2, "must end in .safetensors, .pth or .pt"),
+        ("runs/A-1 w.tflite", 2, "must end in .safetensors, .pth, .pt, .h5, .keras, .caffemodel, .onnx"),
         ("runs/A-1 w.pth --to vgg", 2, "never pickled"),
+        ("runs/A-1 w.h5 --to caffe", 2, "--to caffe does not go with DST w.h5; give a name that ends in .caffemodel"),
+        ("runs/A-1 w.safetensors --to onnx", 2, "give a name that ends in .onnx"),
+        ("runs/A-1 other.caffemodel", 2, "DST's other.prototxt exists already"),
         ("runs/A-1 there.pth", 2, "exists already"),
         ("runs/A-1 no/where.pth", 2, "no folder"),
         ("nowhere w.pth", 4, "nowhere"),
-        ("there.pth w.safetensors", 4, "cannot be read as weights that torch has saved"),
+        (
+            "there.pth w.safetensors",
+            4,
+            "it holds text (perhaps the pointer that Git LFS leaves), not what its suffix .pth says",
+        ),
         ("hostile.pth w.safetensors", 4, "cannot be read as weights that torch has saved"),
         ("list.pth w.safetensors", 4, "holds no state dict"),
         ("other.safetensors w.safetensors", 4, "its first entries are layer1.weight"),
         ("nan.pth w.safetensors", 4, "not finite"),
-        ("renamed.safetensors w.pth", 4, "cannot be read as a checkpoint"),
+        ("renamed.safetensors w.pth", 4, "that torch has saved, not what its suffix .safetensors says"),
+        ("lrn.safetensors w.caffemodel", 4, "network A-LRN is not written for Caffe"),
+        ("lrn.safetensors w.h5", 4, "network A-LRN is not written for Keras"),
     ],
 )
 def test_each_way_to_hold_it_wrong(
     photos: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
 ) -> None:
     Path("there.pth").write_bytes(b"PK not an archive")
+    Path("other.prototxt").touch()
+    lrn = small("A-LRN")
+    save_checkpoint(Path("lrn.safetensors"), lrn, about(lrn))
     torch.save({"a": Hostile()}, "hostile.pth")
     torch.save([1, 2], "list.pth")
     save_file({"layer1.weight": torch.ones(1)}, "other.safetensors")

@@ -15,7 +15,13 @@ from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 CONFIG = NetworkConfig("A-BN", classes=3, crop=32, width=0.0625)
-ABOUT = Checkpoint(CONFIG, ("a", "é\n", "c"), {"divisor": 60.0}, (32, 48), {"epoch": 4})
+ABOUT = Checkpoint(
+    CONFIG,
+    ("a", "é\n", "c"),
+    {"mean": [1.0, 2.0, 3.0], "divisor": 60.0, "eigenvalues": [], "eigenvectors": []},
+    (32, 48),
+    {"epoch": 4},
+)
 
 
 def network() -> VGG:
@@ -84,7 +90,7 @@ def rewritten(path: Path, change: str) -> None:
     ("change", "message"),
     [
         ("truncated", "damaged or cut short"),
-        ("pickle", "damaged or cut short"),
+        ("pickle", "not what its suffix .safetensors says"),
         ("no metadata", "no VGG network of torchvision or timm"),
         ("missing layer", "fc7.weight"),
         ("shape", "fc8.weight"),

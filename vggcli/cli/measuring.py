@@ -38,7 +38,7 @@ from vggcli.paper import CROP, CROP_GRID
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.progress import Bar
 from vggcli.report.tables import PaperRow, classes_table, facts_table, paper_table
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier
+from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier, read_checkpoint
 from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.files import append_line
 
@@ -139,6 +139,8 @@ def measure(
     source = options.data_source(data, opts.workers, quiet)
     images = load_split(source.path, split)
     candidates = [_candidate(path, images, opts, multi_scale, quiet) for path in weights]
+    for path in weights if len(weights) > 1 else ():
+        load_checkpoint(path)  # so that what is wrong with any of them is said before work with the others starts
     views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
     with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
         if len(candidates) == 1:
@@ -168,10 +170,10 @@ class _Candidate:
 
 
 def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_scale: bool, quiet: bool) -> _Candidate:
-    """Weights that have been looked through once, so that what is wrong with them is said before any work starts; of
-    published ones the classes before they are fetched."""
+    """Weights whose file says of them what can be used here; the weights themselves are not read yet, and published ones
+    are fetched only for data that they fit."""
     check_published(weights, images)
-    checkpoint = load_checkpoint(fetched(weights, quiet))[1]
+    checkpoint = read_checkpoint(fetched(weights, quiet))
     need_classifier(weights, checkpoint)
     if not checkpoint.training.get("step", 1):
         raise WeightsError(f"{weights} holds untrained weights (no step was finished); go on with `vgg train --resume`")
@@ -181,9 +183,8 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
         mine = match_classes(images, checkpoint.classes or _by_position(weights, images, checkpoint.config.classes))
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
-        if trained_on is None:
-            raise
-        raise WeightsError(f"{error}; they were trained on {trained_on}: name that, or its like, with --data") from None
+        known = f"they were trained on {trained_on}: name that, or its like, with --data"
+        raise WeightsError(f"{error}; {known if trained_on else 'give other --data, or other weights'}") from None
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     member = NetworkMember(lambda: load_checkpoint(weights, opts.device)[0], checkpoint.config, colour, mine, opts)
     return _Candidate(weights, checkpoint, member)

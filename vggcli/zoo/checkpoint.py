@@ -6,36 +6,33 @@ Nothing is pickled but a state dict that is asked for in torch's own format.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli import paper
-from vggcli.errors import WeightsError
+from vggcli.errors import UsageError, WeightsError
 from vggcli.zoo.files import replacing
-from vggcli.zoo.foreign import (
-    DIVISOR,
-    MEAN,
-    OXFORD_DIVISOR,
-    OXFORD_MEAN,
-    SCALE,
-    Framework,
-    from_framework,
-    to_framework,
-)
+from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework
 from vggcli.zoo.imagenet import imagenet_names
-from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.layers import Head, NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.pickles import pickled_tensors
+from vggcli.zoo.recognise import Foreign, format_of, usual_scale
+from vggcli.zoo.safetensors_file import read_header, stored_tensors
+from vggcli.zoo.stored import Stored, check_stored, filled_network
 
 FORMAT = 1
-PICKLES = (".pth", ".pt")
+FOREIGN_NOTE = "vgg_note"  # the metadata entry of safetensors in another framework's layout
+LARGEST_SCALE = 100_000  # pixels of a shorter side
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -59,16 +56,46 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, text: str) -> "Checkpoint":
-        """Raises ValueError, KeyError or TypeError where the text is not what `to_json` writes."""
+        """Raises ValueError, KeyError or TypeError where the text is not what `to_json` writes, or cannot be meant."""
         fields = json.loads(text)
         if fields["format"] != FORMAT:
             raise ValueError(f"format {fields['format']} (this version reads {FORMAT})")
-        low, high = (int(value) for value in fields["scale"])
-        classes = tuple(str(name) for name in fields["classes"])
-        config = NetworkConfig(**fields["config"])
+        low, high = fields["scale"]
+        if not (type(low) is type(high) is int and 1 <= low <= high <= LARGEST_SCALE):
+            raise ValueError(f"a training scale of {fields['scale']}")
+        config = _config(fields["config"])
+        classes = tuple(fields["classes"])
+        if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+            raise ValueError("class names that are no texts, or one twice")
         if classes and len(classes) != config.classes:
             raise ValueError(f"{len(classes)} class names for {config.classes} classes")
+        _check_preprocessing(fields["preprocessing"])
         return cls(config, classes, dict(fields["preprocessing"]), (low, high), dict(fields["training"]))
+
+
+def _config(fields: dict[str, Any]) -> NetworkConfig:
+    for name, kinds in (("classes", (int,)), ("crop", (int,)), ("width", (int, float))):
+        if type(fields[name]) not in kinds:
+            raise ValueError(f"{fields[name]!r} for the network's {name}"[:200])
+    if fields["head"] not in get_args(Head):
+        raise ValueError(f"the head {fields['head']!r}"[:200])
+    try:
+        return NetworkConfig(**fields)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_preprocessing(fields: dict[str, Any]) -> None:
+    """Raises ValueError unless there are a mean and a divisor that pixels can be brought to the network with."""
+    mean, divisor = fields["mean"], fields["divisor"]
+    divisors = divisor if isinstance(divisor, list | tuple) else [divisor] * 3
+    vectors = [value for row in fields["eigenvectors"] for value in row]
+    numbers = [*mean, *divisors, *fields["eigenvalues"], *vectors]
+    finite = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    if not finite or len(mean) != 3 or len(divisors) != 3 or min(divisors) <= 0:
+        raise ValueError(f"a preprocessing with the mean {mean} and the divisor {divisor}"[:200])
+    if (len(fields["eigenvalues"]), len(fields["eigenvectors"]), len(vectors)) not in ((3, 3, 9), (0, 0, 0)):
+        raise ValueError("a preprocessing whose eigenvalues are not those of three colours")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -90,70 +117,53 @@ def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> None:
     save_tensors(path, network.state_dict(), {"vgg": checkpoint.to_json()})
 
 
-def save_foreign(path: Path, network: VGG, checkpoint: Checkpoint, framework: Framework) -> None:
-    """Write the weights as the framework names and shapes them, as safetensors or, by the suffix of `path`, as torch saves
-    a state dict. Class names and preprocessing have a place in the metadata of safetensors alone.
-
-    Raises WeightsError for a network that the framework does not have, MachineError where the disk refuses.
-    """
-    tensors = to_framework(network.state_dict(), checkpoint.config, framework)
-    if path.suffix not in PICKLES:
-        about = {"classes": json.dumps(checkpoint.classes), "preprocessing": json.dumps(checkpoint.preprocessing)}
-        save_tensors(path, tensors, about)
-        return
-    with replacing(path) as temporary:
-        torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-
-
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text.
 
     Raises WeightsError where the file is missing, cut short, not safetensors, or not from this program.
     """
-    if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}")
+    _check_there(path)
+    metadata = read_header(path).metadata.get("vgg")
+    if metadata is None:
+        raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("vgg")
-            if metadata is None:
-                raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} cannot be read as a checkpoint (damaged or cut short): {error}") from error
 
 
 def load_checkpoint(path: Path, device: torch.device | None = None) -> tuple[VGG, Checkpoint]:
-    """The network that `path` holds (a checkpoint, or weights of torchvision or timm), in evaluation mode on `device`, and
-    what the file says of it. The weights are not held twice.
+    """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
+    `device`, and what the file says of it. The weights are not held twice.
 
     Raises WeightsError where the file is damaged, of another format, misses a layer, has one of another shape, or holds
-    a value that is not finite.
+    a value that is not finite; MachineError where a package that its format needs is not installed.
     """
-    if path.suffix in PICKLES or (path.is_file() and not _has_metadata(path)):
-        tensors, checkpoint = _foreign(path)
+    stored, checkpoint = _opened(path)
+    return filled_network(checkpoint.config, stored, path, device), checkpoint
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a file says of the network it holds, without reading its weights; raises what `load_checkpoint` does, but for
+    values that are not finite."""
+    return _opened(path)[1]
+
+
+def _opened(path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+    _check_there(path)
+    kind = format_of(path)
+    if kind == "safetensors":
+        header = read_header(path)
+        stored, note = stored_tensors(path, header), header.metadata.get("vgg")
+        foreign_note = header.metadata.get(FOREIGN_NOTE)
+        opened = _torch_weights(stored, path, foreign_note) if note is None else (stored, _noted(note, path))
+    elif kind == "torch":
+        opened = _torch_weights(pickled_tensors(path), path, None)
     else:
-        tensors, metadata = load_tensors(path)
-        try:
-            checkpoint = Checkpoint.from_json(metadata)
-        except (ValueError, KeyError, TypeError) as error:
-            raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
-    with torch.device("meta"):
-        network = VGG(checkpoint.config)
-    expected = network.state_dict()
-    for name, value in expected.items():
-        if name not in tensors:
-            raise WeightsError(f"{path} has no weights for {name}")
-        if tensors[name].shape != value.shape:
-            found, wanted = list(tensors[name].shape), list(value.shape)
-            raise WeightsError(f"{path}: {name} has the shape {found} where its network {wanted} is expected")
-        if not torch.isfinite(tensors[name]).all():
-            raise WeightsError(f"{path}: {name} holds values that are not finite")
-    extra = sorted(set(tensors) - set(expected))
-    if extra:
-        raise WeightsError(f"{path} holds {extra[0]}, which network {checkpoint.config.arch} does not have")
-    network.load_state_dict(tensors, assign=True)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval(), checkpoint
+        opened = _known(_read_foreign(path, kind), path)
+    check_stored(opened[0], opened[1].config, path)
+    return _without_lost_classifier(*opened)
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
@@ -165,40 +175,63 @@ def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
         )
 
 
-def _has_metadata(path: Path) -> bool:
-    """Whether a safetensors file is of this program; true for what cannot be read, which is then said."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return "vgg" in (file.metadata() or {})
-    except (SafetensorError, OSError, UnicodeDecodeError):
-        return True
-
-
-def _foreign(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
-    theirs = _pickled(path) if path.suffix in PICKLES else load_file(path)
-    tensors, config, framework = from_framework(theirs, str(path))
-    mean, divisor = (OXFORD_MEAN, OXFORD_DIVISOR) if config.head == "none" else (MEAN, DIVISOR)
-    preprocessing = {"mean": mean, "divisor": divisor, "eigenvalues": (), "eigenvectors": ()}
-    imagenet = framework == "torchvision" and config.classes == paper.IMAGENET_CLASSES and config.head == "fc"
-    classes = imagenet_names() if imagenet else ()
-    return tensors, Checkpoint(config, classes, preprocessing, SCALE, {"framework": framework, "source": path.name})
-
-
-def _pickled(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict that torch has saved, read without running anything the file may hold."""
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
+
+
+def _noted(note: str, path: Path) -> Checkpoint:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile archive makes of the reader
-        reason = str(error).split(". ")[0].splitlines()[0]
-        raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds no state dict (names and tensors)")
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
+        return Checkpoint.from_json(note)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise WeightsError(f"{path} has metadata that cannot be used: {reason}") from error
+
+
+def _torch_weights(theirs: dict[str, Stored], path: Path, note: str | None) -> tuple[dict[str, Stored], Checkpoint]:
+    stored, config, framework = from_framework(theirs, str(path))
+    return _known(Foreign(stored, config, framework, MEAN, DIVISOR, usual_scale(config.crop), note), path)
+
+
+def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> tuple[dict[str, Stored], Checkpoint]:
+    """As torchvision publishes Oxford's convolutions alone: with a classifier of NaN, which is left out here."""
+    biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
+    if checkpoint.training.get("framework") != "torchvision" or not all(map(_all_nan, biases)):
+        return stored, checkpoint
+    preprocessing = {**checkpoint.preprocessing, "mean": OXFORD_MEAN, "divisor": OXFORD_DIVISOR}
+    config = replace(checkpoint.config, head="none")
+    convolutions = {name: one for name, one in stored.items() if not name.startswith("fc")}
+    return convolutions, replace(checkpoint, config=config, classes=(), preprocessing=preprocessing)
+
+
+def _all_nan(stored: Stored) -> bool:
+    return all(bool(values.isnan().all()) for _, values in stored.parts(torch.empty(stored.shape)))
+
+
+def _read_foreign(path: Path, kind: str) -> Foreign:
+    if kind == "caffe":
+        from vggcli.zoo.caffe_files import read_caffe
+
+        return read_caffe(path)
+    if kind in ("hdf5", "keras"):
+        from vggcli.zoo.keras_files import read_keras
+
+        return read_keras(path, kind)
+    assert kind == "onnx"
+    raise WeightsError(
+        f"{path} is an ONNX model, which is written here and not read; give the weights it was made from"
+    )
+
+
+def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+    """The weights with what this program has noted in their file, else with what holds for their framework."""
+    if foreign.note is not None:
+        return foreign.stored, _noted(foreign.note, path)
+    training = {"framework": foreign.framework, "source": path.name}
+    preprocessing = {"mean": foreign.mean, "divisor": foreign.divisor, "eigenvalues": (), "eigenvectors": ()}
+    imagenet = foreign.framework == "torchvision" and foreign.config.classes == paper.IMAGENET_CLASSES
+    classes = imagenet_names() if imagenet and foreign.config.head == "fc" else ()
+    return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
 
 
 def weights_file(path: Path) -> Path:

@@ -4,16 +4,19 @@ A file says which network it holds by the shapes and the numbering of its layers
 renamed and reshaped, never computed with: a round trip gives the same bits.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
+from math import prod
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.recognise import Shapes, recognised
+from vggcli.zoo.stored import Stored
+
+AnyTensor = TypeVar("AnyTensor", Tensor, Stored)
 
 Framework = Literal["torchvision", "timm"]
 FC_NAMES: dict[Framework, dict[str, str]] = {
@@ -24,11 +27,10 @@ FLAT: dict[Framework, tuple[str, ...]] = {"torchvision": ("fc6", "fc7", "fc8"), 
 
 
 # torchvision's presets, which timm's copies keep: ToTensor's 0 to 1, here in 0 to 255
-MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
-DIVISOR = tuple(255 * value for value in (0.229, 0.224, 0.225))
-SCALE = (256, 256)  # the shorter side that their figures are measured at
+MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
+DIVISOR = (255 * 0.229, 255 * 0.224, 255 * 0.225)
 # torchvision's preset for Oxford's convolutions: 0 to 255 less a mean, not divided
-OXFORD_MEAN = tuple(255 * value for value in (0.48235, 0.45882, 0.40784))
+OXFORD_MEAN = (255 * 0.48235, 255 * 0.45882, 255 * 0.40784)
 OXFORD_DIVISOR = 1.0
 
 
@@ -60,41 +62,35 @@ def to_framework(state: Mapping[str, Tensor], config: NetworkConfig, framework: 
     return theirs
 
 
-def from_framework(tensors: Mapping[str, Tensor], where: str) -> tuple[dict[str, Tensor], NetworkConfig, Framework]:
+def from_framework(
+    tensors: Mapping[str, AnyTensor], where: str
+) -> tuple[dict[str, AnyTensor], NetworkConfig, Framework]:
     """The state dict, the network and the framework that `tensors` of `where` (a file, for errors) are.
-
-    A classifier of nothing but NaN is how torchvision publishes convolutions alone: the head is then "none".
 
     Raises WeightsError where they are not one of torchvision's or timm's VGG networks, naming what does not fit.
     """
     framework = _framework(tensors, where)
     config = _config(tensors, framework, where)
-    if all(tensor.isnan().all() for key, tensor in tensors.items() if not key.startswith("features.")):
-        tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("features.")}
-        config = replace(config, head="none")
+    names = {theirs: layer for layer, theirs in layer_names(config, framework).items()}
     ours = {}
-    for layer, theirs in layer_names(config, framework).items():
-        found = [key for key in tensors if key.rpartition(".")[0] == theirs]
-        for key in found:
-            part = key.rpartition(".")[2]
-            ours[f"{layer}.{part}"] = _window(tensors[key], layer, part, config)
-    left = len(tensors) - len(ours)
-    if left:
-        known = {key for theirs in layer_names(config, framework).values() for key in tensors if key.startswith(theirs)}
-        raise WeightsError(f"{where} holds {min(set(tensors) - known)}, which network {config.arch} does not have")
+    for key, tensor in tensors.items():
+        theirs, _, part = key.rpartition(".")
+        if theirs not in names:
+            raise WeightsError(f"{where} holds {key}, which network {config.arch} does not have")
+        ours[f"{names[theirs]}.{part}"] = _window(tensor, names[theirs], part, config)
     return ours, config, framework
 
 
-def _window(tensor: Tensor, layer: str, part: str, config: NetworkConfig) -> Tensor:
+def _window(tensor: AnyTensor, layer: str, part: str, config: NetworkConfig) -> AnyTensor:
     if part != "weight" or not layer.startswith("fc"):
         return tensor
     side = config.crop // paper.STRIDE if layer == "fc6" else 1
     return tensor.reshape(tensor.shape[0], -1, side, side)
 
 
-def _framework(tensors: Mapping[str, Tensor], where: str) -> Framework:
+def _framework(tensors: Mapping[str, AnyTensor], where: str) -> Framework:
     for framework, names in FC_NAMES.items():
-        if all(f"{name}.weight" in tensors for name in names.values()):
+        if all(f"{name}.weight" in tensors and tensors[f"{name}.weight"].dim() > 1 for name in names.values()):
             return framework
     first = ", ".join(sorted(tensors)[:3]) or "nothing"
     raise WeightsError(
@@ -102,43 +98,26 @@ def _framework(tensors: Mapping[str, Tensor], where: str) -> Framework:
     )
 
 
-def _config(tensors: Mapping[str, Tensor], framework: Framework, where: str) -> NetworkConfig:
-    blocks = _blocks(tensors, where)
+def _config(tensors: Mapping[str, AnyTensor], framework: Framework, where: str) -> NetworkConfig:
+    convolutions = _convolutions(tensors, where)
     batch_norm = "features.1.running_mean" in tensors
-    rows = [row for row in paper.NETWORKS.values() if row.alias]
-    arch = next((row.arch for row in rows if (row.blocks, row.batch_norm) == (blocks, batch_norm)), None)
-    if arch is None:
-        shown = "-".join(str(len(block)) for block in blocks)
-        raise WeightsError(f"{where} has blocks of {shown} convolutions, which no network of the zoo has")
-    names = FC_NAMES[framework]
-    fc6, fc8 = tensors[f"{names['fc6']}.weight"], tensors[f"{names['fc8']}.weight"]
-    width = tensors["features.0.weight"].shape[0] / paper.BLOCK_CHANNELS[0]
-    last = round(paper.BLOCK_CHANNELS[-1] * width)
-    side = math.isqrt(math.prod(fc6.shape[1:]) // last) if last else 0
-    if side == 0 or side * side * last != math.prod(fc6.shape[1:]):
-        raise WeightsError(f"{where}: {names['fc6']}.weight is {list(fc6.shape)}, no square window of {last} maps")
-    return NetworkConfig(arch, fc8.shape[0], side * paper.STRIDE, width)
+    rows = [row for row in paper.NETWORKS.values() if row.alias and row.batch_norm == batch_norm]
+    shapes = [tensors[f"{name}.weight"].shape for name in FC_NAMES[framework].values()]
+    fully_connected = [(prod(shape[1:]), shape[0]) for shape in shapes]
+    return recognised(Shapes(convolutions, fully_connected), where, rows)
 
 
-def _blocks(tensors: Mapping[str, Tensor], where: str) -> tuple[tuple[int, ...], ...]:
-    """Kernel sizes by block: the numbering leaves a gap of one where a pooling layer stands."""
-    convolutions = sorted(
-        (int(key.split(".")[1]), tensor.shape[2])
-        for key, tensor in tensors.items()
-        if key.startswith("features.")
-        and key.endswith(".weight")
-        and tensor.dim() == 4
-        and key.split(".")[1].isdecimal()
-    )
-    if not convolutions or convolutions[0][0] != 0:
+def _convolutions(tensors: Mapping[str, AnyTensor], where: str) -> list[tuple[int, int, int]]:
+    """Kernel side, inputs and outputs of the convolutions in order."""
+    found = {}
+    for key, tensor in tensors.items():
+        parts = key.split(".")
+        named = parts[0] == "features" and len(parts) == 3 and parts[1].isdecimal() and parts[2] == "weight"
+        if named and tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
+            found[int(parts[1])] = (tensor.shape[2], tensor.shape[1], tensor.shape[0])
+    if 0 not in found:
         raise WeightsError(f"{where} has no first convolution features.0.weight")
-    step = 3 if "features.1.running_mean" in tensors else 2  # convolution, batch normalisation, ReLU
-    blocks: list[list[int]] = [[]]
-    for place, (index, kernel) in enumerate(convolutions):
-        if place and index - convolutions[place - 1][0] != step:
-            blocks.append([])
-        blocks[-1].append(kernel)
-    return tuple(tuple(block) for block in blocks)
+    return [found[index] for index in sorted(found)]
 
 
 def _known() -> list[str]:

@@ -1,0 +1,58 @@
+"""Zip archives of weights, looked over before anyone unpacks them: torch and Keras store their members as they are, so an
+archive whose members are compressed, or claim more than the file holds, is not theirs."""
+
+import zipfile
+from pathlib import Path
+
+from vggcli.errors import WeightsError
+
+LARGEST_DIRECTORY = 1 << 20  # bytes; a network of a hundred tensors needs ten thousand
+END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+LONGEST_END = (1 << 16) + 22  # bytes: the record and its comment
+
+
+def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The members of an archive by name. Raises WeightsError where it is damaged or would be larger unpacked."""
+    try:
+        if _directory_bytes(path) > LARGEST_DIRECTORY:
+            raise zipfile.BadZipFile("its directory is far too long")
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise WeightsError(f"{path} cannot be read as an archive of weights (damaged or cut short): {error}") from error
+    if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members):
+        raise WeightsError(
+            f"{path} is a compressed archive, which no framework writes; unpack it, or save it again there"
+        )
+    if sum(one.file_size for one in members) > path.stat().st_size:
+        raise WeightsError(f"{path} claims more bytes of members than it has; it is damaged or cut short")
+    return {one.filename: one for one in members}
+
+
+def member_start(path: Path, member: zipfile.ZipInfo) -> int:
+    """The byte of the file where a member's own bytes begin. Raises WeightsError where they do not fit in."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        header = file.read(30)
+    lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    start = member.header_offset + 30 + lengths
+    if len(header) < 30 or start + member.file_size > path.stat().st_size:
+        raise WeightsError(f"{path} cannot be read as an archive of weights (damaged or cut short)")
+    return start
+
+
+def _directory_bytes(path: Path) -> int:
+    """The length that the archive gives its directory, the largest where it gives several."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_END))
+        tail = file.read()
+        end = tail.rfind(END)
+        if end < 0:
+            raise zipfile.BadZipFile("it has no directory")
+        found = [int.from_bytes(tail[end + 12 : end + 16], "little")]
+        if tail[end - 20 : end - 16] == LOCATOR64:
+            found.append(int.from_bytes(tail[end - 36 : end - 28], "little"))
+            file.seek(int.from_bytes(tail[end - 12 : end - 4], "little"))
+            record = file.read(56)
+            found += [int.from_bytes(record[40:48], "little")] * record.startswith(END64)
+    return max(found)

@@ -1,0 +1,130 @@
+"""Caffe's .caffemodel, written a few megabytes at a time, and the deploy .prototxt that it is used with.
+
+The prototxt says in comments which preprocessing the network expects; the net's name inside the .caffemodel, free text to
+Caffe, carries the whole note, so that reading it back gives the same checkpoint.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggcli import paper
+from vggcli.errors import WeightsError
+from vggcli.zoo import caffe_files as caffe
+from vggcli.zoo.checkpoint import Checkpoint
+from vggcli.zoo.files import replacing, write_text
+from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
+from vggcli.zoo.network import VGG
+from vggcli.zoo.stored import PIECE
+from vggcli.zoo.wire import opening, text, varint
+
+
+def check_caffe(config: NetworkConfig) -> None:
+    """Raises WeightsError for a network that cannot be written for Caffe."""
+    row = paper.NETWORKS[config.arch]
+    if row.batch_norm or row.lrn or config.head != "fc":
+        what = f"network {config.arch}" if config.head == "fc" else f"--head {config.head}"
+        raise WeightsError(f"{what} is not written for Caffe; plain networks with their three FC layers are")
+    if config.crop % paper.STRIDE:
+        raise WeightsError(
+            f"a crop of {config.crop} cannot be kept in Caffe, whose pooling rounds up: it must be a multiple of"
+            f" {paper.STRIDE}"
+        )
+
+
+def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
+    """Write the .caffemodel at `path` and its .prototxt beside it, each whole or not at all; returns the latter's path.
+
+    Raises WeightsError for a network that has no such form, MachineError where the disk refuses.
+    """
+    check_caffe(checkpoint.config)
+    prototxt = path.with_suffix(".prototxt")
+    state = network.state_dict()
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            file.write(text(caffe.NET_NAME, caffe.NOTE + checkpoint.to_json()))
+            for layer in network_layers(checkpoint.config):
+                if layer.kind in ("conv", "fc"):
+                    file.writelines(_layer(layer, state))
+        write_text(prototxt, deploy_prototxt(checkpoint))
+    return prototxt
+
+
+def _layer(layer: Layer, state: Mapping[str, Tensor]) -> Iterator[bytes]:
+    """A LayerParameter in pieces: its length is known before its numbers are touched."""
+    weight, bias = state[f"{layer.name}.weight"], state[f"{layer.name}.bias"]
+    shape = (weight.shape[0], weight[0].numel()) if layer.kind == "fc" else tuple(weight.shape)
+    kind = "InnerProduct" if layer.kind == "fc" else "Convolution"
+    head = text(caffe.NAME, layer.name) + text(caffe.TYPE, kind)
+    heads = [_blob_head(shape), _blob_head(tuple(bias.shape))]
+    sizes = [len(blob) + 4 * tensor.numel() for blob, tensor in zip(heads, (weight, bias), strict=True)]
+    openings = [opening(caffe.BLOBS, size) for size in sizes]
+    yield opening(caffe.NET_LAYERS, len(head) + sum(map(len, openings)) + sum(sizes))
+    yield head
+    for opened, blob, tensor in zip(openings, heads, (weight, bias), strict=True):
+        yield opened
+        yield blob
+        yield from little_endian(tensor.flip(1) if layer.name == "conv1_1" and tensor is weight else tensor)
+
+
+def _blob_head(shape: tuple[int, ...]) -> bytes:
+    sizes = b"".join(map(varint, shape))
+    return text(caffe.BLOB_SHAPE, text(caffe.SHAPE_SIZES, sizes)) + opening(caffe.BLOB_DATA, 4 * math.prod(shape))
+
+
+def little_endian(tensor: Tensor) -> Iterator[bytes]:
+    """The values of a tensor as float32, its last axis fastest, a few megabytes at a time."""
+    rows = max(1, PIECE // (4 * max(1, tensor[0].numel())))
+    for first in range(0, len(tensor), rows):
+        piece = tensor[first : first + rows].to("cpu", torch.float32).contiguous()
+        yield piece.numpy().astype("<f4", copy=False).tobytes()
+
+
+def deploy_prototxt(checkpoint: Checkpoint) -> str:
+    """The network as Caffe's text: one BGR image of the training crop to posteriors."""
+    config, colour = checkpoint.config, checkpoint.preprocessing
+    mean, divisor = list(colour["mean"]), colour["divisor"]
+    divisors = list(divisor) if isinstance(divisor, list | tuple) else [divisor] * 3
+    lines = [
+        f"# Network {config.arch} of Simonyan and Zisserman (ICLR 2015), for the .caffemodel of the same name.",
+        "# Input: pixels from 0 to 255 in the order BGR, less the mean, over the divisor:",
+        f"#   mean (BGR) {', '.join(map(repr, mean[::-1]))}",
+        f"#   divisor (BGR) {', '.join(map(repr, divisors[::-1]))}",
+        f"# Trained at a shorter side of {checkpoint.scale[0]} to {checkpoint.scale[1]} pixels.",
+        f'name: "VGG-{config.arch}"',
+        'input: "data"',
+        f"input_shape {{ dim: 1 dim: 3 dim: {config.crop} dim: {config.crop} }}",
+    ]
+    below = "data"
+    for layer in network_layers(config):
+        lines += _prototxt_layer(layer, below)
+        below = layer.name
+    lines.append('layer { name: "prob" type: "Softmax" bottom: "fc8" top: "prob" }')
+    return "\n".join(lines) + "\n"
+
+
+def _prototxt_layer(layer: Layer, below: str) -> list[str]:
+    name, side = layer.name, layer.kernel
+    ends = f'bottom: "{below}" top: "{name}"'
+    if layer.kind == "pool":
+        window = f"pooling_param {{ pool: MAX kernel_size: {side} stride: 2 }}"
+        return [f'layer {{ name: "{name}" type: "Pooling" {ends} {window} }}']
+    if layer.kind == "conv":
+        sizes = f"num_output: {layer.channels} pad: {side // 2} kernel_size: {side}"
+        first = f'layer {{ name: "{name}" type: "Convolution" {ends} convolution_param {{ {sizes} }} }}'
+        return [first, _in_place(f"relu{name.removeprefix('conv')}", "ReLU", name)]
+    first = (
+        f'layer {{ name: "{name}" type: "InnerProduct" {ends} inner_product_param {{ num_output: {layer.channels} }} }}'
+    )
+    if name == "fc8":
+        return [first]
+    dropout = f"dropout_param {{ dropout_ratio: {paper.DROPOUT} }}"
+    index = name.removeprefix("fc")
+    return [first, _in_place(f"relu{index}", "ReLU", name), _in_place(f"drop{index}", "Dropout", name, dropout)]
+
+
+def _in_place(name: str, kind: str, blob: str, more: str = "") -> str:
+    return f'layer {{ name: "{name}" type: "{kind}" bottom: "{blob}" top: "{blob}" {more}}}'

@@ -1,0 +1,122 @@
+"""State dicts as torch saves them: the one pickled format, opened with weights-only loading and no way round it.
+
+Before torch opens one, the names of all that it would call are looked over: even what torch allows could take any amount
+of memory. Files are mapped rather than read, and pages are handed back as they are copied, so the weights are held once.
+"""
+
+import ctypes
+import mmap
+import pickletools
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from vggcli.errors import WeightsError
+from vggcli.zoo.archives import member_start, stored_members
+from vggcli.zoo.files import replacing
+from vggcli.zoo.stored import Stored, by_rows
+
+ZIP = b"PK\x03\x04"
+WRAPPERS = ("state_dict", "model")  # names under which training scripts keep the weights
+MADV_DONTNEED = 4  # of Linux' mman.h
+NEEDED = re.compile(  # what a state dict names: ordered dictionaries, tensors, their storages, types and sizes
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w*Storage"
+    r"|torch (Size|device|float\d+|bfloat16|int\d+|uint8|bool)"
+)
+MOST_STEPS = 1_000_000  # of a pickle; a state dict of a hundred tensors takes ten thousand
+LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the other, before its numbers
+
+
+def pickled_tensors(path: Path) -> dict[str, Stored]:
+    """The tensors of a state dict that torch has saved, read without running anything that the file may hold.
+
+    Raises WeightsError where it is anything else.
+    """
+    mapped = _looked_over(path)  # files older than torch 1.6 can only be read whole
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # whatever a damaged or hostile archive makes of the reader
+        reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+    for wrapper in WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict) or not all(_plain(value) for value in found.values()):
+        raise WeightsError(f"{path} holds no state dict (names and tensors)")
+    return {
+        str(name).removeprefix("module."): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped))
+        for name, tensor in found.items()
+    }
+
+
+def _looked_over(path: Path) -> bool:
+    """Whether the file is an archive, once nothing in it names what a state dict does not need.
+
+    Raises WeightsError where something does, or where the file is damaged.
+    """
+    with path.open("rb") as file:
+        archive = file.read(len(ZIP)) == ZIP
+        starts = [0]
+        if archive:
+            pickles = [one for name, one in stored_members(path).items() if name.endswith(".pkl")]
+            starts = [member_start(path, one) for one in pickles]
+        for start in starts:
+            file.seek(start)
+            try:
+                for _ in range(1 if archive else LEGACY_PICKLES):
+                    _check_steps(file)
+            except Exception as error:  # a damaged pickle fails in many ways
+                reason = str(error) or type(error).__name__
+                raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+    return archive
+
+
+def _check_steps(file: BinaryIO) -> None:
+    for count, (step, argument, _) in enumerate(pickletools.genops(file)):
+        named = step.name == "GLOBAL" and not NEEDED.fullmatch(str(argument))
+        if named or step.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            raise ValueError(f"it names {argument or 'what it makes up itself'}, which no state dict needs")
+        if count > MOST_STEPS:
+            raise ValueError("its pickle does not end")
+
+
+def save_pickle(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a state dict as torch saves one, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def _plain(value: object) -> bool:
+    """Whether this is a tensor whose values lie in memory one by one."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _rows(tensor: Tensor, mapped: bool) -> Callable[[int, int], Tensor]:
+    def read(first: int, last: int) -> Tensor:
+        if not tensor.dim():
+            return tensor
+        rows = tensor[first:last].clone()
+        if mapped and tensor.is_contiguous():
+            _hand_back(tensor[first:last])
+        return rows
+
+    return read
+
+
+def _hand_back(rows: Tensor) -> None:
+    """Let the system drop the mapped pages of rows that were copied; whoever asks again gets them from the file."""
+    if sys.platform != "linux":
+        return
+    begin = rows.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    length = rows.data_ptr() + rows.numel() * rows.element_size() - begin
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)

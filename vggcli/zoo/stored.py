@@ -1,0 +1,116 @@
+"""Tensors of a file that are not read yet, and how they get into a network without being held twice.
+
+A reader lists `Stored` tensors under the network's own names. They are checked against the network and the size of the
+file before any memory is taken, then copied a few megabytes at a time, straight into the network's own memory layout.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggcli.errors import WeightsError
+from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.network import VGG
+
+PIECE = 16 << 20  # bytes that are read at once
+COUNTER = "num_batches_tracked"  # of batch normalisation: the one whole number among the weights
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as it lies in a file: its `shape` as the network has it, its `dtype` as stored. `parts` takes a tensor of
+    that shape and yields pieces of it, each with the values that belong there."""
+
+    shape: Shape
+    dtype: torch.dtype
+    parts: Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def reshape(self, *shape: int) -> "Stored":
+        """The same values under another shape with as many rows; one size may be -1. Only for tensors `by_rows`."""
+        known = math.prod(size for size in shape if size >= 0)
+        free = math.prod(self.shape) // known if known else 0
+        return replace(self, shape=tuple(free if size < 0 else size for size in shape))
+
+
+def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor], reverse: bool = False) -> Stored:
+    """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order; with `reverse`, its
+    second axis, the input channels, runs from blue to red in the file."""
+
+    def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        if not target.dim():
+            yield target, read(0, 1).reshape(())
+            return
+        rows = max(1, PIECE // (dtype.itemsize * max(1, target[0].numel())))
+        for first in range(0, len(target), rows):
+            place = target[first : first + rows]
+            values = read(first, first + len(place)).reshape(place.shape)
+            yield place, values.flip(1) if reverse else values
+
+    return Stored(shape, dtype, parts)
+
+
+def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
+    """Name and shape of every weight of a network, worked out without building it."""
+    shapes: dict[str, Shape] = {}
+    for layer in network_layers(config):
+        if layer.kind in ("conv", "fc"):
+            shapes[f"{layer.name}.weight"] = (layer.channels, layer.channels_in, layer.kernel, layer.kernel)
+            shapes[f"{layer.name}.bias"] = (layer.channels,)
+        elif layer.kind == "bn":
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{layer.name}.{part}"] = (layer.channels,)
+            shapes[f"{layer.name}.{COUNTER}"] = ()
+    return shapes
+
+
+def check_stored(stored: Mapping[str, Stored], config: NetworkConfig, path: Path) -> None:
+    """Raises WeightsError where `stored`, the tensors of the file `path`, are not those of the network: one is missing, of
+    another shape or type, or too many, or more than the file can hold."""
+    expected = expected_shapes(config)
+    for name, wanted in expected.items():
+        if name not in stored:
+            raise WeightsError(f"{path} has no weights for {name}")
+        found, dtype = stored[name].shape, stored[name].dtype
+        if tuple(found) != wanted:
+            raise WeightsError(
+                f"{path}: {name} has the shape {list(found)} where its network {list(wanted)} is expected"
+            )
+        if not (dtype.is_floating_point or (name.endswith(COUNTER) and dtype == torch.int64)):
+            shown = str(dtype).removeprefix("torch.")
+            raise WeightsError(f"{path}: {name} holds {shown} numbers; weights are floating point (float16 to float64)")
+    extra = sorted(set(stored) - set(expected))
+    if extra:
+        raise WeightsError(f"{path} holds {extra[0]}, which network {config.arch} does not have")
+    needed = sum(math.prod(one.shape) * one.dtype.itemsize for one in stored.values())
+    size = path.stat().st_size
+    if needed > size:
+        raise WeightsError(f"{path} claims {needed:,} bytes of weights and has {size:,}; it is damaged or cut short")
+
+
+@torch.no_grad()
+def filled_network(config: NetworkConfig, stored: Mapping[str, Stored], path: Path, device: torch.device | None) -> VGG:
+    """The network with the weights of `stored` (checked by `check_stored`), on `device`, in evaluation mode. Floating point
+    of another width becomes float32: exactly from narrower types, to the nearest from float64.
+
+    Raises WeightsError at a value that is not finite.
+    """
+    with torch.device("meta"):
+        network = VGG(config)
+    network.to_empty(device=device or torch.device("cpu"))
+    for name, target in network.state_dict().items():
+        for place, read in stored[name].parts(target):
+            values = read.to(place.dtype)
+            # a sum is one pass, and not finite wherever one of its terms is not
+            if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+                raise WeightsError(f"{path}: {name} holds values that are not finite")
+            place.copy_(values)
+    return network.eval()

@@ -1,0 +1,23 @@
+"""Weights written in torchvision's and timm's layouts, as safetensors or as torch saves a state dict."""
+
+from pathlib import Path
+
+from vggcli.zoo.checkpoint import FOREIGN_NOTE, Checkpoint, save_tensors
+from vggcli.zoo.foreign import Framework, to_framework
+from vggcli.zoo.network import VGG
+from vggcli.zoo.pickles import save_pickle
+
+PICKLES = (".pth", ".pt")
+
+
+def save_foreign(path: Path, network: VGG, checkpoint: Checkpoint, framework: Framework) -> None:
+    """Write the weights as the framework names and shapes them, as safetensors or, by the suffix of `path`, as torch saves
+    a state dict. Class names and preprocessing have a place in the metadata of safetensors alone, and are read back there.
+
+    Raises WeightsError for a network that the framework does not have, MachineError where the disk refuses.
+    """
+    tensors = to_framework(network.state_dict(), checkpoint.config, framework)
+    if path.suffix in PICKLES:
+        save_pickle(path, tensors)
+        return
+    save_tensors(path, tensors, {FOREIGN_NOTE: checkpoint.to_json()})

@@ -1,0 +1,132 @@
+"""Protocol buffers' wire format, as far as network files need it: fields are walked in place and tensors are streamed.
+
+Caffe's and ONNX's files are one message of half a gigabyte; a generated reader would hold it several times. Every length
+is checked against the field around it before it is followed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vggcli.errors import WeightsError
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MOST_FIELDS = 50_000  # of a file; network E with all its layers has about a thousand
+LONGEST_TEXT = 16 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a message: its number and wire type; its `value`, or, for BYTES, their length; and the byte of the file
+    where its content begins."""
+
+    number: int
+    wire: int
+    value: int
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Where its bytes end; only for BYTES."""
+        return self.start + self.value
+
+
+class WireReader:
+    """Walks the messages of an open file. Raises WeightsError where lengths contradict each other."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self._file = file
+        self._seen = 0
+
+    def fields(self, start: int, end: int) -> Iterator[Field]:
+        """The fields of the message that lies in the bytes `start` to `end`."""
+        position = start
+        while position < end:
+            self._seen += 1
+            if self._seen > MOST_FIELDS:
+                raise self.damaged("it has more fields than a network needs")
+            key, position = self._varint(position, end)
+            number, wire = key >> 3, key & 7
+            if wire == VARINT:
+                value, after = self._varint(position, end)
+                field, position = Field(number, wire, value, position), after
+            elif wire == BYTES:
+                length, position = self._varint(position, end)
+                field = Field(number, wire, length, position)
+                position += length
+            elif wire in (FIXED32, FIXED64):
+                field = Field(number, wire, 0, position)
+                position += 4 if wire == FIXED32 else 8
+            else:
+                raise self.damaged(f"a field of the unknown type {wire}")
+            if number == 0 or position > end:
+                raise self.damaged("a field reaches past the end of what holds it")
+            yield field
+
+    def text(self, field: Field) -> str:
+        """The text of a BYTES field."""
+        try:
+            return self.bytes(field).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.damaged("a name is no text") from error
+
+    def bytes(self, field: Field) -> bytes:
+        """The content of a short BYTES field."""
+        if field.wire != BYTES or field.value > LONGEST_TEXT:
+            raise self.damaged(f"a field of {field.value:,} bytes where a name is expected")
+        self._file.seek(field.start)
+        return self._file.read(field.value)
+
+    def numbers(self, field: Field) -> list[int]:
+        """The whole numbers of a repeated field, packed or not."""
+        if field.wire == VARINT:
+            return [field.value]
+        if field.wire != BYTES or field.value > 1000:
+            raise self.damaged("a shape that is none")
+        found, position = [], field.start
+        while position < field.end:
+            value, position = self._varint(position, field.end)
+            found.append(value)
+        return found
+
+    def damaged(self, reason: str) -> WeightsError:
+        """The error for a file that is no such message."""
+        return WeightsError(f"{self.path} is damaged, cut short, or no such file: {reason}")
+
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        self._file.seek(position)
+        value = 0
+        for index, byte in enumerate(self._file.read(min(10, end - position))):
+            value |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                return value, position + index + 1
+        raise self.damaged("a number does not end")
+
+
+def varint(value: int) -> bytes:
+    """A whole number from 0 on, seven bits a byte."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def number(field: int, value: int) -> bytes:
+    """A VARINT field."""
+    return varint(field << 3 | VARINT) + varint(value)
+
+
+def opening(field: int, length: int) -> bytes:
+    """What precedes the `length` bytes of a BYTES field."""
+    return varint(field << 3 | BYTES) + varint(length)
+
+
+def text(field: int, content: str | bytes) -> bytes:
+    """A BYTES field."""
+    encoded = content.encode() if isinstance(content, str) else content
+    return opening(field, len(encoded)) + encoded
