@@ -34,7 +34,10 @@ ARCHS = ", ".join(paper.NETWORKS)
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="SRC", help="Folder of class folders, CSV, or shapes. (default: $VGG_DATA, else shapes)"
+        "--data",
+        metavar="SRC",
+        help="Folder of class folders or with VOC annotations, CSV, a set's name (cifar10, voc2007, …), or shapes. "
+        "(default: $VGG_DATA, else shapes)",
     ),
 ]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data.")]
@@ -121,6 +124,15 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vgg"
 
 
+def make_cache() -> None:
+    """Raises MachineError where the user's cache is not there and cannot be made."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
+
+
 @dataclass(frozen=True)
 class Source:
     """What `--data` means: the `name` that means it anywhere on this machine, and the folder or CSV at `path`."""
@@ -130,15 +142,34 @@ class Source:
 
 
 def data_source(data: str | None, workers: int, quiet: bool) -> Source:
-    """The source that `--data` names; `shapes` is rendered on first use. Says what was picked where unset."""
+    """The source that `--data` names; `shapes` is rendered on first use, a known set fetched. Says what was picked where
+    unset."""
+    from vggcli.data.catalogue import KNOWN
+
     picked = data or os.environ.get("VGG_DATA") or SHAPES
     if data is None:
         origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
         note(f"data: {picked} ({origin})")
     if picked == SHAPES:
         return Source(SHAPES, shapes_index(workers, quiet))
+    if picked in KNOWN:
+        return Source(picked, fetched_set(picked, quiet))
     path = Path(picked).expanduser().resolve()
     return Source(str(path), path)
+
+
+def fetched_set(name: str, quiet: bool) -> Path:
+    """The folder or CSV of a set that is known by name, in the user's cache; fetched there, and said, if it is not yet."""
+    from vggcli.data.catalogue import KNOWN, fetch
+
+    known, folder = KNOWN[name], cache_folder() / name
+    if Path(name).exists():
+        note(f"data: {name} is the set of that name; the one in the current folder is --data ./{name}")
+    if (folder / known.source).exists():
+        return folder / known.source
+    note(f"data: fetching {known.announcement}, once, into {folder}")
+    make_cache()
+    return fetch(known, folder, quiet)
 
 
 def shapes_index(workers: int, quiet: bool) -> Path:
@@ -149,10 +180,7 @@ def shapes_index(workers: int, quiet: bool) -> Path:
     folder = cache_folder() / f"shapes-{shapes.VERSION}"
     if (folder / "index.csv").is_file():
         return folder / "index.csv"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(f"cannot make the cache {folder.parent}: {error.strerror}; set XDG_CACHE_HOME") from error
+    make_cache()
     total = sum(shapes.IMAGES.values())
     with Bar(stderr_console(), f"rendering {total} shapes into {folder}", total, "images", quiet) as bar:
         return shapes.build(folder, max(1, workers), progress=lambda done, _: bar(done - bar.done))
