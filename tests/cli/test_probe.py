@@ -42,7 +42,7 @@ def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def probed(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
     capsys.readouterr()
-    assert run(["probe", "-q", "--json", *flags]) == 0, capsys.readouterr().err
+    assert run(["probe", "-q", "--json", "--per-class", *flags]) == 0, capsys.readouterr().err
     result = json.loads(capsys.readouterr().out)
     assert isinstance(result, dict)
     return result
@@ -74,7 +74,7 @@ def test_accuracy_on_the_validation_split(photos: Path, capsys: pytest.CaptureFi
 def test_the_table_says_what_the_figure_rests_on(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["probe", "d.safetensors", "--data", str(photos), "--costs", "0.5", "8", "--per-class"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for words in ("100.00 %", "train to train, val to test", "36 to train, 18 to test", "3 classes", "layer fc7"):
+    for words in ("100.00 %", "trained on train, measured on val", "36 to train, 18 to test", "3 classes", "layer fc7"):
         assert words in shown
     assert "held out (0.5: 100.0, 8: 100.0)" in shown
     assert "class1 100.0" in shown
@@ -176,6 +176,17 @@ def test_caltech256_by_name_has_its_own_numbers(
     assert fewer["published"] == []
 
 
+def test_a_best_c_at_an_end_of_the_range_is_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy = described(photos, tmp_path / "noisy.safetensors", extra=1)
+    flags = ["probe", "-q", str(noisy), "--data", str(photos), "--costs"]
+    assert run([*flags, "1e-9", "10"]) == 0
+    assert "at an end of the range" in capsys.readouterr().err
+    assert run([*flags, "10", "10.5"]) == 0
+    assert "at an end" not in capsys.readouterr().err  # both are as good
+
+
 def test_table_11_is_the_papers() -> None:
     best = paper.TABLE11[-1]
     assert (best.method, best.voc2007, best.voc2012, best.caltech101) == ("VGG D + E", 89.7, 89.3, (92.7, 0.5))
@@ -240,4 +251,3 @@ def test_unused_descriptors_are_said(photos: Path, tmp_path: Path, capsys: pytes
     shown = capsys.readouterr()
     assert "d.safetensors: 6 descriptors are of images that are not among those probed" in shown.err
     assert "no test image" in shown.out
-    assert "at an end" not in shown.err

@@ -39,7 +39,8 @@ def test_npz_is_read_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.features_ND, ROWS)
     assert store.images == ("x/a.jpg", "b", "c")
     assert (store.root, store.about) == ("somewhere", {"layer": "fc7"})
-    for content in (b"PK\3\4 but no more", b"", b"text"):
+    np.save(tmp_path / "one.npy", ROWS)
+    for content in (b"PK\3\4 but no more", b"", b"text", (tmp_path / "one.npy").read_bytes()):
         (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(DataError, match="cannot be read as descriptors"):
             read_store(tmp_path / "bad.npz")
@@ -76,7 +77,12 @@ def test_what_is_wrong_with_a_store_is_said(tmp_path: Path, features: Any, image
     path = write_store(tmp_path / "d.safetensors", features.astype(np.float32), list(images))
     with pytest.raises(DataError, match=message):
         read_store(path)
-    write_store(path, ROWS, ["a", "b", "c"], images='{"a": 1}')
+
+
+@pytest.mark.parametrize("images", ['{"a": 1}', "[1, 2, 3]", "a, b, c"])
+def test_names_that_are_no_list_are_refused(tmp_path: Path, images: str) -> None:
+    path = tmp_path / "d.safetensors"
+    save_file({"features": ROWS}, path, {"images": images})
     with pytest.raises(DataError, match="do not list the names"):
         read_store(path)
 

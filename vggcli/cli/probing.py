@@ -116,8 +116,8 @@ class Probed:
             return []
         return [row for row in paper.TABLE11 if getattr(row, self.data) is not None]
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of `--json`; figures in per cent."""
+    def to_json(self, per_class: bool) -> dict[str, Any]:
+        """The object of `--json`; figures in per cent, those of the classes where they were asked for."""
         result, plan = self.result, self.plan
         chosen = vars(self.drawing) if self.drawing else {"split": plan.split, "train_split": plan.train_split}
         return {
@@ -147,7 +147,7 @@ class Probed:
                 }
                 for one in result.splits
             ],
-            "per_class": dict(zip(result.classes, result.per_class, strict=True)),
+            **({"per_class": dict(zip(result.classes, result.per_class, strict=True))} if per_class else {}),
             "published": [{"method": row.method, "figure": getattr(row, self.data)} for row in self.published],
             "seconds": self.seconds,
         }
@@ -183,7 +183,7 @@ def probe_and_report(
     probed = Probed(result, plan, source.name, labelled, drawing, stores, time.perf_counter() - started)
     _warn(result)
     if as_json:
-        print(json.dumps(probed.to_json()))
+        print(json.dumps(probed.to_json(per_class)))
     else:
         show(probed, per_class)
 
@@ -216,9 +216,15 @@ def _warn(result: ProbeResult) -> None:
     unfinished = sum(one.unfinished for one in result.splits)
     if unfinished:
         options.note(f"{unfinished} machines did not converge; a smaller C is safer")
-    grid = result.options.costs
-    if len(grid) > 1 and any(one.cost in (grid[0], grid[-1]) for one in result.splits):
+    if any(_at_an_end(one.held_out) for one in result.splits):
         options.note("the best C lies at an end of the range; give a wider one with --costs")
+
+
+def _at_an_end(figures: Sequence[float]) -> bool:
+    """Whether the first or the last is the best, and better than the one beside it."""
+    if len(figures) < 2:
+        return False
+    return max(figures) == figures[0] > figures[1] or max(figures) == figures[-1] > figures[-2]
 
 
 def show(probed: Probed, per_class: bool) -> None:
@@ -261,7 +267,9 @@ def _how(probed: Probed) -> str:
         count = f"{drawing.splits} random splits" if drawing.splits > 1 else "a random split"
         return f"{count}, {drawing.train_per_class} images a class to train, {tested} to test, seed {plan.seed}"
     points = "at 11 recalls" if plan.eleven_points else "over all recalls"
-    return f"{plan.train_split} to train, {plan.split} to test{f', AP {points}' if plan.protocol == 'voc' else ''}"
+    return (
+        f"trained on {plan.train_split}, measured on {plan.split}{f', AP {points}' if plan.protocol == 'voc' else ''}"
+    )
 
 
 def _described_as(store: Store) -> str:

@@ -102,10 +102,10 @@ def _names(path: Path, text: str) -> tuple[str, ...]:
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, images = arrays[FEATURES], arrays["images"]
             rest = {name: arrays[name] for name in arrays.files if name not in (FEATURES, "images")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array
         reason = str(error).strip("'\"")
         raise DataError(f"{path} cannot be read as descriptors (arrays {FEATURES!r} and 'images'): {reason}") from error
     texts = {name: str(value) for name, value in rest.items() if value.ndim == 0}
