@@ -14,6 +14,7 @@ from tests.features.stores import write_store
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.app import run
+from vggcli.cli.probing import _at_an_end
 
 
 def mean_colour(path: Path) -> list[float]:
@@ -176,15 +177,13 @@ def test_caltech256_by_name_has_its_own_numbers(
     assert fewer["published"] == []
 
 
-def test_a_best_c_at_an_end_of_the_range_is_said(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    noisy = described(photos, tmp_path / "noisy.safetensors", extra=1)
-    flags = ["probe", "-q", str(noisy), "--data", str(photos), "--costs"]
-    assert run([*flags, "1e-9", "10"]) == 0
-    assert "at an end of the range" in capsys.readouterr().err
-    assert run([*flags, "10", "10.5"]) == 0
-    assert "at an end" not in capsys.readouterr().err  # both are as good
+@pytest.mark.parametrize(
+    ("figures", "wanted"),
+    [((90, 80, 70), True), ((70, 80, 90), True), ((70, 90, 80), False), ((90, 90, 80), False), ((1, 9, 9), False)],
+)
+def test_a_best_c_at_an_end_of_the_range_is_told_from_one_within(figures: tuple[float, ...], wanted: bool) -> None:
+    assert _at_an_end(figures) == wanted
+    assert not _at_an_end(())
 
 
 def test_table_11_is_the_papers() -> None:

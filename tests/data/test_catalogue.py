@@ -5,6 +5,7 @@ import json
 import pickle
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -243,7 +244,7 @@ def test_an_interrupted_download_leaves_nothing(
     ("error", "message"),
     [
         (OSError(28, "No space left on device"), "free 9,993 MB"),
-        (urllib.request.URLError("name not known"), r"data\.vision\.ee\.ethz\.ch .*name not known.*--data FOLDER"),
+        (urllib.error.URLError("name not known"), r"data\.vision\.ee\.ethz\.ch .*name not known.*--data FOLDER"),
         (RuntimeError("File not found or corrupted."), "not found or corrupted"),
         (EOFError("Compressed file ended"), "Compressed file ended"),
     ],
@@ -279,7 +280,7 @@ def test_without_a_network_it_says_what_else_to_do(
     datasets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
-        raise urllib.request.URLError("network is unreachable")
+        raise urllib.error.URLError("network is unreachable")
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(MachineError, match="network is unreachable.*copy .*pets from a machine that has it"):

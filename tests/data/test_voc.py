@@ -1,17 +1,18 @@
 """Folders with Pascal VOC annotations: what they mean, and hostile or broken files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.data.voc_sets import annotation, listed, voc_set
+from tests.data.voc_sets import Marked, annotation, listed, voc_set
 from tests.peer import import_torchvision
 from vggcli.data.sources import load_split, load_training, load_whole
 from vggcli.data.voc import MAX_BYTES, MarkedObject, read_annotation
 from vggcli.errors import DataError
 
 SMALL, LARGE, OTHER = (1, 2, 9, 12), (5, 5, 40, 60), (10.5, 3, 20, 9)
-IMAGES = {
+IMAGES: dict[str, Sequence[Marked]] = {
     "one": [("dog", SMALL, 0), ("cat", LARGE, 1), ("dog", OTHER, 0)],
     "two": [("dog", LARGE, 0)],
     "three": [("cat", SMALL, 0), ("cat", OTHER, 0)],
@@ -53,8 +54,7 @@ def test_it_reads_what_torchvision_reads(tmp_path: Path) -> None:
 
 
 def test_without_lists_the_split_is_the_hash_of_the_names(tmp_path: Path) -> None:
-    stems = {f"{index}": [("cat" if index % 2 else "dog", LARGE, 0)] for index in range(60)}
-    root = voc_set(tmp_path / "set", stems)  # type: ignore[arg-type]
+    root = voc_set(tmp_path / "set", {f"{n}": [("cat" if n % 2 else "dog", LARGE, 0)] for n in range(60)})
     train, val = load_training(root)
     assert 3 <= len(val) <= 25
     assert not set(train.names) & set(val.names)
@@ -65,9 +65,9 @@ def test_without_lists_the_split_is_the_hash_of_the_names(tmp_path: Path) -> Non
 
 
 def test_one_class_only_is_said(tmp_path: Path) -> None:
-    stems = {f"{index}": [("raccoon", LARGE, 0)] for index in range(30)}
+    root = voc_set(tmp_path / "set", {f"{n}": [("raccoon", LARGE, 0)] for n in range(30)})
     with pytest.raises(DataError, match="one class only, 'raccoon'"):
-        load_training(voc_set(tmp_path / "set", stems))  # type: ignore[arg-type]
+        load_training(root)
 
 
 def test_a_split_that_is_not_listed_is_named_with_those_that_are(tmp_path: Path) -> None:

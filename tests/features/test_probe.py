@@ -116,7 +116,7 @@ def test_a_class_without_a_test_image_is_left_out_of_the_mean() -> None:
     train, test = halves(240)
     test = test[labels_N[test] != 2]
     for protocol in ("caltech", "voc"):
-        options = ProbeOptions(protocol, costs=(1.0,))  # type: ignore[arg-type]
+        options = ProbeOptions(protocol, costs=(1.0,))
         result = probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
         assert result.per_class[2] is None
         assert result.figure == pytest.approx(np.mean([one for one in result.per_class if one is not None]))

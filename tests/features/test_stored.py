@@ -135,6 +135,7 @@ def test_stores_are_stacked_row_by_row_each_of_length_one() -> None:
     one = Store(Path("1"), np.array([[3, 4], [0, 0], [0, 2]], np.float32), ("a", "b", "c"))
     two = Store(Path("2"), np.array([[5], [7]], np.float32), ("c", "a"))
     rows = [np.array([0, 2]), np.array([1, 0])]
-    np.testing.assert_allclose(stacked([one, two], rows, True), [[0.6, 0.8, 1], [0, 1, 1]], rtol=1e-6)
+    wanted_ND = np.array([[0.6, 0.8, 1], [0, 1, 1]], np.float32)
+    np.testing.assert_allclose(stacked([one, two], rows, True), wanted_ND, rtol=1e-6)
     np.testing.assert_array_equal(stacked([one, two], rows, False), [[3, 4, 7], [0, 2, 5]])
     np.testing.assert_array_equal(l2_normalised(one.features_ND)[1], [0, 0])

@@ -61,7 +61,7 @@ def read_store(path: Path) -> Store:
     if twice is not None:
         raise DataError(f"{path} has two descriptors of {twice!r}; describe each image once")
     features_ND = features.astype(np.float32, copy=False)
-    bad = (~np.isfinite(features_ND).all(axis=1)).nonzero()[0]
+    bad = np.flatnonzero(~np.isfinite(features_ND).all(axis=1))
     if len(bad):
         raise DataError(
             f"{path}: the descriptor of {images[bad[0]]!r} holds values that are not finite ({len(bad)} such in all); "
@@ -120,16 +120,17 @@ def matched_rows(store: Store, images: ImageSet) -> NDArray[np.int64]:
     """
     by_path = {_absolute(store.root, name): row for row, name in enumerate(store.images)} if store.root else {}
     by_file: dict[str, list[int]] = {}
-    for row, name in enumerate(store.images):
-        by_file.setdefault(PurePosixPath(name).name, []).append(row)
-    rows, ambiguous = np.full(len(images), -1, np.int64), []
+    for number, name in enumerate(store.images):
+        by_file.setdefault(PurePosixPath(name).name, []).append(number)
+    rows = np.full(len(images), -1, np.int64)
+    ambiguous: list[tuple[str, list[str]]] = []
     for index, name in enumerate(images.names):
         row = by_path.get(_absolute(str(images.root), name))
         if row is None:
             wanted = PurePosixPath(name).as_posix()
-            found = [row for row in by_file.get(PurePosixPath(name).name, []) if _ends_in(store.images[row], wanted)]
+            found = [one for one in by_file.get(PurePosixPath(name).name, []) if _ends_in(store.images[one], wanted)]
             if len(found) > 1:
-                ambiguous.append((name, [store.images[row] for row in found[:2]]))
+                ambiguous.append((name, [store.images[one] for one in found[:2]]))
             row = found[0] if len(found) == 1 else -1
         rows[index] = row
     if ambiguous:
