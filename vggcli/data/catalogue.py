@@ -110,7 +110,8 @@ def torchvision_datasets() -> Any:
 
 
 def _failed(known: KnownSet, folder: Path, error: Exception) -> MachineError:
-    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    reason = " ".join(str(cause).split()).rstrip(".") or type(error).__name__
     return MachineError(
         f"{known.name} could not be fetched from {known.host} ({reason}); try again with a network, copy {folder} from a "
         f"machine that has it, or give a folder of your own with --data FOLDER"
