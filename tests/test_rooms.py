@@ -16,8 +16,9 @@ BELOW = {
     "data": {"errors", "paper"},
     "training": {"errors", "paper", "zoo", "data"},
     "evaluation": {"errors", "paper", "zoo", "data"},
-    "report": {"errors", "paper", "zoo", "data", "training", "evaluation"},
-    "cli": {"errors", "paper", "zoo", "data", "training", "evaluation", "report"},
+    "features": {"errors", "paper", "zoo", "data"},
+    "report": {"errors", "paper", "zoo", "data", "training", "evaluation", "features"},
+    "cli": {"errors", "paper", "zoo", "data", "training", "evaluation", "features", "report"},
     "__main__": {"cli"},
 }
 
@@ -54,6 +55,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ["eval", "--help"],
         ["convert", "--help"],
         ["ensemble", "--help"],
+        ["probe", "--help"],
         ["predict", "--help"],
         ["models", "--help"],
         ["convert", "--help"],

@@ -18,6 +18,7 @@ from vggcli.cli.finetune import finetune
 from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
+from vggcli.cli.probe import probe
 from vggcli.cli.train import train
 from vggcli.errors import ExitCode, VGGError
 
@@ -56,6 +57,7 @@ _register("finetune", finetune, "vgg finetune --weights imagenet --arch D --data
 _register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense   (short: vgg eval)")
 _register("eval", evaluate, "vgg eval --arch E --scales 256 384 512 --dense", hidden=True)
 _register("ensemble", ensemble, "vgg ensemble runs/D-1 runs/E-1 dense.safetensors --dense --scales 256 384 512")
+_register("probe", probe, "vgg probe D.safetensors E.safetensors --data caltech101 --protocol caltech")
 _register("predict", predict, "vgg predict photos/ --arch D --dense --out classes.csv")
 _register("convert", convert, "vgg convert vgg16.pth d.safetensors")
 _register("models", models, "vgg models D --crop 64 --width 0.25")

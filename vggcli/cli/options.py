@@ -34,7 +34,10 @@ ARCHS = ", ".join(paper.NETWORKS)
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="SRC", help="Folder of class folders, CSV, or shapes. (default: $VGG_DATA, else shapes)"
+        "--data",
+        metavar="SRC",
+        help="Folder of class folders or with VOC annotations, CSV, a set's name (cifar10, voc2007, …), or shapes. "
+        "(default: $VGG_DATA, else shapes)",
     ),
 ]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data.")]
@@ -142,15 +145,34 @@ class Source:
 
 
 def data_source(data: str | None, workers: int, quiet: bool) -> Source:
-    """The source that `--data` names; `shapes` is rendered on first use. Says what was picked where unset."""
+    """The source that `--data` names; `shapes` is rendered on first use, a known set fetched. Says what was picked where
+    unset."""
+    from vggcli.data.catalogue import KNOWN
+
     picked = data or os.environ.get("VGG_DATA") or SHAPES
     if data is None:
         origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
         note(f"data: {picked} ({origin})")
     if picked == SHAPES:
         return Source(SHAPES, shapes_index(workers, quiet))
+    if picked in KNOWN:
+        return Source(picked, fetched_set(picked, quiet))
     path = Path(picked).expanduser().resolve()
     return Source(str(path), path)
+
+
+def fetched_set(name: str, quiet: bool) -> Path:
+    """The folder or CSV of a set that is known by name, in the user's cache; fetched there, and said, if it is not yet."""
+    from vggcli.data.catalogue import KNOWN, fetch
+
+    known, folder = KNOWN[name], cache_folder() / name
+    if Path(name).exists():
+        note(f"data: {name} is the set of that name; the one in the current folder is --data ./{name}")
+    if (folder / known.source).exists():
+        return folder / known.source
+    note(f"data: fetching {known.announcement}, once, into {folder}")
+    made_folder(cache_folder())
+    return fetch(known, folder, quiet)
 
 
 def shapes_index(workers: int, quiet: bool) -> Path:

@@ -8,9 +8,7 @@ import csv
 import math
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
+from vggcli.data.folders import appearing
 from vggcli.data.shapes_art import THINGS, Pen, background
 from vggcli.errors import MachineError
 
@@ -83,28 +82,13 @@ def build(
     if index.is_file():
         return index
     try:
-        with _sibling(folder) as temporary:
+        with appearing(folder, index.name) as temporary:  # another process makes the same bytes
             _render_all(temporary, workers, images, progress)
-            try:
-                temporary.rename(folder)
-            except OSError:
-                if not index.is_file():  # else another process was first, with the same bytes
-                    raise
     except OSError as error:
         raise MachineError(
             f"cannot write the shapes set to {folder}: {(error.strerror or str(error)).lower()}"
         ) from error
     return index
-
-
-@contextmanager
-def _sibling(folder: Path) -> Iterator[Path]:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _render_all(

@@ -1,106 +1,52 @@
 """What --data means: a list of images with class names, in a training and a validation split.
 
 A folder with train/ and val/, a folder with one folder a class (split 80/20 by a hash of the relative path, the same
-anywhere), or a CSV. Labels travel as names; the order of the classes is that of the sorted names.
+anywhere), a folder with Pascal VOC annotations, or a CSV. Labels travel as names; the order of the classes is that of the
+sorted names.
 """
 
 import csv
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from vggcli.data.image_set import Box, ImageSet, Record, joined
+from vggcli.data.voc import annotated_image, annotation_folder, by_stem, image_folder, listed_stems
 from vggcli.errors import DataError
+
+__all__ = ["Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
 
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
 SPLIT_NAMES = ("train", *VALIDATION_NAMES)
+LISTED_NAMES = (*SPLIT_NAMES, "trainval")  # the splits that a devkit's lists may name
 VALIDATION_SHARE = 0.2
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]
-)
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"P4", b"P5", b"P6")
 BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
-
-Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels of the upright image
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image of a source: its path relative to the source (POSIX), its class name and its boxes, if any."""
-
-    name: str
-    label: str
-    boxes: tuple[Box, ...] = ()
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """One split: `names` are paths relative to `root`, `labels` index `classes`, `boxes` has one tuple an image."""
-
-    root: Path
-    split: str
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
-    boxes: tuple[tuple[Box, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def path(self, index: int) -> Path:
-        return self.root / self.names[index]
-
-    def fingerprint(self) -> str:
-        """A SHA-256 of the names and class names: equal where two sets list the same images."""
-        lines = (f"{name}\0{self.classes[label]}\n" for name, label in zip(self.names, self.labels, strict=True))
-        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-    def with_classes(self, classes: tuple[str, ...]) -> "ImageSet":
-        """The same images with their labels as indices of `classes`, which must hold every class that occurs."""
-        order = {name: index for index, name in enumerate(classes)}
-        return replace(self, classes=classes, labels=tuple(order[self.classes[label]] for label in self.labels))
-
-    def classes_used(self) -> list[str]:
-        """The names of the classes that have an image, sorted."""
-        return sorted({self.classes[label] for label in set(self.labels)})
 
 
 def load_split(source: Path, split: str) -> ImageSet:
     """One split of `source` ("train", "val" for whichever of val, validation, valid and test there is, or one of these by
     its own name). Its classes are those that occur in it. Raises DataError where the source cannot be read so."""
     if source.is_dir():
-        folders = [name for name in SPLIT_NAMES if (source / name).is_dir()]
-        records = _split_folder(source, split, folders) if folders else _hashed(_class_folders(source, source), split)
+        records = _folder(source, split)
     elif source.is_file():
         records = _csv_split(source, split)
         source = source.parent
     else:
         raise DataError(
-            f"there is no folder or CSV file {source}; give --data a folder of class folders, a CSV or shapes"
+            f"there is no folder or CSV file {source}; give --data a folder of class folders, a CSV, shapes or the name "
+            f"of a set such as cifar10"
         )
     kept = sorted(records, key=lambda record: record.name)
     if not kept:
         raise DataError(f"the {split} split of {source} is empty: there is no image in it")
     classes = tuple(sorted({record.label for record in kept}))
     order = {name: index for index, name in enumerate(classes)}
+    marked = any(record.objects for record in kept)
     return ImageSet(
         root=source,
         split=split,
@@ -108,6 +54,7 @@ def load_split(source: Path, split: str) -> ImageSet:
         names=tuple(record.name for record in kept),
         labels=tuple(order[record.label] for record in kept),
         boxes=tuple(record.boxes for record in kept),
+        objects=tuple(record.objects for record in kept) if marked else (),
     )
 
 
@@ -123,6 +70,50 @@ def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
     if len(train.classes) < 2:
         raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
     return train, val.with_classes(train.classes)
+
+
+def load_whole(source: Path) -> ImageSet:
+    """The training and the validation split as one, sorted by name; for protocols that draw splits of their own. Raises
+    DataError as `load_split` does."""
+    both = joined(load_split(source, "train"), load_split(source, "val"))
+    return both.chosen(sorted(range(len(both)), key=lambda row: both.names[row]))
+
+
+def _folder(source: Path, split: str) -> Iterable[Record]:
+    annotations = annotation_folder(source)
+    if annotations is not None:
+        return _annotated(source, annotations, split)
+    folders = [name for name in SPLIT_NAMES if (source / name).is_dir()]
+    return _split_folder(source, split, folders) if folders else _hashed(_class_folders(source, source), split)
+
+
+def _annotated(source: Path, annotations: Path, split: str) -> Iterable[Record]:
+    """Every image with a VOC annotation, in the splits that ImageSets/Main lists, else split by the hash. Its label is the
+    class of its largest object, its boxes those of that class."""
+    images = by_stem(images_below(image_folder(source)))
+    lists = listed_stems(source, LISTED_NAMES)
+    marked = {path.stem for path in annotations.glob("*.xml")}
+    stems = lists[_one_of(split, lists, source)] if lists else sorted(marked | set(images))
+    files = [annotations / f"{stem}.xml" for stem in stems]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} of the images of {source} have no annotation; the first would be {missing[0]}")
+    records = []
+    for file in files:
+        path, objects = annotated_image(file, images)
+        label = max(objects, key=lambda one: one.area).label
+        boxes = tuple(one.box for one in objects if one.label == label)
+        records.append(Record(path.relative_to(source).as_posix(), label, boxes, objects))
+    return records if lists else _hashed(records, split)
+
+
+def _one_of(split: str, present: Iterable[str], source: Path) -> str:
+    """`split` as `source` calls it: itself, or for "val" the first of its other names that there is."""
+    names = [split, *VALIDATION_NAMES] if split == "val" else [split]
+    found = next((name for name in names if name in set(present)), None)
+    if found is None:
+        raise DataError(f"{source} has no split {split!r} (it has {', '.join(present)})")
+    return found
 
 
 def _split_folder(source: Path, split: str, folders: list[str]) -> Iterator[Record]:

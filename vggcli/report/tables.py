@@ -165,7 +165,7 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, Text(value))
+        table.add_row(Text(name), Text(value))
     return table
 
 

@@ -1,0 +1,138 @@
+"""Folders with Pascal VOC annotations: what they mean, and hostile or broken files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.data.voc_sets import Marked, annotation, listed, voc_set
+from tests.peer import import_torchvision
+from vggcli.data.sources import load_split, load_training, load_whole
+from vggcli.data.voc import MAX_BYTES, MarkedObject, read_annotation
+from vggcli.errors import DataError
+
+SMALL, LARGE, OTHER = (1, 2, 9, 12), (5, 5, 40, 60), (10.5, 3, 20, 9)
+IMAGES: dict[str, Sequence[Marked]] = {
+    "one": [("dog", SMALL, 0), ("cat", LARGE, 1), ("dog", OTHER, 0)],
+    "two": [("dog", LARGE, 0)],
+    "three": [("cat", SMALL, 0), ("cat", OTHER, 0)],
+    "four": [("cat", SMALL, 0), ("bird", LARGE, 1)],
+}
+
+
+@pytest.mark.parametrize("annotations", ["Annotations", "annotations", "annots"])
+@pytest.mark.parametrize("pictures", ["JPEGImages", "images", "."])
+def test_an_image_has_the_label_of_its_largest_object_and_keeps_all(
+    tmp_path: Path, annotations: str, pictures: str
+) -> None:
+    root = listed(voc_set(tmp_path / "set", IMAGES, annotations, pictures), train=["one", "two"], val=["three"])
+    train, val = load_training(root)
+    prefix = "" if pictures == "." else f"{pictures}/"
+    assert train.names == (f"{prefix}one.jpg", f"{prefix}two.jpg")
+    assert [train.classes[label] for label in train.labels] == ["cat", "dog"]
+    assert train.boxes == ((LARGE,), (LARGE,))  # of the label's class
+    assert train.objects[0] == (
+        MarkedObject("dog", SMALL), MarkedObject("cat", LARGE, difficult=True), MarkedObject("dog", OTHER)
+    )  # fmt: skip
+    assert val.boxes == ((SMALL, OTHER),)
+    assert train.path(1).is_file()
+
+
+def test_it_reads_what_torchvision_reads(tmp_path: Path) -> None:
+    datasets = import_torchvision().datasets
+    root = listed(voc_set(tmp_path / "VOCdevkit" / "VOC2007", IMAGES), trainval=["one", "four"], test=["two"])
+    for split in ("trainval", "test"):
+        theirs = datasets.VOCDetection(tmp_path, year="2007", image_set=split)
+        mine = load_split(root, split)
+        assert {str(mine.path(index)) for index in range(len(mine))} == set(theirs.images)
+        for path, (_, target) in zip(theirs.images, theirs, strict=True):
+            objects = mine.objects[mine.names.index(f"JPEGImages/{Path(path).name}")]
+            wanted = target["annotation"]["object"]
+            assert [one.label for one in objects] == [one["name"] for one in wanted]
+            assert [one.difficult for one in objects] == [one["difficult"] == "1" for one in wanted]
+            assert [one.box[2] for one in objects] == [float(one["bndbox"]["xmax"]) for one in wanted]
+
+
+def test_without_lists_the_split_is_the_hash_of_the_names(tmp_path: Path) -> None:
+    root = voc_set(tmp_path / "set", {f"{n}": [("cat" if n % 2 else "dog", LARGE, 0)] for n in range(60)})
+    train, val = load_training(root)
+    assert 3 <= len(val) <= 25
+    assert not set(train.names) & set(val.names)
+    whole = load_whole(root)
+    assert whole.names == tuple(sorted({*train.names, *val.names}))
+    assert len(whole.objects) == len(whole) == 60
+    assert whole.classes[whole.labels[whole.names.index("JPEGImages/7.jpg")]] == "cat"
+
+
+def test_one_class_only_is_said(tmp_path: Path) -> None:
+    root = voc_set(tmp_path / "set", {f"{n}": [("raccoon", LARGE, 0)] for n in range(30)})
+    with pytest.raises(DataError, match="one class only, 'raccoon'"):
+        load_training(root)
+
+
+def test_a_split_that_is_not_listed_is_named_with_those_that_are(tmp_path: Path) -> None:
+    root = listed(voc_set(tmp_path / "set", IMAGES), train=["one"], test=["two"])
+    assert load_split(root, "val").names == ("JPEGImages/two.jpg",)  # under its other name
+    with pytest.raises(DataError, match=r"no split 'trainval' \(it has train, test\)"):
+        load_split(root, "trainval")
+
+
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    "<annotation><filename>&b;</filename></annotation>"
+)
+OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation><filename>&x;</filename></annotation>'
+
+
+@pytest.mark.parametrize(
+    "content", [BOMB.encode(), OUTSIDE.encode(), OUTSIDE.encode("utf-16"), b"<!DOCTYPE annotation><annotation/>"]
+)
+def test_document_types_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.xml"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="declares a document type"):
+        read_annotation(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation><object>", "cannot be read as an annotation"),
+        ("", "cannot be read as an annotation"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "cannot be read as an annotation"),
+        ("<html/>", "root is <html>"),
+        ("<annotation>" + " " * MAX_BYTES + "</annotation>", "larger than an annotation can be"),
+        (annotation("x.jpg", [("", SMALL, 0)]), "without a name"),
+        (annotation("x.jpg", [("dog", (5, 5, 5, 9), 0)]), "'dog' has no area"),
+        (annotation("x.jpg", [("dog", (float("nan"), 5, 7, 9), 0)]), "'dog' has no area"),
+        (annotation("x.jpg", [("dog", (1, 1, float("inf"), 9), 0)]), "'dog' has no area"),
+        ("<annotation><object><name>dog</name></object></annotation>", "'dog' is not four numbers"),
+    ],
+)
+def test_what_is_wrong_with_an_annotation_is_said(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.xml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_annotation(path)
+
+
+def test_images_and_annotations_belong_together(tmp_path: Path) -> None:
+    root = voc_set(tmp_path / "set", IMAGES)
+    images, marks = root / "JPEGImages", root / "Annotations"
+    (marks / "two.xml").rename(tmp_path / "two.xml")
+    with pytest.raises(DataError, match=r"1 of the images .* no annotation; the first would be .*two\.xml"):
+        load_split(root, "train")
+    (tmp_path / "two.xml").rename(marks / "two.xml")
+    (images / "three.jpg").rename(tmp_path / "three.jpg")
+    with pytest.raises(DataError, match=r"three\.xml has no image"):
+        load_whole(root)
+    (tmp_path / "three.jpg").rename(images / "three.jpg")
+    (images / "one.png").write_bytes((images / "one.jpg").read_bytes())
+    assert "JPEGImages/one.jpg" in load_whole(root).names  # the one that the annotation states
+    (marks / "one.xml").write_text(annotation("elsewhere.jpg", IMAGES["one"]))
+    with pytest.raises(DataError, match="could belong to"):
+        load_whole(root)
+    (images / "one.png").unlink()
+    (marks / "one.xml").write_text(annotation("one.jpg", []))
+    with pytest.raises(DataError, match="marks no object"):
+        load_whole(root)

@@ -1,0 +1,94 @@
+"""`vgg probe`: linear SVMs on stored descriptors, by the protocols of Appendix B."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vggcli.cli import options
+
+
+class ProtocolName(str, Enum):
+    """Choices of --protocol."""
+
+    accuracy = "accuracy"
+    caltech = "caltech"
+    voc = "voc"
+
+
+class Points(str, Enum):
+    """Choices of --ap."""
+
+    eleven = "11"
+    all = "all"
+
+
+class Norm(str, Enum):
+    """Choices of --norm."""
+
+    l2 = "l2"
+    none = "none"
+
+
+def probe(
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="STORE...", help="Files of `vgg features`; several are stacked.")
+    ],
+    data: options.Data = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option("--protocol", help="accuracy; caltech: mean class recall over random splits; voc: mean AP."),
+    ] = ProtocolName.accuracy,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", help="Measured on. (default: val; voc on voc2007: test)"),
+    ] = None,
+    train_split: Annotated[
+        str | None,
+        typer.Option("--train-split", metavar="NAME", help="Trained on. (default: train; voc on voc2007: trainval)"),
+    ] = None,
+    train_per_class: Annotated[
+        int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")
+    ] = None,
+    test_per_class: Annotated[
+        int | None, typer.Option(min=1, help="With caltech, at most. (default: 50; caltech256: the rest)")
+    ] = None,
+    splits: Annotated[int | None, typer.Option(min=1, help="Random splits, with caltech. (default: 3)")] = None,
+    ap: Annotated[
+        Points | None, typer.Option("--ap", help="Points of AP, with voc. (default: all; voc2007: 11)")
+    ] = None,
+    costs: Annotated[
+        list[float] | None,
+        typer.Option("--costs", metavar="C...", help="To choose C from. (default: 0.01 0.1 1 10 100)"),
+    ] = None,
+    norm: Annotated[Norm, typer.Option("--norm", help="Of each store's rows, before stacking.")] = Norm.l2,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
+    ] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="The figure of every class.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of random splits and held-out images. (default: 0)")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-j", min=1, help="Machines fitted at a time. (default: cores)")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a linear SVM, one class against the rest, on descriptors that `vgg features` has stored, and measure it. Labels
+    come from --data, matched by the names of the images; C is chosen on a fifth of the training images, held out."""
+    from vggcli.cli.probing import Plan, probe_and_report
+
+    plan = Plan.of(
+        protocol=protocol.value,
+        split=split,
+        train_split=train_split,
+        train_per_class=train_per_class,
+        test_per_class=test_per_class,
+        splits=splits,
+        ap=None if ap is None else ap.value,
+        costs=costs,
+        normalise=norm is Norm.l2,
+        skip_missing=skip_missing,
+        seed=seed,
+    )
+    probe_and_report(stores, data, plan, options.worker_count(workers), per_class, json, quiet)

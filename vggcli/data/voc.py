@@ -1,0 +1,129 @@
+"""Pascal VOC annotations: the objects that an XML file marks in its image, and the lists that say which split has which.
+
+Files are taken for hostile: no document type, hence no entities, and no more bytes than an annotation can need. An
+annotation belongs to the image of the same stem, as in the devkit, whatever file name it states.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from vggcli.errors import DataError
+
+ANNOTATION_FOLDERS = ("Annotations", "annotations", "annots")
+IMAGE_FOLDERS = ("JPEGImages", "images", "Images")  # else the images lie anywhere below
+LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
+MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class MarkedObject:
+    """One object of an image: its class name, its box (xmin, ymin, xmax, ymax in pixels, as the file has it), and
+    whether it is marked as difficult."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    difficult: bool = False
+
+    @property
+    def area(self) -> float:
+        xmin, ymin, xmax, ymax = self.box
+        return (xmax - xmin) * (ymax - ymin)
+
+
+def annotation_folder(source: Path) -> Path | None:
+    """The folder of `source` that holds XML files, if it is a set of this kind."""
+    folders = (source / name for name in ANNOTATION_FOLDERS)
+    return next((folder for folder in folders if folder.is_dir() and any(folder.glob("*.xml"))), None)
+
+
+def image_folder(source: Path) -> Path:
+    """Where the images of a set of this kind lie: a folder of their own, or anywhere below `source`."""
+    return next((source / name for name in IMAGE_FOLDERS if (source / name).is_dir()), source)
+
+
+def listed_stems(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """The splits of `names` that ImageSets/Main lists, each with the stems of its images; none where there is no list."""
+    lists = {name: source / LISTS / f"{name}.txt" for name in names}
+    return {
+        name: [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for name, path in lists.items()
+        if path.is_file()
+    }
+
+
+def by_stem(images: Iterable[Path]) -> dict[str, list[Path]]:
+    """Images under the stem of their file names."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(images):
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def annotated_image(annotation: Path, images: Mapping[str, list[Path]]) -> tuple[Path, tuple[MarkedObject, ...]]:
+    """The image that an annotation belongs to, among `images` by stem, and what it marks there, in the file's order.
+
+    Raises DataError where it cannot be read, marks nothing, or has no image or more than one.
+    """
+    stated, objects = read_annotation(annotation)
+    found = images.get(annotation.stem, [])
+    if len(found) > 1:
+        found = [path for path in found if path.name == stated] or found
+    if not found:
+        raise DataError(f"{annotation} has no image: there is none called {annotation.stem}")
+    if len(found) > 1:
+        raise DataError(f"{annotation} could belong to {found[0]} and to {found[1]}; rename one of them")
+    if not objects:
+        raise DataError(f"{annotation} marks no object, so its image has no label; mark one, or take both files away")
+    return found[0], objects
+
+
+def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
+    """The file name that an annotation states (empty where it states none) and its objects.
+
+    Raises DataError where it is too large, has a document type, is no XML, or an object has no name or no proper box.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path} is larger than an annotation can be ({MAX_BYTES >> 20} MB)")
+    parser = ElementTree.XMLParser(target=_NoDocumentType())
+    try:
+        parser.feed(path.read_bytes())
+        root = parser.close()
+    except _Refused:
+        raise DataError(
+            f"{path} declares a document type, which an annotation has no need of; it is not read"
+        ) from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
+        raise DataError(f"{path} cannot be read as an annotation: {error}") from error
+    if root.tag != "annotation":
+        raise DataError(f"{path} is no Pascal VOC annotation: its root is <{root.tag}>, not <annotation>")
+    stated = (root.findtext("filename") or "").strip()
+    return stated, tuple(_marked(path, element) for element in root.findall("object"))
+
+
+class _Refused(Exception):
+    pass
+
+
+class _NoDocumentType(ElementTree.TreeBuilder):
+    """Builds the tree of a document that declares no type."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise _Refused
+
+
+def _marked(path: Path, element: ElementTree.Element) -> MarkedObject:
+    label = (element.findtext("name") or "").strip()
+    if not label:
+        raise DataError(f"{path} marks an object without a name")
+    try:
+        xmin, ymin, xmax, ymax = (float(element.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
+    except ValueError:
+        raise DataError(f"{path}: the box of its {label!r} is not four numbers") from None
+    if not (xmin < xmax and ymin < ymax and all(map(math.isfinite, (xmin, ymin, xmax, ymax)))):
+        raise DataError(f"{path}: the box of its {label!r} has no area (xmin < xmax and ymin < ymax)")
+    difficult = (element.findtext("difficult") or "").strip() == "1"
+    return MarkedObject(label, (xmin, ymin, xmax, ymax), difficult)

@@ -1,0 +1,1 @@
+"""Descriptors of images and what is learnt on them (Appendix B)."""

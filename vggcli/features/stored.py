@@ -1,0 +1,177 @@
+"""Stored descriptors: read with the names of their images, and matched to the images of a set by those names.
+
+A row goes by its own name, so neither the order nor the number of rows need be that of the set.
+"""
+
+import json
+import os.path
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggcli.data.image_set import ImageSet
+from vggcli.errors import DataError
+
+FEATURES = "features"  # the tensor's name
+
+
+@dataclass(frozen=True)
+class Store:
+    """A file of descriptors: float32 `features_ND`, `images` naming its rows relative to the folder `root` (empty where the
+    file does not say), and `about`, what else its metadata say."""
+
+    path: Path
+    features_ND: NDArray[np.float32]
+    images: tuple[str, ...]
+    root: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dimension(self) -> int:
+        return int(self.features_ND.shape[1])
+
+
+def read_store(path: Path) -> Store:
+    """The descriptors that a .safetensors file (or an .npz with the arrays `features` and `images`) holds.
+
+    Raises DataError where it is missing, damaged, of another kind, empty, not of one descriptor an image, names an image
+    twice, or holds a value that is not finite.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"there is no file of descriptors {path}; make one with `vgg features PATH... --gap --out FILE`"
+        )
+    features, images, metadata = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+    if features.ndim != 2:
+        shape = list(features.shape)
+        raise DataError(
+            f"{path} holds features of the shape {shape}, not one row an image; pool them with --gap or --gmp"
+        )
+    if len(images) != len(features):
+        raise DataError(f"{path} is damaged: it has {len(features)} descriptors and the names of {len(images)} images")
+    if not features.size:
+        raise DataError(f"{path} holds no descriptor")
+    twice = next((name for name, count in Counter(images).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has two descriptors of {twice!r}; describe each image once")
+    features_ND = features.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(features_ND).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{path}: the descriptor of {images[bad[0]]!r} holds values that are not finite ({len(bad)} such in all); "
+            f"describe the images again"
+        )
+    return Store(path, features_ND, images, metadata.pop("root", ""), metadata)
+
+
+def _read_safetensors(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = sorted(file.keys())
+            metadata = dict(file.metadata() or {})
+            features = file.get_tensor(FEATURES) if FEATURES in names else None
+    except (SafetensorError, OSError, UnicodeDecodeError, TypeError) as error:  # TypeError: a dtype numpy does not have
+        raise DataError(
+            f"{path} cannot be read as a file of descriptors (damaged, or of another kind): {error}"
+        ) from error
+    if features is None or "images" not in metadata:
+        raise DataError(
+            f"{path} is no file of one layer's descriptors, that is a tensor {FEATURES!r} with the names of its images as "
+            f"`vgg features` writes it: it holds {', '.join(names[:4]) or 'nothing'}{', …' if len(names) > 4 else ''}"
+        )
+    return features, _names(path, metadata.pop("images")), metadata
+
+
+def _names(path: Path, text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path} is damaged: its metadata do not list the names of its images")
+    return tuple(names)
+
+
+def _read_npz(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            features, images = arrays[FEATURES], arrays["images"]
+            rest = {name: arrays[name] for name in arrays.files if name not in (FEATURES, "images")}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array
+        reason = str(error).strip("'\"")
+        raise DataError(f"{path} cannot be read as descriptors (arrays {FEATURES!r} and 'images'): {reason}") from error
+    texts = {name: str(value) for name, value in rest.items() if value.ndim == 0}
+    return features, tuple(str(name) for name in images.reshape(-1).tolist()), texts
+
+
+def matched_rows(store: Store, images: ImageSet) -> NDArray[np.int64]:
+    """For each image of a set the row of its descriptor, -1 where there is none: that of the same absolute path, else the
+    only row whose name is, or ends in, the image's name relative to the set.
+
+    Raises DataError where several rows could be meant, or one row by several images.
+    """
+    by_path = {_absolute(store.root, name): row for row, name in enumerate(store.images)} if store.root else {}
+    by_file: dict[str, list[int]] = {}
+    for number, name in enumerate(store.images):
+        by_file.setdefault(PurePosixPath(name).name, []).append(number)
+    rows = np.full(len(images), -1, np.int64)
+    ambiguous: list[tuple[str, list[str]]] = []
+    for index, name in enumerate(images.names):
+        row = by_path.get(_absolute(str(images.root), name))
+        if row is None:
+            wanted = PurePosixPath(name).as_posix()
+            found = [one for one in by_file.get(PurePosixPath(name).name, []) if _ends_in(store.images[one], wanted)]
+            if len(found) > 1:
+                ambiguous.append((name, [store.images[one] for one in found[:2]]))
+            row = found[0] if len(found) == 1 else -1
+        rows[index] = row
+    if ambiguous:
+        name, (one, other) = ambiguous[0]
+        raise DataError(
+            f"{store.path}: the descriptor of {name} could be that of {one!r} or of {other!r} ({len(ambiguous)} of "
+            f"{len(images)} images are not told apart); describe the images below {images.root} by their own paths"
+        )
+    _check_once(store, images, rows)
+    return rows
+
+
+def _check_once(store: Store, images: ImageSet, rows: NDArray[np.int64]) -> None:
+    taken: dict[int, str] = {}
+    for name, row in zip(images.names, rows.tolist(), strict=True):
+        if row >= 0 and row in taken:
+            raise DataError(
+                f"{store.path}: the descriptor of {store.images[row]!r} could belong to {taken[row]} and to {name}; "
+                f"describe the images below {images.root} by their own paths"
+            )
+        taken[row] = name
+
+
+def _absolute(root: str, name: str) -> str:
+    return os.path.normpath(os.path.join(root, name))  # noqa: PTH118 (names may hold "..", which Path keeps)
+
+
+def _ends_in(name: str, wanted: str) -> bool:
+    return name == wanted or name.endswith(f"/{wanted}")
+
+
+def stacked(stores: Sequence[Store], rows: Sequence[NDArray[np.int64]], normalise: bool) -> NDArray[np.float32]:
+    """The descriptors of the same images from several stores side by side, in the order of `rows`: float32
+    [N, sum of D]. With `normalise` each store's are brought to length 1 first, so that each weighs the same (Appendix B:
+    L2-normalised; before stacking, where the paper does not say)."""
+    blocks = [store.features_ND[of] for store, of in zip(stores, rows, strict=True)]
+    return np.concatenate([l2_normalised(block) for block in blocks] if normalise else blocks, axis=1)
+
+
+def l2_normalised(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1; a row of zeros stays as it is."""
+    length_N1 = np.linalg.norm(features_ND.astype(np.float64), axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = (features_ND / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
+    return scaled
