@@ -109,6 +109,20 @@ def test_stacked_stores_in_any_order(photos: Path, tmp_path: Path, capsys: pytes
     assert (code, "named twice" in error) == (2, True)
 
 
+def test_one_store_a_split(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val"):
+        names = sorted(path.relative_to(photos).as_posix() for path in (photos / split).rglob("*.jpg"))
+        colours_ND = np.array([mean_colour(photos / name) for name in names], np.float32)
+        write_store(tmp_path / f"{split}.safetensors", colours_ND, names, photos, weights_sha256="0a")
+    parts = probed(capsys, "train.safetensors", "val.safetensors", "--data", str(photos))
+    whole = probed(capsys, "d.safetensors", "--data", str(photos))
+    assert parts["descriptors"][0]["path"] == "train.safetensors + val.safetensors"
+    assert parts["dimension"] == whole["dimension"] == 3
+    assert parts["results"] == whole["results"]
+    code, error = failed(capsys, "train.safetensors", "--data", str(photos))
+    assert (code, "no descriptor of 18 of the 54 images" in error) == (3, True)
+
+
 def marks(index: int) -> list[Marked]:
     """A red, green or blue thing that fills the picture; now and then a second, small one, difficult or not."""
     large, small = (1.0, 1.0, 40.0, 40.0), (1.0, 1.0, 5.0, 5.0)

@@ -1,5 +1,6 @@
 """Stored descriptors: read, refused, and matched to images by name."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.features.stores import write_store
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError
 from vggcli.features.labelled import described
-from vggcli.features.stored import Store, l2_normalised, matched_rows, read_store, stacked
+from vggcli.features.stored import Store, l2_normalised, matched_rows, read_store, stacked, with_parts_joined
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 NAMES = ["a.jpg", "b, c\n.jpg", "caf\udce9.jpg"]  # a comma, a newline, a byte that is not UTF-8
@@ -34,7 +35,8 @@ def test_descriptors_come_back_with_their_names(tmp_path: Path, kind: Any) -> No
 
 
 def test_npz_is_read_too(tmp_path: Path) -> None:
-    np.savez(tmp_path / "d.npz", features=ROWS, images=np.array(["x/a.jpg", "b", "c"]), layer="fc7", root="somewhere")
+    metadata = json.dumps({"layer": "fc7", "root": "somewhere"})
+    np.savez(tmp_path / "d.npz", features=ROWS, images=np.array(["x/a.jpg", "b", "c"]), metadata=metadata)
     store = read_store(tmp_path / "d.npz")
     np.testing.assert_array_equal(store.features_ND, ROWS)
     assert store.images == ("x/a.jpg", "b", "c")
@@ -88,7 +90,7 @@ def test_names_that_are_no_list_are_refused(tmp_path: Path, images: str) -> None
 
 
 def store(images: Sequence[str], root: str = "") -> Store:
-    return Store(Path("d.safetensors"), np.zeros((len(images), 2), np.float32), tuple(images), root)
+    return Store("d.safetensors", np.zeros((len(images), 2), np.float32), tuple(images), root)
 
 
 def test_images_are_matched_by_absolute_path_first(tmp_path: Path) -> None:
@@ -132,10 +134,34 @@ def test_missing_descriptors_are_counted_or_left_out() -> None:
 
 
 def test_stores_are_stacked_row_by_row_each_of_length_one() -> None:
-    one = Store(Path("1"), np.array([[3, 4], [0, 0], [0, 2]], np.float32), ("a", "b", "c"))
-    two = Store(Path("2"), np.array([[5], [7]], np.float32), ("c", "a"))
+    one = Store("1", np.array([[3, 4], [0, 0], [0, 2]], np.float32), ("a", "b", "c"))
+    two = Store("2", np.array([[5], [7]], np.float32), ("c", "a"))
     rows = [np.array([0, 2]), np.array([1, 0])]
     wanted_ND = np.array([[0.6, 0.8, 1], [0, 1, 1]], np.float32)
     np.testing.assert_allclose(stacked([one, two], rows, True), wanted_ND, rtol=1e-6)
     np.testing.assert_array_equal(stacked([one, two], rows, False), [[3, 4, 7], [0, 2, 5]])
     np.testing.assert_array_equal(l2_normalised(one.features_ND)[1], [0, 0])
+
+
+def made(path: str, root: str, names: Sequence[str], value: float, **about: str) -> Store:
+    about = {"weights_sha256": "0a", "layer": "fc7", "scales": "[256]", **about}
+    return Store(path, np.full((len(names), 2), value, np.float32), tuple(names), root, about)
+
+
+def test_stores_that_were_made_alike_are_parts_of_one() -> None:
+    train, val = made("t", "/photos", ["train/a", "train/b"], 1), made("v", "/photos/val", ["a"], 2)
+    deeper = made("e", "/photos", ["train/a"], 3, weights_sha256="0b")
+    wider = made("w", "/photos", ["train/a"], 4, scales="[512]")
+    whole, *others = with_parts_joined([train, deeper, val, wider])
+    assert others == [deeper, wider]
+    assert whole.path == "t + v"
+    assert whole.features_ND[:, 0].tolist() == [1, 1, 2]
+    images = image_set(Path("/photos"), ["val/a", "train/b", "train/a"])
+    assert matched_rows(whole, images).tolist() == [2, 1, 0]
+    with pytest.raises(DataError, match="t and x were made alike, and both describe a"):
+        with_parts_joined([train, val, made("x", "/photos/train", ["a"], 5)])
+
+
+def test_stores_that_do_not_say_how_they_were_made_are_never_joined() -> None:
+    stores = [store(["a"]), store(["b"])]
+    assert with_parts_joined(stores) == stores

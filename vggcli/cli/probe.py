@@ -33,7 +33,7 @@ class Norm(str, Enum):
 
 def probe(
     stores: Annotated[
-        list[Path], typer.Argument(metavar="STORE...", help="Files of `vgg features`; several are stacked.")
+        list[Path], typer.Argument(metavar="STORE...", help="Files of `vgg features`: parts of one, or stacked.")
     ],
     data: options.Data = None,
     protocol: Annotated[

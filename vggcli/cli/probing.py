@@ -25,7 +25,7 @@ from vggcli.features.probe import (
     probe,
     require_scikit_learn,
 )
-from vggcli.features.stored import Store, read_store, stacked
+from vggcli.features.stored import SETTINGS, Store, read_store, stacked, with_parts_joined
 from vggcli.report.progress import Bar
 from vggcli.report.tables import facts_table
 
@@ -98,7 +98,7 @@ class Probed:
     data: str
     labelled: Labelled
     drawing: Drawing | None
-    stores: tuple[Store, ...]
+    stores: Sequence[Store]
     seconds: float
 
     @property
@@ -131,7 +131,10 @@ class Probed:
             "images": len(self.labelled.images),
             "skipped": self.labelled.skipped,
             "classes": len(result.classes),
-            "descriptors": [{**one.about, "path": str(one.path), "dimension": one.dimension} for one in self.stores],
+            "descriptors": [
+                {"path": one.path, "dimension": one.dimension, **{key: one.about.get(key) for key in SETTINGS}}
+                for one in self.stores
+            ],
             "dimension": result.dimension,
             "norm": "l2" if plan.normalise else "none",
             "costs": list(plan.costs),
@@ -162,7 +165,7 @@ def probe_and_report(
     twice = [path for path in paths if list(paths).count(path) > 1]
     if twice:
         raise UsageError(f"{twice[0]} is named twice; once is enough")
-    stores = tuple(read_store(path.expanduser()) for path in paths)
+    stores = with_parts_joined([read_store(path.expanduser()) for path in paths])
     source = options.data_source(data, workers, quiet)
     plan = _with_defaults(plan, source.name)
     if plan.protocol == "caltech":
@@ -273,8 +276,7 @@ def _how(probed: Probed) -> str:
 
 
 def _described_as(store: Store) -> str:
-    keys = ("arch", "layer", "pool", "scales", "aggregate", "norm")
-    known = ", ".join(f"{key} {store.about[key]}" for key in keys if key in store.about)
+    known = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
     return f"{store.path}: {store.dimension} numbers{f' ({known})' if known else ''}"
 
 

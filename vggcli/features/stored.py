@@ -19,14 +19,24 @@ from vggcli.data.image_set import ImageSet
 from vggcli.errors import DataError
 
 FEATURES = "features"  # the tensor's name
+SETTINGS = (
+    "weights_sha256",
+    "arch",
+    "layer",
+    "pool",
+    "scales",
+    "aggregate",
+    "norm",
+    "flip",
+)  # equal: comparable numbers
 
 
 @dataclass(frozen=True)
 class Store:
     """A file of descriptors: float32 `features_ND`, `images` naming its rows relative to the folder `root` (empty where the
-    file does not say), and `about`, what else its metadata say."""
+    file does not say), and `about`, what else its metadata say. `path` is for messages."""
 
-    path: Path
+    path: str
     features_ND: NDArray[np.float32]
     images: tuple[str, ...]
     root: str = ""
@@ -38,7 +48,7 @@ class Store:
 
 
 def read_store(path: Path) -> Store:
-    """The descriptors that a .safetensors file (or an .npz with the arrays `features` and `images`) holds.
+    """The descriptors that a .safetensors file (or an .npz with arrays `features` and `images`) holds.
 
     Raises DataError where it is missing, damaged, of another kind, empty, not of one descriptor an image, names an image
     twice, or holds a value that is not finite.
@@ -67,7 +77,7 @@ def read_store(path: Path) -> Store:
             f"{path}: the descriptor of {images[bad[0]]!r} holds values that are not finite ({len(bad)} such in all); "
             f"describe the images again"
         )
-    return Store(path, features_ND, images, metadata.pop("root", ""), metadata)
+    return Store(str(path), features_ND, images, metadata.pop("root", ""), metadata)
 
 
 def _read_safetensors(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
@@ -104,12 +114,40 @@ def _read_npz(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             features, images = arrays[FEATURES], arrays["images"]
-            rest = {name: arrays[name] for name in arrays.files if name not in (FEATURES, "images")}
+            metadata = json.loads(str(arrays["metadata"])) if "metadata" in arrays.files else {}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array
         reason = str(error).strip("'\"")
         raise DataError(f"{path} cannot be read as descriptors (arrays {FEATURES!r} and 'images'): {reason}") from error
-    texts = {name: str(value) for name, value in rest.items() if value.ndim == 0}
+    texts = {str(name): str(value) for name, value in dict(metadata).items()}
     return features, tuple(str(name) for name in images.reshape(-1).tolist()), texts
+
+
+def with_parts_joined(stores: Sequence[Store]) -> list[Store]:
+    """The same descriptors with stores that were made alike, from the same weights, joined to one: they are of different
+    images, as those of a training and of a validation split are.
+
+    Raises DataError where two of them describe the same image.
+    """
+    groups: dict[tuple[object, ...], list[Store]] = {}
+    for index, store in enumerate(stores):
+        known = "weights_sha256" in store.about
+        settings = tuple(store.about.get(name) for name in SETTINGS) if known else (index,)
+        groups.setdefault((store.dimension, *settings), []).append(store)
+    return [_joined(parts) if len(parts) > 1 else parts[0] for parts in groups.values()]
+
+
+def _joined(parts: Sequence[Store]) -> Store:
+    owner: dict[str, str] = {}
+    for part in parts:
+        for name in part.images:
+            image = _absolute(part.root, name)
+            if image in owner:
+                raise DataError(
+                    f"{owner[image]} and {part.path} were made alike, and both describe {name}; name one of them"
+                )
+            owner[image] = part.path
+    features_ND = np.concatenate([part.features_ND for part in parts])
+    return Store(" + ".join(part.path for part in parts), features_ND, tuple(owner), parts[0].root, parts[0].about)
 
 
 def matched_rows(store: Store, images: ImageSet) -> NDArray[np.int64]:
