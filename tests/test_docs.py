@@ -14,7 +14,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.S))
 COMMANDS = [
     shlex.split(found, comments=True)
-    for found in re.findall(r"\bvgg ((?:train|eval|evaluate|ensemble|predict|convert|models)\b[^\n&]*)", BLOCKS)
+    for found in re.findall(
+        r"\bvgg ((?:train|eval|evaluate|ensemble|features|predict|convert|models)\b[^\n&]*)", BLOCKS
+    )
 ]
 
 

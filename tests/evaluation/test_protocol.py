@@ -14,15 +14,14 @@ from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.protocol import (
     EvaluateOptions,
-    check_scales,
     crops_an_image,
     image_posteriors,
     match_classes,
-    paper_scales,
 )
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.scales import check_scales, paper_scales
 
 COLOUR = ColourStatistics((120.0, 110.0, 100.0), 60.0, (0.1, 0.1, 0.1), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
 OPTIONS = EvaluateOptions("centre-crop", (40,), False, torch.device("cpu"), torch.float32)

@@ -9,7 +9,10 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-GREEDY = {"--scales": re.compile(r"\d+")}  # what a value looks like
+GREEDY = {  # what a value looks like
+    "--scales": re.compile(r"\d+"),
+    "--layer": re.compile(r"(?:(?:conv|bn)\d_\d|(?:pool|lrn|fc)\d)(?::pre)?"),
+}
 OPTIONAL_VALUE = ("--resume",)  # without a value: an empty one
 
 
