@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,12 @@ class Work:
     def colour(self) -> ColourStatistics:
         return ColourStatistics.from_json(self.checkpoint.preprocessing)
 
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Everything beside the images that decides a row, as JSON."""
         one = self.options
         return {
-            "layer": list(one.layers),
+            "layer": " ".join(one.layers),
             "pool": one.pool,
             "scales": list(one.scales),
             "aggregate": one.aggregate,
@@ -122,10 +124,10 @@ class Work:
             "version": __version__,
         }
 
-    def metadata(self, settings: dict[str, Any]) -> dict[str, str]:
-        """The settings as the texts of a file; layers with a space between two."""
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-        return {**texts, "layer": " ".join(self.options.layers)}
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The settings as the texts of a file."""
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.settings.items()}
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def describe(asked: Asked) -> None:
         if out is None:
             show_one(work, asked)
             return
-        outcome = shards(work, out, asked, part) if asked.shard_size else one_file(work, out, asked.quiet)
+        quiet = asked.quiet or part.rank > 0
+        outcome = shards(work, out, asked.shard_size, part, quiet) if asked.shard_size else one_file(work, out, quiet)
     if outcome is not None:
         show(work, outcome, asked)
         finished(outcome)
@@ -281,7 +284,6 @@ class _Count:
 def one_file(work: Work, out: Path, quiet: bool) -> Outcome:
     """All rows to one file, by way of a nameless temporary one beside it."""
     names, opts = work.images.names, work.options
-    settings = work.settings()
     started = time.perf_counter()
     total = len(names) * len(opts.scales)
     with (
@@ -295,20 +297,21 @@ def one_file(work: Work, out: Path, quiet: bool) -> Outcome:
             else:
                 spool.put(result.rows)
         bad = tuple((names[index], error.reason) for index, error in sorted(spool.bad.items()))
-        metadata = {**work.metadata(settings), "skipped": json.dumps(bad)}
+        if not spool.present.any():
+            list_bad(bad)
+        metadata = {**work.metadata, "skipped": json.dumps(bad)}
         write_table(out, spool.table(metadata))
         rows, shapes = int(spool.present.sum()), tuple(spool.shapes)
     seconds = time.perf_counter() - started
     return Outcome(rows, shapes, bad, count.turned, out, seconds, len(names))
 
 
-def shards(work: Work, out: Path, asked: Asked, part: Part) -> Outcome | None:
+def shards(work: Work, out: Path, size: int, part: Part, quiet: bool) -> Outcome | None:
     """Rows in shards; those that are there already stay as they are. None for all processes but the first."""
-    names, opts, size = work.images.names, work.options, asked.shard_size or 1
-    settings = work.settings()
+    names, opts = work.images.names, work.options
     sizes = (_size(work.images, index) for index in range(len(names)))
     hashes = inputs_hashes(names, sizes, size)
-    job = Job(out, names, size, opts.layers, work.dtype, settings, work.metadata(settings), hashes)
+    job = Job(out, names, size, opts.layers, work.dtype, work.settings, work.metadata, hashes)
     open_folder(job, part)
     missing = job.mine(part)
     there = len(range(part.rank, job.shards, part.world)) - len(missing)
@@ -316,7 +319,7 @@ def shards(work: Work, out: Path, asked: Asked, part: Part) -> Outcome | None:
         options.note(f"{there} of {there + len(missing)} shards are there already; going on with the others")
     order = [index for number in missing for index in job.span(number)]
     started = time.perf_counter()
-    with Bar(options.stderr_console(), "describing", len(order) * len(opts.scales), "views", asked.quiet) as bar:
+    with Bar(options.stderr_console(), "describing", len(order) * len(opts.scales), "views", quiet) as bar:
         count = _Count(len(opts.scales), bar)
         results = image_rows(work.network, work.images, work.colour, opts, order, block=size)
         shapes = row_shapes(check_options(work.network, opts), opts)
@@ -361,7 +364,7 @@ def outcome_json(work: Work, outcome: Outcome) -> dict[str, Any]:
     """The object of --json."""
     shapes = [list(shape) for shape in outcome.shapes]
     return {
-        **work.settings(),
+        **work.settings,
         "images": outcome.rows,
         "skipped": [{"path": name, "reason": reason} for name, reason in outcome.bad],
         "turned": outcome.turned,
@@ -434,13 +437,18 @@ def draw_maps(work: Work, path: Path) -> None:
 
 def finished(outcome: Outcome) -> None:
     """List what could not be used. Raises DataError where there is any."""
-    for name, reason in outcome.bad[:LISTED_BAD]:
-        options.note(f"not used: {_utf8(name)} cannot be used: {reason}")
-    if len(outcome.bad) > LISTED_BAD:
-        options.note(f"not used: {len(outcome.bad) - LISTED_BAD} more; the file's metadata lists them all")
+    list_bad(outcome.bad)
     if outcome.bad:
         total = len(outcome.bad) + outcome.rows
         raise DataError(f"{len(outcome.bad)} of {total} files could not be used; see above")
+
+
+def list_bad(bad: Sequence[tuple[str, str]]) -> None:
+    """One line each for the first that could not be used."""
+    for name, reason in bad[:LISTED_BAD]:
+        options.note(f"not used: {_utf8(name)} cannot be used: {reason}")
+    if len(bad) > LISTED_BAD:
+        options.note(f"not used: {len(bad) - LISTED_BAD} more; what was written lists them all")
 
 
 def _root(root: Path) -> str:

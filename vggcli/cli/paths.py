@@ -44,7 +44,7 @@ def listed_images(paths: Sequence[str]) -> ImageList:
     names: dict[str, None] = {}
     members: dict[str, TarMember] = {}
     for name in image_names(paths):
-        if not name.lower().endswith((SUFFIX, *COMPRESSED)) or not Path(name).is_file():
+        if not name.lower().endswith((SUFFIX, *COMPRESSED)) or not os.path.isfile(name):  # noqa: PTH113 (as below)
             names[name] = None
             continue
         for member in image_members(Path(name), IMAGE_SUFFIXES):
@@ -70,11 +70,11 @@ def image_names(paths: Sequence[str]) -> Iterator[str]:
 def _expanded(path: str) -> Iterator[str]:
     if path == "-":
         yield from (name for line in _listed_on_stdin() for name in image_names([line]))
-    elif Path(path).is_dir():
+    elif os.path.isdir(path):  # noqa: PTH112 (what the system refuses to look at is no error yet, but a listed image)
         yield from _below(path)
     elif path.lower().endswith(".csv"):
         yield from _listed_in_csv(Path(path))
-    elif has_magic(path) and not Path(path).exists():
+    elif has_magic(path) and not os.path.exists(path):  # noqa: PTH110
         for match in sorted(glob(path, recursive=True)):  # noqa: PTH207 (absolute patterns too)
             yield from _below(match) if Path(match).is_dir() else [match]
     else:

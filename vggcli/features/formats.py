@@ -95,19 +95,19 @@ def write_table(path: Path, table: Table) -> None:
 
     Raises MachineError where the disk refuses, UsageError where names are too many for one file.
     """
-    if path.suffix in (".npy", ".csv"):
-        about: dict[str, Any] = dict(table.metadata)
-        if path.suffix == ".npy":
-            about["images"] = list(table.names)
-        write_text(sidecar(path), json.dumps(about, indent=1, sort_keys=True) + "\n")
+    writers = {
+        ".safetensors": _write_safetensors,
+        ".npy": _write_npy,
+        ".npz": _write_npz,
+        ".parquet": _write_parquet,
+        ".csv": _write_csv,
+    }
     with replacing(path) as temporary:
-        {
-            ".safetensors": _write_safetensors,
-            ".npy": _write_npy,
-            ".npz": _write_npz,
-            ".parquet": _write_parquet,
-            ".csv": _write_csv,
-        }[path.suffix](temporary, table)
+        writers[path.suffix](temporary, table)
+        if path.suffix in (".npy", ".csv"):
+            names = {"images": list(table.names)} if path.suffix == ".npy" else {}
+            about = json.dumps({**table.metadata, **names}, indent=1, sort_keys=True)
+            write_text(sidecar(path), about + "\n")
 
 
 def _write_safetensors(path: Path, table: Table) -> None:

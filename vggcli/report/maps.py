@@ -9,7 +9,7 @@ from PIL import Image
 
 from vggcli.report.plots import save_sheet
 
-CHANNELS = 16  # drawn
+CHANNELS = 15  # drawn: with the image itself, two rows
 SIDE = 224  # pixels of the longer side of each picture
 GREY = 0.35  # how much of the image shows where a channel is silent
 
@@ -22,9 +22,9 @@ def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, pat
     means_C = maps_CHW.mean((1, 2))
     order = np.argsort(-means_C, kind="stable")[:CHANNELS]
     pictures = [np.asarray(small)] + [overlaid(small, maps_CHW[channel]) for channel in order]
-    captions = [f"{layer}, {maps_CHW.shape[1]}x{maps_CHW.shape[2]}"]
+    captions = [f"{layer}\nmaps of {maps_CHW.shape[1]}x{maps_CHW.shape[2]}"]
     captions += [
-        f"channel {channel}: mean {means_C[channel]:.3g}, max {maps_CHW[channel].max():.3g}" for channel in order
+        f"channel {channel}\nmean {means_C[channel]:.3g}, max {maps_CHW[channel].max():.3g}" for channel in order
     ]
     save_sheet(pictures, captions, path)
 
