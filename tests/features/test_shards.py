@@ -1,4 +1,4 @@
-"""Shards killed at any moment, divided among processes, asked for anew: the bytes are the same, or the difference is said."""
+"""Shards killed at any moment, divided among processes, asked for anew: the same bytes, or the difference is said."""
 
 import json
 import os

@@ -32,75 +32,82 @@ class DtypeName(str, Enum):
     float16 = "float16"
 
 
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="SRC", help="In place of PATH...: the images of a data set.")
+]
+Split = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="Which part of --data. (default: train, then val)")
+]
+LayerNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer", metavar="NAME...", help="As `vgg models` lists them; NAME:pre is before its ReLU. (default: fc7)"
+    ),
+]
+Gap = Annotated[bool, typer.Option("--gap", help="Global average pooling: the paper's descriptor.")]
+Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the map as it is)")]
+Scales = Annotated[
+    list[int] | None,
+    typer.Option("--scales", metavar="Q...", help="Shorter sides in pixels. (default: the training S, or its middle)"),
+]
+Aggregate = Annotated[
+    AggregateName | None, typer.Option("--aggregate", help="What becomes of several scales. (default: mean)")
+]
+Norm = Annotated[NormName | None, typer.Option("--norm", help="Of the whole row, last. (default: l2; none for maps)")]
+Flip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --gap and --gmp)"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="A .safetensors (also where there is no suffix), .npy, .npz, .parquet or .csv; a folder with "
+        "--shard-size; a .png with --search.",
+    ),
+]
+Dtype = Annotated[DtypeName | None, typer.Option("--dtype", help="Of the numbers in --out. (default: float32)")]
+ShardSize = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-size", min=1, metavar="N", help="Write shards of N images and an index; goes on after a kill."
+    ),
+]
+Maps = Annotated[
+    Path | None, typer.Option("--maps", metavar="FILE.png", help="Draw a layer's strongest channels over an image.")
+]
+Search = Annotated[
+    Path | None, typer.Option("--search", metavar="QUERY", help="Find the images of the store PATH nearest to this.")
+]
+Top = Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="How many --search finds. (default: 12)")]
+
+
 def features(
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PATH...", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."
-        ),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="SRC", help="In place of PATH...: the images of a data set.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Which part of --data. (default: train, then val)")
-    ] = None,
+    paths: Paths = None,
+    data: Data = None,
+    split: Split = None,
     arch: options.Arch = None,
     weights: options.Weights = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer", metavar="NAME...", help="As `vgg models` lists them; NAME:pre is before its ReLU. (default: fc7)"
-        ),
-    ] = None,
-    gap: Annotated[bool, typer.Option("--gap", help="Global average pooling: the paper's descriptor.")] = False,
-    gmp: Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the map as it is)")] = False,
+    layer: LayerNames = None,
+    gap: Gap = False,
+    gmp: Gmp = False,
     multi_scale: options.MultiScale = False,
-    scales: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--scales", metavar="Q...", help="Shorter sides in pixels. (default: the training S, or its middle)"
-        ),
-    ] = None,
-    aggregate: Annotated[
-        AggregateName | None, typer.Option("--aggregate", help="What becomes of several scales. (default: mean)")
-    ] = None,
-    norm: Annotated[
-        NormName | None, typer.Option("--norm", help="Of the whole row, last. (default: l2; none for maps)")
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --gap and --gmp)"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="A .safetensors (also where there is no suffix), .npy, .npz, .parquet or .csv; a folder with "
-            "--shard-size; a .png with --search.",
-        ),
-    ] = None,
-    dtype: Annotated[
-        DtypeName | None, typer.Option("--dtype", help="Of the numbers in --out. (default: float32)")
-    ] = None,
-    shard_size: Annotated[
-        int | None,
-        typer.Option(
-            "--shard-size", min=1, metavar="N", help="Write shards of N images and an index; goes on after a kill."
-        ),
-    ] = None,
-    maps: Annotated[
-        Path | None, typer.Option("--maps", metavar="FILE.png", help="Draw a layer's strongest channels over an image.")
-    ] = None,
-    search: Annotated[
-        Path | None,
-        typer.Option("--search", metavar="QUERY", help="Find the images of the store PATH nearest to this."),
-    ] = None,
-    top: Annotated[
-        int | None, typer.Option("--top", min=1, metavar="N", help="How many --search finds. (default: 12)")
-    ] = None,
+    scales: Scales = None,
+    aggregate: Aggregate = None,
+    norm: Norm = None,
+    flip: Flip = None,
+    out: Out = None,
+    dtype: Dtype = None,
+    shard_size: ShardSize = None,
+    maps: Maps = None,
+    search: Search = None,
+    top: Top = None,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.auto,
     batch_size: options.ViewBatch = None,
@@ -115,15 +122,16 @@ def features(
 
     if arch is not None and weights is not None:
         raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
+    flags = {
+        "data": data, "split": split, "arch": arch, "gap": gap, "gmp": gmp, "multi_scale": multi_scale, "flip": flip,
+        "aggregate": aggregate and aggregate.value, "norm": norm and norm.value, "dtype": dtype and dtype.value,
+        "shard_size": shard_size, "maps": maps, "batch_size": batch_size,
+    }  # fmt: skip
     if search is not None:
-        made = {
-            "--data": data, "--split": split, "--arch": arch, "--layer": layer, "--gap": gap, "--gmp": gmp,
-            "--multi-scale": multi_scale, "--scales": scales, "--aggregate": aggregate, "--norm": norm,
-            "--flip": flip is not None, "--dtype": dtype, "--shard-size": shard_size, "--maps": maps,
-            "--batch-size": batch_size, "--workers": workers is not None,
-        }  # fmt: skip
-        for flag, value in made.items():
-            if value:
+        given = {**flags, "layer": layer, "scales": scales, "workers": workers}
+        for name, value in given.items():
+            if value is not None and (value is not False or name == "flip"):
+                flag = "--no-flip" if value is False else f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} has no effect with --search: the query is described as the store was")
         from vggcli.cli.searching import search_store
 
@@ -135,27 +143,15 @@ def features(
 
     asked = Asked(
         paths=tuple(paths or ()),
-        data=data,
-        split=split,
-        arch=arch,
         weights=weights,
         layers=tuple(layer or ["fc7"]),
-        gap=gap,
-        gmp=gmp,
         scales=tuple(scales or ()),
-        multi_scale=multi_scale,
-        aggregate=aggregate.value if aggregate else None,
-        norm=norm.value if norm else None,
-        flip=flip,
         out=out,
-        dtype=dtype.value if dtype else None,
-        shard_size=shard_size,
-        maps=maps,
         device=device,
         precision=precision.value,
-        batch_size=batch_size,
         workers=options.worker_count(workers),
         json=json,
         quiet=quiet,
+        **flags,  # type: ignore[arg-type]
     )
     describe(asked)
