@@ -1,11 +1,12 @@
 """How fast, against torchvision's own way on the same machine in the same run, as ratios: the training loader, a training
-step, centre-crop, dense and multi-crop evaluation, descriptors; these also against their forward passes alone. Each side has a process of its own, set up as its users would, and
-they take turns; the median of the rounds is reported.
+step, centre-crop, dense and multi-crop evaluation, descriptors; these also against their forward passes alone. Each side
+has a process of its own, set up as its users would, and they take turns; the median of the rounds is reported.
 
 Usage: python examples/benchmark.py [PHOTOS] [--images 32] [--rounds 3] [--arch D]   (PHOTOS as --data; default: shapes)
 """
 
 import argparse
+import importlib
 import multiprocessing
 import statistics
 import tempfile
@@ -24,8 +25,8 @@ from torch.utils.data import DataLoader
 from vggcli import paper
 from vggcli.cli.options import compute_device, data_source, worker_count
 from vggcli.data.augment import ColourStatistics, augment, normalise
-from vggcli.data.loader import Schedule, colour_statistics, training_batches
 from vggcli.data.decode import ImageError
+from vggcli.data.loader import Schedule, colour_statistics, training_batches
 from vggcli.data.sources import ImageSet, load_training
 from vggcli.data.view_batches import ViewBatch, test_batches
 from vggcli.data.views import ViewPlan
@@ -50,7 +51,7 @@ JOBS: tuple[tuple[str, str, tuple[int, ...]], ...] = (  # what it is called, met
     ("multi-crop, 50 crops at Q=256", "multi_crop", (256,)),
     ("fc7 --gap with flips, Q=256, to a file", "features", (256,)),
 )
-PASSES = "the same, against the passes alone"
+PASSES = "fc7 --gap, against its passes alone"
 
 
 class Side:
@@ -106,12 +107,14 @@ class Ours(Side):
     def features(self, *scales: int) -> None:
         """fc7 averaged over space and flips, from files to a file."""
         options = self._feature_options(scales)
-        with tempfile.TemporaryDirectory() as folder:
-            with Spool(Path(folder), options.layers, self.images.names, "float32") as spool:
-                for done in image_rows(self.network.eval(), self.images, self.colour, options):
-                    assert not isinstance(done, ImageError)
-                    spool.put(done.rows)
-                write_table(Path(folder) / "f.safetensors", spool.table({}))
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Spool(Path(folder), options.layers, self.images.names, "float32") as spool,
+        ):
+            for done in image_rows(self.network.eval(), self.images, self.colour, options):
+                assert not isinstance(done, ImageError)
+                spool.put(done.rows)
+            write_table(Path(folder) / "f.safetensors", spool.table({}))
 
     @torch.inference_mode()
     def forward_passes(self, *scales: int) -> None:
@@ -182,7 +185,8 @@ class Torchvision(Side):
         a batch; saved by NumPy."""
         network = as_convolutions(self.network)
         relu7 = str(len(network) - 3)
-        extract = import_torchvision().models.feature_extraction.create_feature_extractor(network, {relu7: "fc7"})
+        feature_extraction = importlib.import_module("torchvision.models.feature_extraction")
+        extract = feature_extraction.create_feature_extractor(network, {relu7: "fc7"})
         rows = [
             extract(torch.cat((batch, batch.flip(3))))["fc7"].mean((0, 2, 3))
             for batch in self._views(scales, normalising(self.colour), 1)

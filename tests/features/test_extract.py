@@ -1,5 +1,6 @@
 """Descriptors equal a slow obvious way through torchvision's `create_feature_extractor`, one view at a time."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def theirs(net: VGG) -> nn.Module:
 def slow_map(net: VGG, layer: str, view_NCHW: Tensor) -> Tensor:
     """A layer's whole map of one view; of the FC layers, torchvision's classifier at every window of the last map."""
     model: Any = theirs(net)
-    extractor = import_torchvision().models.feature_extraction.create_feature_extractor
+    extractor = importlib.import_module("torchvision.models.feature_extraction").create_feature_extractor
     if layer not in FCS:
         return extractor(model, {NODES[net.config.arch][layer]: "out"})(view_NCHW)["out"]  # type: ignore[no-any-return]
     last = model.features(view_NCHW)
@@ -189,7 +190,7 @@ def test_layers_by_name() -> None:
     assert layer_names(net)[:4] == ["conv1_1", "lrn1", "pool1", "conv2_1"]
     outputs = layer_outputs(net, ["lrn1", "pool5", "fc8", "conv4_2"])
     assert [output.channels for output in outputs] == [8, 64, 3, 64]
-    assert [smallest_scale(network(crop=64).config, [one]) for one in outputs] == [1, 32, 64, 8]
+    assert [smallest_scale(network("A-LRN", crop=64).config, [one]) for one in outputs] == [1, 32, 64, 8]
     for names, error, words in [
         (["conv3_3"], UsageError, "nearest are conv3_"),
         (["fc9"], UsageError, "fc8"),
@@ -230,8 +231,8 @@ def test_features_in_python(tmp_path: Path) -> None:
     slow = np.stack([slow_row(network(), path, "fc7", OPTIONS) for path in paths])  # 40 is the scale trained at
     np.testing.assert_allclose(rows, slow, rtol=1e-5, atol=1e-6)
     maps = Features(weights, "conv4_1", "none")(paths[:1])
-    assert maps.shape == (1, 64, 5, 6)
-    with pytest.raises(DataError, match=r"001.jpg gives 64x6x5 and .*000.jpg 64x5x6"):
+    assert maps.shape == (1, 64, 6, 5)
+    with pytest.raises(DataError, match=r"001.jpg gives 64x5x6 and .*000.jpg 64x6x5"):
         Features(weights, "conv4_1", "none")(paths)
     with pytest.raises(ImageError, match="no such file"):
         Features(weights)([tmp_path / "none.jpg"])

@@ -71,7 +71,8 @@ def check_options(network: VGG, options: FeatureOptions) -> tuple[LayerOutput, .
     smallest = smallest_scale(network.config, outputs)
     low = min(options.scales)
     if low < smallest:
-        raise UsageError(f"--scales {low} leaves layer {options.layers[0]} without a map; the smallest Q is {smallest}")
+        deepest = max(outputs, key=lambda output: smallest_scale(network.config, [output]))
+        raise UsageError(f"--scales {low} leaves layer {deepest.name} without a map; the smallest Q is {smallest}")
     check_scales(options.scales, smallest)
     if options.pool == "none" and len(options.scales) > 1:
         raise UsageError("several --scales have maps of several sizes, which make no common row; add --gap or --gmp")

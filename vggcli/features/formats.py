@@ -5,7 +5,6 @@ whatever bytes they hold: JSON and NumPy keep Python's escapes of what is not UT
 themselves, and Parquet a binary column where a string column cannot hold them.
 """
 
-import csv
 import importlib
 import json
 import struct
@@ -82,7 +81,9 @@ def parquet() -> Any:
         importlib.import_module("pyarrow")
         return importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise MachineError("Parquet files need pyarrow; install it with `pip install 'vggcli[parquet]'`") from error
+        raise MachineError(
+            "Parquet files, and the index of shards, need pyarrow; install it with `pip install 'vggcli[parquet]'`"
+        ) from error
 
 
 def sidecar(path: Path) -> Path:
@@ -106,7 +107,7 @@ def write_table(path: Path, table: Table) -> None:
         writers[path.suffix](temporary, table)
         if path.suffix in (".npy", ".csv"):
             names = {"images": list(table.names)} if path.suffix == ".npy" else {}
-            about = json.dumps({**table.metadata, **names}, indent=1, sort_keys=True)
+            about = json.dumps({**table.metadata, "rows": len(table.names), **names}, indent=1, sort_keys=True)
             write_text(sidecar(path), about + "\n")
 
 
@@ -200,12 +201,13 @@ def _is_utf8(name: str) -> bool:
 
 
 def _write_csv(path: Path, table: Table) -> None:
-    """A header `path,0,1,…` and a line a row: numbers as short as they can be read back exactly."""
+    """A header `path,0,1,…` and a line a row: numbers as short as they can be read back exactly, names always in quotes
+    (Python's own writer forgets them around a carriage return)."""
     (column,) = table.columns.values()
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", *range(column.shape[0])])
+        file.write(",".join(["path", *map(str, range(column.shape[0]))]) + "\n")
         names = iter(table.names)
         for rows in column.chunks():
             for row in rows:
-                writer.writerow([next(names), *(str(value) for value in row)])
+                name = next(names).replace('"', '""')
+                file.write(",".join([f'"{name}"', *map(str, row)]) + "\n")

@@ -19,7 +19,7 @@ Norm = Literal["l2", "l1", "none"]
 def pooled(maps_NCHW: Tensor, pool: Pool) -> Tensor:
     """The mean ("gap") or the maximum ("gmp") over space, float32 [N, C], or a copy of the map, [N, C, H, W]."""
     if pool == "gap":
-        return maps_NCHW.mean((2, 3)).float()
+        return maps_NCHW.mean((2, 3), dtype=torch.float32)
     if pool == "gmp":
         return maps_NCHW.amax((2, 3)).float()
     return maps_NCHW.to(torch.float32, memory_format=torch.contiguous_format, copy=True)

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import itertools
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -93,6 +94,7 @@ def _npy(path: Path) -> Stored:
     if not sidecar(path).is_file():
         raise DataError(f"{path} has lost the names of its rows: there is no {sidecar(path)}")
     metadata = json.loads(sidecar(path).read_text(encoding="utf-8"))
+    del metadata["rows"]
     rows = np.load(path, mmap_mode="r", allow_pickle=False)
     names = _checked(path, rows.shape, metadata.pop("images"), metadata)
     return Stored(names, metadata, lambda: _steps(rows))
@@ -137,9 +139,15 @@ def _csv(path: Path) -> Stored:
             yield from reader
 
     def chunks() -> Iterator[Array]:
-        for line in lines():
-            yield np.array([line[1:]], dtype=np.float32)
+        found = lines()
+        while some := list(itertools.islice(found, CHUNK)):
+            yield np.array([line[1:] for line in some], dtype=np.float32)
 
-    names = [line[0] for line in lines()]
-    width = len(next(lines(), [""])) - 1
+    names, widths = [], set()
+    for line in lines():
+        names.append(line[0])
+        widths.add(len(line) - 1)
+    if len(names) != metadata.pop("rows") or len(widths) != 1:
+        raise DataError(f"{path} is damaged or cut short: its lines are not those that it was written with")
+    (width,) = widths
     return Stored(_checked(path, (len(names), width), names, metadata), metadata, chunks)
