@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from tests.peer import import_torchvision
+from vggcli.data.augment import Pixels
 from vggcli.data.decode import ImageError, read_image
 from vggcli.data.views import ViewPlan, rescaled_size, rescaled_views
 
 
-def views(path: Path, plan: ViewPlan) -> list[np.ndarray]:  # type: ignore[type-arg]
+def views(path: Path, plan: ViewPlan) -> list[Pixels]:
     return rescaled_views(path, read_image(path), plan)
 
 

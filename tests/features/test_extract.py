@@ -60,7 +60,8 @@ def slow_map(net: VGG, layer: str, view_NCHW: Tensor) -> Tensor:
     model: Any = theirs(net)
     extractor = importlib.import_module("torchvision.models.feature_extraction").create_feature_extractor
     if layer not in FCS:
-        return extractor(model, {NODES[net.config.arch][layer]: "out"})(view_NCHW)["out"]  # type: ignore[no-any-return]
+        whole: Tensor = extractor(model, {NODES[net.config.arch][layer]: "out"})(view_NCHW)["out"]
+        return whole
     last = model.features(view_NCHW)
     side, node = net.config.crop // 32, f"{FCS[layer]}"
     rows, columns = last.shape[2] - side + 1, last.shape[3] - side + 1
@@ -176,7 +177,7 @@ def test_a_blocks_rows_do_not_depend_on_the_other_blocks(tmp_path: Path) -> None
 def test_only_the_layers_up_to_the_deepest_run() -> None:
     net, ran = network("D"), list[str]()
     for name, module in net.named_children():
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))  # type: ignore[misc]
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
     outputs = layer_outputs(net, ["conv2_1", "conv3_3:pre"])
     first, second = layer_results(net, torch.rand(1, 3, 64, 64), outputs, lambda maps: maps.clone())
     assert ran[-1] == "conv3_3"
@@ -239,6 +240,7 @@ def test_features_in_python(tmp_path: Path) -> None:
     for wrong in ({"pool": "avg"}, {"layer": "fc9"}, {"norm": "l3"}):
         with pytest.raises(UsageError):
             Features(weights, **wrong)  # type: ignore[arg-type]
-    for images in ("a.jpg", []):
+    wrong_lists: tuple[Any, ...] = ("a.jpg", [])
+    for images in wrong_lists:
         with pytest.raises(UsageError, match="give"):
-            Features(weights)(images)  # type: ignore[arg-type]
+            Features(weights)(images)

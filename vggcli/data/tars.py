@@ -51,7 +51,7 @@ def image_members(archive: Path, suffixes: frozenset[str]) -> Iterator[TarMember
                 path = PurePosixPath(member.name)
                 if member.isreg() and path.suffix.lower() in suffixes and not path.name.startswith("."):
                     yield TarMember(archive, member.name, member.offset_data, member.size)
-                tar.members = []  # else it keeps a record of every member
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps a record of every member
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive} cannot be read as a tar file (damaged or cut short): {error}") from error
     except OSError as error:

@@ -101,7 +101,7 @@ def _npy(path: Path) -> Stored:
 
 
 def _npz(path: Path) -> Stored:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         _one_layer(path, arrays.files)
         metadata = json.loads(str(arrays["metadata"]))
         rows = arrays[FEATURES]

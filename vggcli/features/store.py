@@ -75,7 +75,7 @@ class Spool:
             key: Column(rows, self.shapes[layer], self.dtype, lambda layer=layer: self._chunks(layer))  # type: ignore[misc]
             for layer, key in enumerate(keys)
         }
-        return Table([self.names[index] for index in np.flatnonzero(self.present)], columns, metadata)
+        return Table([self.names[index] for index in np.flatnonzero(self.present).tolist()], columns, metadata)
 
     def _chunks(self, layer: int) -> Iterator[Array]:
         file, shape = self.files[layer], self.shapes[layer]

@@ -40,4 +40,4 @@ def overlaid(image: Image.Image, map_HW: NDArray[np.float32]) -> NDArray[np.uint
     colour = matplotlib.colormaps["inferno"](strength[..., 0])[..., :3] * 255
     grey = np.asarray(image.convert("L"), np.float32)[..., None].repeat(3, 2)
     mixed = grey * GREY * (1 - strength) + (0.35 * grey + 0.65 * colour) * strength
-    return mixed.round().clip(0, 255).astype(np.uint8)
+    return np.asarray(mixed.round().clip(0, 255), np.uint8)
