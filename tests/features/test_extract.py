@@ -71,7 +71,8 @@ def slow_map(net: VGG, layer: str, view_NCHW: Tensor) -> Tensor:
         for row in range(rows)
         for column in range(columns)
     ]
-    return torch.stack(windows, 2).unflatten(2, (rows, columns))
+    dense: Tensor = torch.stack(windows, 2).unflatten(2, (rows, columns))
+    return dense
 
 
 @torch.no_grad()
