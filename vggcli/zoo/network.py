@@ -44,7 +44,7 @@ class WindowLinear(nn.Module):
         flat = windows.reshape(n, rows, columns, k * k * channels)
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
         if flat[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(flat):
-            as_pixels = flat.view(1, -1, 1, flat.shape[-1]).permute(0, 3, 1, 2)
+            as_pixels = flat.reshape(1, -1, 1, flat.shape[-1]).permute(0, 3, 1, 2)  # windows may overlap in a view
             pixels = F.conv2d(as_pixels, weight[:, :, None, None], self.bias)
             return pixels.view(-1, n, rows, columns).transpose(0, 1)
         return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
