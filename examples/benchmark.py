@@ -1,18 +1,21 @@
 """How fast, against torchvision's own way on the same machine in the same run, as ratios: the training loader, a training
-step, centre-crop, dense and multi-crop evaluation. Each side has a process of its own, set up as its users would, and
-they take turns; the median of the rounds is reported.
+step, centre-crop, dense and multi-crop evaluation, descriptors; these also against their forward passes alone. Each side
+has a process of its own, set up as its users would, and they take turns; the median of the rounds is reported.
 
 Usage: python examples/benchmark.py [PHOTOS] [--images 32] [--rounds 3] [--arch D]   (PHOTOS as --data; default: shapes)
 """
 
 import argparse
+import importlib
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from peer import Photos, as_convolutions, grid_of_crops, import_torchvision, normalising, open_rgb
@@ -22,12 +25,19 @@ from torch.utils.data import DataLoader
 from vggcli import paper
 from vggcli.cli.options import compute_device, data_source, worker_count
 from vggcli.data.augment import ColourStatistics, augment, normalise
+from vggcli.data.decode import ImageError
 from vggcli.data.loader import Schedule, colour_statistics, training_batches
 from vggcli.data.sources import ImageSet, load_training
+from vggcli.data.view_batches import ViewBatch, test_batches
+from vggcli.data.views import ViewPlan
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, image_posteriors
+from vggcli.features.extract import FeatureOptions, check_options, image_rows, view_rows
+from vggcli.features.formats import write_table
+from vggcli.features.store import Spool
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.scales import views_together
 
 JITTER = (256, 512)  # section 3.1
 STEP = 8  # images of the training step that is timed
@@ -39,7 +49,9 @@ JOBS: tuple[tuple[str, str, tuple[int, ...]], ...] = (  # what it is called, met
     ("dense with flips, Q=256", "dense", (256,)),
     ("dense with flips, Q=256 384 512", "dense", (256, 384, 512)),
     ("multi-crop, 50 crops at Q=256", "multi_crop", (256,)),
+    ("fc7 --gap with flips, Q=256, to a file", "features", (256,)),
 )
+PASSES = "fc7 --gap, against its passes alone"
 
 
 class Side:
@@ -67,6 +79,7 @@ class Ours(Side):
         self.device = compute_device("cpu")
         self.network = VGG(NetworkConfig(arch, len(images.classes)))
         initialise(self.network, "he", 0)
+        self.views: list[torch.Tensor] = []
 
     def training_views(self) -> None:
         """Up to the batched float tensor."""
@@ -90,6 +103,36 @@ class Ours(Side):
     def multi_crop(self, *scales: int) -> None:
         """5x5 crops with flips."""
         self._evaluate("multi-crop", scales)
+
+    def features(self, *scales: int) -> None:
+        """fc7 averaged over space and flips, from files to a file."""
+        options = self._feature_options(scales)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Spool(Path(folder), options.layers, self.images.names, "float32") as spool,
+        ):
+            for done in image_rows(self.network.eval(), self.images, self.colour, options):
+                assert not isinstance(done, ImageError)
+                spool.put(done.rows)
+            write_table(Path(folder) / "f.safetensors", spool.table({}))
+
+    @torch.inference_mode()
+    def forward_passes(self, *scales: int) -> None:
+        """The passes that `features` makes, on views that lie ready: the first call, which is not timed, gets them so."""
+        options = self._feature_options(scales)
+        if not self.views:
+            rows = views_together(self.network.config, self.device, options.flip, None)
+            batches = test_batches(self.images, ViewPlan(scales), rows, self.workers, self.device)
+            views = (batch.images_NHWC for batch in batches if isinstance(batch, ViewBatch))
+            self.views = [normalise(images_NHWC, self.colour) for images_NHWC in views]
+        outputs = check_options(self.network.eval(), options)
+        for views_NCHW in self.views:
+            view_rows(self.network, views_NCHW, outputs, options)
+
+    def _feature_options(self, scales: tuple[int, ...]) -> FeatureOptions:
+        how = {"pool": "gap", "aggregate": "mean", "norm": "l2", "flip": True}
+        where = {"device": self.device, "dtype": torch.float32, "workers": self.workers}
+        return FeatureOptions(layers=("fc7",), scales=scales, **how, **where)  # type: ignore[arg-type]
 
     def _evaluate(self, protocol: Protocol, scales: tuple[int, ...]) -> None:
         flip = protocol != "centre-crop"
@@ -136,6 +179,21 @@ class Torchvision(Side):
         for batch in self._views(scales, [grid_of_crops(paper.CROP, paper.CROP_GRID, normalising(self.colour))], 1):
             self.network.eval()(batch[0]).softmax(1).mean(0)
 
+    @torch.inference_mode()
+    def features(self, *scales: int) -> None:
+        """create_feature_extractor on the network with its FC layers as convolutions, one image at a time, both flips in
+        a batch; saved by NumPy."""
+        network = as_convolutions(self.network)
+        relu7 = str(len(network) - 3)
+        feature_extraction = importlib.import_module("torchvision.models.feature_extraction")
+        extract = feature_extraction.create_feature_extractor(network, {relu7: "fc7"})
+        rows = [
+            extract(torch.cat((batch, batch.flip(3))))["fc7"].mean((0, 2, 3))
+            for batch in self._views(scales, normalising(self.colour), 1)
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(Path(folder) / "f.npy", F.normalize(torch.stack(rows)).numpy())
+
     def _views(self, scales: tuple[int, ...], tail: list[object], rows: int) -> Iterator[torch.Tensor]:
         for scale in scales:
             transform = self.transforms.Compose([self.transforms.Resize(scale), *tail])
@@ -173,10 +231,10 @@ def serve(
         pipe.send(time.perf_counter() - start)
 
 
-def measure(sides: Sequence[SideProcess], method: str, scales: Sequence[int], rounds: int) -> list[float]:
-    """Median seconds of each side, after a call that allocates and compiles."""
-    threads = 1 if method == "training_views" else torch.get_num_threads()
-    rows = [[side.seconds(method, scales, threads) for side in sides] for _ in range(rounds + 1)]
+def measure(calls: Sequence[tuple[SideProcess, str]], scales: Sequence[int], rounds: int) -> list[float]:
+    """Median seconds of each method of a side, in turns, after a call that allocates and compiles."""
+    threads = 1 if calls[0][1] == "training_views" else torch.get_num_threads()
+    rows = [[side.seconds(method, scales, threads) for side, method in calls] for _ in range(rounds + 1)]
     return [statistics.median(taken) for taken in zip(*rows[1:], strict=True)]
 
 
@@ -197,12 +255,17 @@ def main() -> None:
     arguments = (few, colour_statistics(few, 256, workers), options.arch, workers)
     sides = [SideProcess(kind, *arguments) for kind in (Ours, Torchvision)]
     print(f"network {options.arch}, {len(few)} images of {source.name}, {torch.get_num_threads()} threads")
-    print(f"{'':36} {'ours':>9} {'torchvision':>12} {'ratio':>7}   (images/s)")
+    print(f"{'':40} {'ours':>9} {'torchvision':>12} {'ratio':>7}   (images/s)")
     for name, method, scales in JOBS:
         if options.only in name:
             count = STEP if method == "training_step" else len(few)
-            ours, theirs = (count / taken for taken in measure(sides, method, scales, options.rounds))
-            print(f"{name:36} {ours:9.2f} {theirs:12.2f} {ours / theirs:7.2f}", flush=True)
+            calls = [(side, method) for side in sides]
+            ours, theirs = (count / taken for taken in measure(calls, scales, options.rounds))
+            print(f"{name:40} {ours:9.2f} {theirs:12.2f} {ours / theirs:7.2f}", flush=True)
+    if options.only in PASSES:
+        calls = [(sides[0], "features"), (sides[0], "forward_passes")]
+        whole, passes = (len(few) / taken for taken in measure(calls, (256,), options.rounds))
+        print(f"{PASSES:40} {whole:9.2f} {passes:12.2f} {whole / passes:7.2f}", flush=True)
     for side in sides:
         side.pipe.send(None)
         side.process.join()

@@ -10,3 +10,4 @@ vgg train --data "$photos" --arch A --recipe tiny --epochs 20 --out "$run"
 vgg eval --data "$photos" --weights "$run"               # centre crop at the training scale
 vgg eval --data "$photos" --weights "$run" --dense --scales 64 72 80 --save-scores "$run/dense.safetensors"
 cat "$run/evaluations.jsonl"                             # every figure, with its protocol
+vgg features --data "$photos" --weights "$run" --gap --out "$run/features.safetensors"   # a row an image, for other programs

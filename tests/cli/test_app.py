@@ -41,10 +41,12 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("--resume runs/A-1", "--resume runs/A-1"),
         ("-- --scales 1 2", "-- --scales 1 2"),
         ("--other 1 2", "--other 1 2"),
+        ("--layer conv3_3 fc7:pre pool5 a/fc7 --gap", "--layer conv3_3 --layer fc7:pre --layer pool5 a/fc7 --gap"),
+        ("--layer fc7 img.jpg", "--layer fc7 img.jpg"),
     ],
 )
 def test_greedy_options(given: str, wanted: str) -> None:
-    assert expanded(given.split(), {"--scales", "--resume"}) == wanted.split()
+    assert expanded(given.split(), {"--scales", "--resume", "--layer"}) == wanted.split()
 
 
 def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:

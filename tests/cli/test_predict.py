@@ -36,7 +36,8 @@ def test_images_folders_globs_and_a_list_on_stdin(
     assert len(one) == 1
     assert len(lines(capsys, str(val))) == 12
     assert len(lines(capsys, f"{val}/*/1.jpg")) == 3
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{val}/class0/0.jpg\n{val}/class1\n\n"))
+    listed = f"{val}/class0/0.jpg\n{val}/class1\n\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
     assert len(lines(capsys, "-")) == 5
     assert len(lines(capsys, str(val), str(val / "class0" / "0.jpg"))) == 12  # each image once
     top = one[0]["predictions"]

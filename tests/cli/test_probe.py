@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import MakeFolder
 from tests.data.voc_sets import Marked, listed, voc_set
-from tests.features.stores import write_store
+from tests.features.stored_files import write_store
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.app import run

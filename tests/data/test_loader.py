@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import MakeFolder
-from vggcli.data.decode import ImageError
+from vggcli.data.decode import ImageError, read_image
 from vggcli.data.loader import (
     Position,
     Schedule,
@@ -74,7 +74,9 @@ def test_every_view_comes_once_in_batches_of_one_shape(make_folder: MakeFolder, 
             seen[index, batch.scale_index] = view
     assert len(seen) == 2 * len(images)
     for (index, scale_index), view in seen.items():
-        assert np.array_equal(view.numpy(), rescaled_views(images.path(index), plan)[scale_index])
+        assert np.array_equal(
+            view.numpy(), rescaled_views(images.path(index), read_image(images.path(index)), plan)[scale_index]
+        )
 
 
 def test_waiting_views_stay_bounded(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,13 @@ import pytest
 from PIL import Image
 
 from tests.peer import import_torchvision
-from vggcli.data.decode import ImageError
+from vggcli.data.augment import Pixels
+from vggcli.data.decode import ImageError, read_image
 from vggcli.data.views import ViewPlan, rescaled_size, rescaled_views
+
+
+def views(path: Path, plan: ViewPlan) -> list[Pixels]:
+    return rescaled_views(path, read_image(path), plan)
 
 
 def photo(path: Path, width: int, height: int) -> Image.Image:
@@ -23,21 +28,21 @@ def test_views_are_torchvisions_resize_and_centre_crop(tmp_path: Path, size: tup
     transforms = import_torchvision().transforms
     image = photo(tmp_path / "a.png", *size)
     resized = transforms.Resize(shorter)(image)
-    whole, crop = (rescaled_views(tmp_path / "a.png", ViewPlan((shorter,), side))[0] for side in (None, 31))
+    whole, crop = (views(tmp_path / "a.png", ViewPlan((shorter,), side))[0] for side in (None, 31))
     assert np.array_equal(whole, np.asarray(resized))
     assert np.array_equal(crop, np.asarray(transforms.CenterCrop(31)(resized)))
 
 
 def test_a_view_for_each_scale_in_order(tmp_path: Path) -> None:
     photo(tmp_path / "a.png", 60, 40)
-    shapes = [view.shape for view in rescaled_views(tmp_path / "a.png", ViewPlan((80, 20, 40)))]
+    shapes = [view.shape for view in views(tmp_path / "a.png", ViewPlan((80, 20, 40)))]
     assert shapes == [(80, 120, 3), (20, 30, 3), (40, 60, 3)]
 
 
 def test_an_image_too_large_once_rescaled_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (20_000, 1)).save(tmp_path / "row.png")
     with pytest.raises(ImageError, match="megapixels"):
-        rescaled_views(tmp_path / "row.png", ViewPlan((224,)))
+        views(tmp_path / "row.png", ViewPlan((224,)))
 
 
 def test_the_shorter_side_becomes_the_scale() -> None:

@@ -11,14 +11,12 @@ from tests.peer import import_torchvision
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, load_split
-from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.errors import DataError, WeightsError
 from vggcli.evaluation.protocol import (
     EvaluateOptions,
-    check_scales,
     crops_an_image,
     image_posteriors,
     match_classes,
-    paper_scales,
 )
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -121,20 +119,8 @@ def test_any_grid_in_any_batch_equals_the_slow_loop(
     torch.testing.assert_close(found, slow_posteriors(network, images, options), rtol=1e-5, atol=1e-5)
 
 
-def test_scales_by_the_papers_rules() -> None:
-    assert paper_scales((256, 256), several=False) == (256,)
-    assert paper_scales((256, 512), several=False) == (384,)
-    assert paper_scales((256, 256), several=True) == (224, 256, 288)
-    assert paper_scales((384, 384), several=True) == (352, 384, 416)
-    assert paper_scales((256, 512), several=True) == (256, 384, 512)
+def test_the_papers_count_of_crops() -> None:
     assert crops_an_image(replace(OPTIONS, protocol="multi-crop", scales=(256, 384, 512), flip=True)) == 150
-
-
-def test_scales_are_checked() -> None:
-    with pytest.raises(UsageError, match="smallest usable Q is 32"):
-        check_scales((40, 31), 32)
-    with pytest.raises(UsageError, match="twice"):
-        check_scales((40, 40), 32)
 
 
 def test_labels_follow_names_not_positions(make_folder: MakeFolder) -> None:

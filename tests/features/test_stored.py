@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.features.stores import write_store
+from tests.features.stored_files import write_store
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError
 from vggcli.features.labelled import described

@@ -11,6 +11,7 @@ import torch
 from tests.conftest import MakeFolder
 from tests.training.sessions import CPU, RECIPE, Session, assert_same_bits, outcome
 from vggcli.data.augment import normalise
+from vggcli.data.decode import read_image
 from vggcli.data.views import ViewPlan, rescaled_views
 from vggcli.errors import DataError
 from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
@@ -79,8 +80,9 @@ def test_cached_rows_are_what_each_image_gives_alone(make_folder: MakeFolder, tm
     rows = frozen_outputs(tmp_path, images, view, 0, told.append)
     assert sum(told) == len(images) == len(rows)
     session.network.eval()
+    plan = ViewPlan((40,), centre_crop=32)
     for index in range(len(images)):
-        pixels = torch.tensor(rescaled_views(images.path(index), ViewPlan((40,), centre_crop=32))[0])
+        pixels = torch.tensor(rescaled_views(images.path(index), read_image(images.path(index)), plan)[0])
         with torch.no_grad():
             expected = view.stages.frozen(normalise(pixels[None], session.data.colour))[0]
         row = torch.from_numpy(rows[index].copy())

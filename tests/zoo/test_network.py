@@ -68,6 +68,15 @@ def test_dense_scores_equal_the_fc_layers_looped_over_windows() -> None:
     torch.testing.assert_close(network(images), torch.stack(scores).mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (64, 64), (160, 64)])
+@torch.inference_mode()
+def test_many_views_no_wider_than_the_crop_score_as_one_by_one(size: tuple[int, int]) -> None:
+    network = small("B")
+    images = torch.randn(40, 3, *size, generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(network(images), alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
+
+
 @torch.inference_mode()
 def test_the_gap_head_averages_the_last_map() -> None:
     network = small("A", head="gap")

@@ -14,6 +14,7 @@ from vggcli import __version__
 from vggcli.cli.convert import convert
 from vggcli.cli.ensemble import ensemble
 from vggcli.cli.evaluate import evaluate
+from vggcli.cli.features import features
 from vggcli.cli.finetune import finetune
 from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
@@ -57,6 +58,7 @@ _register("finetune", finetune, "vgg finetune --weights imagenet --arch D --data
 _register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense   (short: vgg eval)")
 _register("eval", evaluate, "vgg eval --arch E --scales 256 384 512 --dense", hidden=True)
 _register("ensemble", ensemble, "vgg ensemble runs/D-1 runs/E-1 dense.safetensors --dense --scales 256 384 512")
+_register("features", features, "vgg features photos/ --gap --scales 256 384 512 --out photos.safetensors")
 _register("probe", probe, "vgg probe D.safetensors E.safetensors --data caltech101 --protocol caltech")
 _register("predict", predict, "vgg predict photos/ --arch D --dense --out classes.csv")
 _register("convert", convert, "vgg convert vgg16.pth d.safetensors")

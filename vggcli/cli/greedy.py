@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 GREEDY = {  # what a value looks like
     "--scales": re.compile(r"\d+"),
     "--costs": re.compile(r"\d*\.?\d+(e[+-]?\d+)?"),
+    "--layer": re.compile(r"(?:(?:conv|bn)\d_\d|(?:pool|lrn|fc)\d)(?::pre)?"),
 }
 OPTIONAL_VALUE = ("--resume",)  # without a value: an empty one
 

@@ -29,10 +29,8 @@ from vggcli.evaluation.protocol import (
     EvaluateOptions,
     Protocol,
     Scores,
-    check_scales,
     image_posteriors,
     match_classes,
-    paper_scales,
 )
 from vggcli.paper import CROP, CROP_GRID
 from vggcli.report.plots import fitted, save_confusion, save_sheet
@@ -41,6 +39,7 @@ from vggcli.report.tables import PaperRow, classes_table, facts_table, paper_tab
 from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier, read_checkpoint
 from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.files import append_line
+from vggcli.zoo.scales import check_scales, paper_scales
 
 WORST = "worst.png"
 THUMBNAIL = 128  # pixels

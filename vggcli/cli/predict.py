@@ -10,7 +10,7 @@ from vggcli.cli import options
 
 def predict(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs, - for a list on stdin.")
+        list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
     ],
     arch: options.Arch = None,
     weights: options.Weights = None,

@@ -3,23 +3,23 @@
 import csv
 import io
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from glob import glob, has_magic
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.paths import image_names
 from vggcli.cli.weights import fetched
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
-from vggcli.data.sources import ImageSet, images_below
+from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError
-from vggcli.evaluation.protocol import EvaluateOptions, check_scales, image_posteriors, paper_scales
+from vggcli.evaluation.protocol import EvaluateOptions, image_posteriors
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
 from vggcli.zoo.checkpoint import load_checkpoint, need_classifier
 from vggcli.zoo.files import write_text
+from vggcli.zoo.scales import check_scales, paper_scales
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def predicted(
     paths: Sequence[str], weights: Path, opts: EvaluateOptions, multi_scale: bool, top: int, quiet: bool
 ) -> Predictions:
     """The top classes of every image that `paths` name. Raises DataError where they name none."""
-    names = tuple(dict.fromkeys(name for path in paths for name in _expanded(path)))
+    names = tuple(dict.fromkeys(image_names(paths)))
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     network, checkpoint = load_checkpoint(fetched(weights, quiet), opts.device)
@@ -59,21 +59,6 @@ def predicted(
     for name, values, order in zip(scores.images, values_NK.tolist(), order_NK.tolist(), strict=True):
         found.append(Prediction(name, tuple((scores.classes[k], v) for k, v in zip(order, values, strict=True))))
     return Predictions(tuple(found), scores.skipped)
-
-
-def _expanded(path: str) -> Iterator[str]:
-    """The images that one argument names; a file that is not there stays, to be listed as such."""
-    if path == "-":
-        for line in sys.stdin:
-            if line.strip():
-                yield from _expanded(line.rstrip("\n"))
-    elif Path(path).is_dir():
-        yield from sorted(str(image) for image in images_below(Path(path)))
-    elif has_magic(path) and not Path(path).exists():
-        for match in sorted(glob(path, recursive=True)):  # noqa: PTH207 (absolute patterns too)
-            yield from sorted(str(image) for image in images_below(Path(match))) if Path(match).is_dir() else [match]
-    else:
-        yield path
 
 
 def show_table(found: Predictions) -> None:

@@ -16,6 +16,7 @@ from vggcli.cli import options
 from vggcli.cli.plan import Plan
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.augment import ColourStatistics, augment
+from vggcli.data.decode import read_image
 from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.sources import load_training
 from vggcli.data.views import ViewPlan, rescaled_views
@@ -243,7 +244,7 @@ def _show_result(path: Path, seconds: float, session: Session, control: RunContr
     options.stdout_console().print(facts_table(f"Network {session.plan.arch}", facts))
 
 
-def _save_views(path: Path, data: TrainingData, plan: Plan) -> None:
+def _save_views(sheet: Path, data: TrainingData, plan: Plan) -> None:
     """A sheet of the first training views with their class and file names, as the network sees them."""
     recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
     schedule = Schedule(len(data.train), count, count, epochs=1)
@@ -251,7 +252,8 @@ def _save_views(path: Path, data: TrainingData, plan: Plan) -> None:
     names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
     if plan.cache_features:
         view = ViewPlan((recipe.test_scale,), centre_crop=recipe.crop)
-        save_sheet([rescaled_views(data.train.path(index), view)[0] for index in order], names, path)
+        paths = [data.train.path(index) for index in order]
+        save_sheet([rescaled_views(path, read_image(path), view)[0] for path in paths], names, sheet)
         return
     cpu = torch.device("cpu")
     batch = next(training_batches(data.train, data.colour, recipe.scale, recipe.crop, plan.seed, schedule, 0, cpu))
@@ -260,4 +262,4 @@ def _save_views(path: Path, data: TrainingData, plan: Plan) -> None:
         seen_NCHW * torch.tensor(data.colour.divisor).reshape(-1, 1, 1) + torch.tensor(data.colour.mean)[:, None, None]
     )
     pictures = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    save_sheet(list(pictures), names, path)
+    save_sheet(list(pictures), names, sheet)

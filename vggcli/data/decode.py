@@ -2,75 +2,99 @@
 
 An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first frame of several; EXIF orientation
 applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8. A file that is cut short is an error,
-never filled with grey. Files are opened read-only, and only regular ones.
+never filled with grey. Files are opened read-only, and only regular ones; a member of a tar is read where it lies.
 """
 
+import io
 import stat
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_PIXELS = 100_000_000  # as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 Size = tuple[int, int]  # width, height
+Place = Path | TarMember  # where the bytes of an image are
 
 
 class ImageError(DataError):
-    """One image that cannot be used: `path` and a `reason` of a few words."""
+    """One image that cannot be used: `path`, a `reason` of a few words, and its `index` where it is one of a set."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
+    def __init__(self, path: Place | str, reason: str, index: int | None = None) -> None:
         super().__init__(f"{path} cannot be used: {reason}")
-        self.path, self.reason = str(path), reason
+        self.path, self.reason, self.index = str(path), reason, index
 
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        return type(self), (self.path, self.reason)
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str, int | None]]:
+        return type(self), (self.path, self.reason, self.index)
 
 
-def read_image(path: Path, at_least: int | None = None) -> Image.Image:
-    """The whole image at `path` as an RGB picture, upright.
+@dataclass(frozen=True)
+class Decoded:
+    """An upright RGB picture, and whether EXIF had it `turned` or mirrored."""
+
+    image: Image.Image
+    turned: bool
+
+
+def read_image(place: Place, at_least: int | None = None) -> Image.Image:
+    """The whole image at `place` as an RGB picture, upright.
 
     With `at_least` (pixels) a JPEG may come at 1/2, 1/4 or 1/8 of its size, decoded so, as long as its shorter side
     keeps that many. Raises ImageError where it cannot be used.
     """
+    return decode_image(place, at_least).image
+
+
+def decode_image(place: Place, at_least: int | None = None) -> Decoded:
+    """As `read_image`, and whether its EXIF orientation had to be applied."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageError(path, "it is not a regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large or odd files; ours is the one verdict
-            with Image.open(path, formats=FORMATS) as image:
-                check_pixels(path, image.size)
+            with Image.open(_opened(place), formats=FORMATS) as image:
+                check_pixels(place, image.size)
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
                     image.draft(image.mode, _scaled_to(image.size, at_least))
                 image.load()
                 plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
                 if not plain and image.getexif().get(ORIENTATION, 1) != 1:
-                    return to_rgb(ImageOps.exif_transpose(image))
-                return to_rgb(image)
+                    return Decoded(to_rgb(ImageOps.exif_transpose(image)), turned=True)
+                return Decoded(to_rgb(image), turned=False)
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(path, "there is no such file") from error
+        raise ImageError(place, "there is no such file") from error
     except PermissionError as error:
-        raise ImageError(path, "permission denied") from error
+        raise ImageError(place, "permission denied") from error
     except UnidentifiedImageError as error:
-        raise ImageError(path, f"it is not an image ({', '.join(FORMATS)})") from error
+        raise ImageError(place, f"it is not an image ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(path, "it has more than 100 megapixels") from error
+        raise ImageError(place, "it has more than 100 megapixels") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
-        raise ImageError(path, f"it is damaged or cut short ({error})") from error
+        raise ImageError(place, f"it is damaged or cut short ({error})") from error
 
 
-def check_pixels(path: Path, size: Size) -> None:
+def _opened(place: Place) -> Path | io.BytesIO:
+    """What Pillow opens. Raises ImageError for anything but a regular file."""
+    if isinstance(place, TarMember):
+        return io.BytesIO(place.read())
+    if not stat.S_ISREG(place.stat().st_mode):
+        raise ImageError(place, "it is not a regular file")
+    return place
+
+
+def check_pixels(place: Place, size: Size) -> None:
     """Raises ImageError where width times height is over 100 megapixels, or nothing at all."""
     width, height = size
     if width * height > MAX_PIXELS:
-        raise ImageError(path, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+        raise ImageError(place, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
     if width < 1 or height < 1:
-        raise ImageError(path, f"{width}x{height} holds no pixel")
+        raise ImageError(place, f"{width}x{height} holds no pixel")
 
 
 def _scaled_to(size: Size, shorter: int) -> Size:

@@ -141,9 +141,10 @@ def _class_folders(source: Path, folder: Path) -> Iterator[Record]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Every image below `folder`, junk aside; links are followed, but not in circles."""
+    """Every image below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
+    cannot be read."""
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
         real = os.path.realpath(parent)
         if real in seen:  # a link that leads back up
             folders.clear()
@@ -153,6 +154,10 @@ def images_below(folder: Path) -> Iterator[Path]:
         yield from (
             Path(parent, name) for name in files if not _is_junk(name) and _looks_like_image(Path(parent, name))
         )
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def _is_junk(name: str) -> bool:

@@ -5,13 +5,12 @@ Full decode, antialiased bilinear resampling of the whole image by Pillow, the s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggcli.data.decode import Size, check_pixels, read_image
+from vggcli.data.decode import Place, Size, check_pixels
 
 
 def rescaled_size(size: Size, shorter: int) -> Size:
@@ -31,18 +30,17 @@ class ViewPlan:
     centre_crop: int | None = None
 
 
-def rescaled_views(path: Path, views: ViewPlan) -> list[NDArray[np.uint8]]:
-    """The views of the image at `path`, uint8 [H, W, 3], in the order of the scales; decoded once.
+def rescaled_views(place: Place, image: Image.Image, views: ViewPlan) -> list[NDArray[np.uint8]]:
+    """The views of a decoded image, uint8 [H, W, 3], in the order of the scales; `place` is what errors call it.
 
-    Raises ImageError where the image cannot be used, or would have over 100 megapixels at some scale.
+    Raises ImageError where the image would have over 100 megapixels at some scale.
     """
-    image = read_image(path)
-    return [_view(path, image, shorter, views.centre_crop) for shorter in views.scales]
+    return [_view(place, image, shorter, views.centre_crop) for shorter in views.scales]
 
 
-def _view(path: Path, image: Image.Image, shorter: int, crop: int | None) -> NDArray[np.uint8]:
+def _view(place: Place, image: Image.Image, shorter: int, crop: int | None) -> NDArray[np.uint8]:
     size = rescaled_size(image.size, shorter)
-    check_pixels(path, size)
+    check_pixels(place, size)
     scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image)
     if crop is None:
         return scaled

@@ -49,6 +49,7 @@ def _give_back_freed_memory() -> None:
 def _start_worker(worker: int) -> None:
     """Ctrl-C is for the main process, which saves first; on a busy machine the network has precedence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the main process does about it
     if hasattr(os, "nice"):
         os.nice(10)
 

@@ -20,9 +20,10 @@ from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import ViewBatch, test_batches
 from vggcli.data.views import ViewPlan, centre_offsets
 from vggcli.errors import DataError, WeightsError
-from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, check_scales, pixel_budget, view_posteriors
+from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, view_posteriors
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.scales import check_scales, pixel_budget
 
 BLOCK_BYTES = 512 << 20  # of decoded views that the networks take turns over
 
@@ -52,7 +53,7 @@ def networks_posteriors(
     for member in members:
         check_scales(member.options.scales, member.config.crop)
     scales = tuple(sorted({scale for member in members for scale in member.options.scales}))
-    budget = min(pixel_budget(member.config, member.options) for member in members)
+    budget = min(pixel_budget(member.config, member.options.device, member.options.flip) for member in members)
     sums = [torch.zeros(len(member.images), len(member.images.classes)) for member in members]
     seconds = [0.0] * len(members)
     skipped: dict[str, ImageError] = {}

@@ -19,15 +19,13 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan, grid_offsets
-from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.errors import DataError, WeightsError
 from vggcli.zoo.device import autocast
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
-from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.scales import check_scales, views_together
 
 Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
-CPU_PIXELS = 8 * 224 * 224  # a forward pass for a network of full width; more is no faster
-CUDA_PIXELS = 128 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -58,31 +56,11 @@ class Scores:
     skipped: tuple[ImageError, ...] = ()
 
 
-def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
-    """What the paper takes for Q after training at S from `scale`: S, or the middle of its range (section 4.1); with
-    `several` S-32, S, S+32, or the range's smallest, middle and largest (section 4.2)."""
-    low, high = scale
-    middle = (low + high) // 2
-    if not several:
-        return (middle,)
-    step = paper.TEST_SCALE_STEP
-    return (low, middle, high) if low < high else (low - step, low, low + step)
-
-
 def crops_an_image(options: EvaluateOptions) -> int:
     """Grid crops of an image over flips and scales: 150 for the paper's three scales."""
     if "multi-crop" not in options.protocol:
         return 0
     return options.grid**2 * (2 if options.flip else 1) * len(options.scales)
-
-
-def check_scales(scales: tuple[int, ...], crop: int) -> None:
-    """Raises UsageError for a Q below the training crop, or one that is given twice."""
-    for scale in scales:
-        if scale < crop:
-            raise UsageError(f"--scales {scale} is below the network's crop; the smallest usable Q is {crop}")
-    if len(set(scales)) < len(scales):
-        raise UsageError(f"--scales {' '.join(map(str, scales))} names a scale twice")
 
 
 def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
@@ -191,14 +169,4 @@ def _posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> T
 
 def _rows(network: VGG, options: EvaluateOptions) -> Callable[[int, int], int]:
     """How many views of a given height and width make a forward pass."""
-    if options.batch_size is not None:
-        size = options.batch_size
-        return lambda height, width: size
-    budget = pixel_budget(network.config, options)
-    return lambda height, width: max(1, int(budget / (height * width)))
-
-
-def pixel_budget(config: NetworkConfig, options: EvaluateOptions) -> float:
-    """The pixels of views (their mirrors not counted) that make a forward pass where no batch size is given."""
-    pixels = CUDA_PIXELS if options.device.type == "cuda" else CPU_PIXELS
-    return pixels / min(1.0, config.width) / (2 if options.flip else 1)
+    return views_together(network.config, options.device, options.flip, options.batch_size)

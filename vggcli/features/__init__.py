@@ -1,1 +1,1 @@
-"""Descriptors of images and what is learnt on them (Appendix B)."""
+"""Descriptors of images (Appendix B): layers, pooling, scales and flips, their files, and what is learnt on them."""

@@ -158,6 +158,17 @@ def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]])
     return table
 
 
+def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
+    """(path, cosine) each, the nearest first."""
+    table = _table(title)
+    table.add_column("", justify="right")
+    table.add_column("image", overflow="fold")
+    table.add_column("cosine", justify="right")
+    for rank, (path, cosine) in enumerate(found, start=1):
+        table.add_row(str(rank), Text(path), f"{cosine:.4f}")
+    return table
+
+
 def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     """Names and values, one pair a line."""
     table = _table(title)

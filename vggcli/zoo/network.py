@@ -101,6 +101,22 @@ class VGG(nn.Module):
                 maps = F.dropout(maps, self.dropout) if keep is None else maps * keep[index][:, :, None, None]
         return maps.mean((2, 3))
 
+    def layer_maps(self, images_NCHW: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Preprocessed images to the name and the output [N, C, H, W] of every layer in order, ReLUs too (relu1_1, …,
+        relu7), without dropout; fc8 gives its whole map. Take from an output what is wanted before asking for the
+        next: ReLUs work in place. Nothing beyond the last one asked for is computed."""
+        maps = images_NCHW.contiguous(memory_format=torch.channels_last)
+        for name, layer in self.convolutional_layers():
+            maps = layer(maps)
+            yield name, maps
+        for name in self._hidden:
+            maps = self.get_submodule(name)(maps)
+            yield name, maps
+            maps = F.relu(maps, inplace=True)
+            yield f"relu{name.removeprefix('fc')}", maps
+        if "fc8" in self._modules:
+            yield "fc8", self.get_submodule("fc8")(maps)
+
     def classify(self, descriptors_NC: Tensor) -> Tensor:
         """Mean descriptors [N, C] to class scores (logits) [N, K]; not for the head "none"."""
         fc8 = self.get_submodule("fc8")

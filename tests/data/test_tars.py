@@ -1,0 +1,70 @@
+"""Images in tar files are read where they lie, whatever else the tar holds."""
+
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggcli.data.decode import ImageError, read_image
+from vggcli.data.sources import IMAGE_SUFFIXES
+from vggcli.data.tars import image_members
+from vggcli.errors import DataError
+
+
+def added(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_the_images_and_their_pixels_are_exact(tmp_path: Path, layout: int) -> None:
+    odd = os.fsdecode(b"\xff\xfe new\nline.PNG")
+    pixels = {}
+    with tarfile.open(tmp_path / "s.tar", "w", format=layout, errors="surrogateescape") as tar:
+        for index, name in enumerate(["a/000.png", odd, "x" * 90 + "/long.png"]):
+            pixels[name] = np.random.default_rng(index).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels[name]).save(buffer, format="PNG")
+            added(tar, name, buffer.getvalue())
+            added(tar, f"a/00{index}.json", b"{}")
+            added(tar, f"a/._00{index}.png", b"junk of another system")
+        tar.add(tmp_path, "folder.png", recursive=False)
+    members = list(image_members(tmp_path / "s.tar", IMAGE_SUFFIXES))
+    assert [member.name for member in members] == list(pixels)
+    for member in members:
+        sent = pickle.loads(pickle.dumps(member))  # as to a worker
+        assert np.array_equal(np.asarray(read_image(sent)), pixels[member.name])
+        assert str(member) == f"{tmp_path}/s.tar/{member.name}"
+
+
+def test_a_damaged_member_is_one_bad_image(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        added(tar, "bad.jpg", b"no image")
+    (member,) = image_members(tmp_path / "s.tar", IMAGE_SUFFIXES)
+    with pytest.raises(ImageError, match=r"s.tar/bad.jpg cannot be used: it is not an image"):
+        read_image(member)
+
+
+def test_what_is_no_tar(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+        added(tar, "a.jpg", bytes(50_000))
+        added(tar, "b.jpg", bytes(50_000))
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:70_000])
+    (tmp_path / "text.tar").write_text("no tar")
+    (tmp_path / "packed.tar.gz").touch()
+    os.mkfifo(tmp_path / "fifo.tar")
+    for name, words in [
+        ("cut.tar", "damaged or cut short"),
+        ("text.tar", "damaged or cut short"),
+        ("packed.tar.gz", "unpack it"),
+        ("fifo.tar", "not a regular file"),
+        ("none.tar", "not a regular file"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            list(image_members(tmp_path / name, IMAGE_SUFFIXES))

@@ -1,0 +1,195 @@
+"""Shards killed at any moment, divided among processes, asked for anew: the same bytes, or the difference is said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.features.stores import checkpoint, network, pictures
+from vggcli.cli.app import run
+
+pq = pytest.importorskip("pyarrow.parquet")
+COMMAND = ["features", "photos", "--gap", "--weights", "w.safetensors", "--shard-size", "3", "-q", "-j", "0"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with weights and ten images in photos/, one of which cannot be used: four shards."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint(Path("w.safetensors"), network())
+    pictures(Path("photos"), 10)
+    Path("photos/004.jpg").write_bytes(b"no image")
+    return tmp_path
+
+
+def content(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_shards_hold_every_row_and_the_index_every_image(here: Path) -> None:
+    assert run([*COMMAND, "--out", "s"]) == 3  # one could not be used
+    assert sorted(content("s")) == [
+        "index.parquet",
+        "manifest.json",
+        *(f"shard-0000{number}.safetensors" for number in range(4)),
+    ]
+    assert run(["features", "photos", "--gap", "--weights", "w.safetensors", "--out", "one.safetensors", "-q"]) == 3
+    with safe_open("one.safetensors", framework="pt") as file:
+        whole = dict(zip(json.loads(file.metadata()["images"]), file.get_tensor("features"), strict=True))
+        assert json.loads(file.metadata()["skipped"])[0][0] == "photos/004.jpg"
+    index = pq.read_table("s/index.parquet").to_pylist()
+    assert [entry["path"] for entry in index] == [f"photos/{number:03d}.jpg" for number in range(10)]
+    for entry in index:
+        if entry["path"] == "photos/004.jpg":
+            assert (entry["shard"], entry["row"]) == (None, None)
+            assert "not an image" in entry["reason"]
+            continue
+        assert entry["reason"] is None
+        with safe_open(f"s/{entry['shard']}", framework="pt") as file:
+            row = file.get_tensor("features")[entry["row"]]
+            assert json.loads(file.metadata()["images"])[entry["row"]] == entry["path"]
+        assert (row - whole[entry["path"]]).abs().max() < 1e-6
+
+
+KILLER = """
+import os, signal, sys, torch
+torch.set_num_threads(1)  # as the run it is compared with: the order of sums depends on the threads
+import vggcli.zoo.files as files
+real, count = files._flush, [0]
+def counted(path):
+    count[0] += 1
+    if count[0] == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(path)
+files._flush = counted
+from vggcli.cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 7, 11])  # manifest, first shard, first shard in place, third, index
+def test_a_kill_at_any_moment_changes_no_bit(here: Path, number: int) -> None:
+    assert run([*COMMAND, "--out", "straight"]) == 3
+    command = [sys.executable, "-c", KILLER.format(number=number), *COMMAND, "--out", "killed"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    left = set(content("killed"))
+    assert any(name.endswith(".tmp") for name in left) == (number != 4)
+    assert run([*COMMAND, "--out", "killed", "-j", "2"]) == 3
+    assert content("killed") == content("straight")  # and nothing half-written stays
+    assert run([*COMMAND, "--out", "killed"]) == 3  # a finished folder has nothing left to do
+    assert content("killed") == content("straight")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--gmp", "pool was gap and is gmp"),
+        ("--scales 44", "scales was 40 and is 44"),
+        ("--norm l1 --layer fc6", "layer was fc7 and is fc6; norm was l2 and is l1"),
+        ("--weights other.safetensors", "weights_sha256 was"),
+        ("--shard-size 4", "shard_size was 3 and is 4"),
+        ("more", "images was 10 and is 12"),
+        ("changed", "images 7 to 9 (photos/006.jpg … photos/008.jpg) are others"),
+    ],
+)
+def test_other_inputs_weights_or_settings_are_refused_with_the_difference(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: str, words: str
+) -> None:
+    assert run([*COMMAND, "--out", "s"]) == 3
+    before = content("s")
+    checkpoint(Path("other.safetensors"), network(seed=1))
+    command = [word for word in COMMAND if word != "--gap" or "--gmp" not in flags]
+    if flags == "more":
+        pictures(Path("photos"), 12)
+        Path("photos/004.jpg").write_bytes(b"no image")
+    elif flags == "changed":
+        Path("photos/007.jpg").write_bytes(Path("photos/001.jpg").read_bytes() + b"more")
+    else:
+        command += flags.split()
+    assert run([*command, "--out", "s"]) == 2
+    assert words in capsys.readouterr().err
+    assert content("s") == before
+
+
+def test_processes_divide_the_work_and_the_result_is_the_same(here: Path) -> None:
+    assert run([*COMMAND, "--out", "one"]) == 3
+    code = "import sys, torch; torch.set_num_threads(1); from vggcli.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *COMMAND, "--out", "several"],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "3", "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in (2, 1, 0)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 3]
+    assert content("several") == content("one")
+
+
+def test_processes_without_shards_are_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(["features", "photos", "--gap", "--weights", "w.safetensors", "--out", "f.npy"]) == 2
+    assert "--shard-size" in capsys.readouterr().err
+
+
+def test_sigterm_leaves_whole_shards_and_says_so(here: Path) -> None:
+    pictures(Path("photos"), 400)
+    command = ["1" if word == "3" else word for word in COMMAND] + ["--out", "s"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vggcli", *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while not Path("s/shard-00002.safetensors").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "the same command goes on" in said
+    assert not [name for name in content("s") if name.endswith(".tmp")]
+    assert len(content("s")) < 402
+
+
+def test_a_shard_without_any_row_is_still_a_shard(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3, 6):
+        Path(f"photos/{number:03d}.jpg").write_bytes(b"no image")
+    assert run([*COMMAND, "--out", "s", "--json"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert (result["images"], len(result["skipped"])) == (7, 3)
+    with safe_open("s/shard-00001.safetensors", framework="pt") as file:
+        assert file.get_tensor("features").shape == (0, 512)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        ("--out s.npy", 2, "folder of .safetensors"),
+        ("--out none/s", 2, "there is no folder none"),
+        ("--out full", 2, "holds other files"),
+        ("", 2, "no effect without --out"),
+        ("--out photos/s", 2, "inside the input folder photos"),
+    ],
+)
+def test_held_wrong(here: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, words: str) -> None:
+    Path("full").mkdir()
+    Path("full/x").touch()
+    assert run([*COMMAND, *flags.split()]) == code
+    assert words in capsys.readouterr().err
+    assert list(Path("full").iterdir()) == [Path("full/x")]
+
+
+def test_damaged_shards_and_manifests_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*COMMAND, "--out", "s"]) == 3
+    Path("s/shard-00001.safetensors").write_bytes(b"x")
+    assert run([*COMMAND, "--out", "s"]) == 2
+    assert "shard-00001.safetensors is damaged" in capsys.readouterr().err
+    Path("s/manifest.json").write_text("{")
+    assert run([*COMMAND, "--out", "s"]) == 2
+    assert "manifest.json cannot be used" in capsys.readouterr().err

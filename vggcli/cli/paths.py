@@ -1,0 +1,111 @@
+"""The images that PATH arguments name: files, folders, globs, CSV files, tar files, and lists on stdin.
+
+A name is the path as it was given, with `/` between its parts; an image below a folder is named with the folder before it.
+"""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import glob, has_magic
+from pathlib import Path
+
+from vggcli.cli import options
+from vggcli.data.decode import Place
+from vggcli.data.sources import IMAGE_SUFFIXES, images_below
+from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
+from vggcli.errors import DataError
+
+COLUMN = "path"  # of a CSV
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images by name, relative to `root`; `members` are those that lie in a tar."""
+
+    root: Path
+    names: tuple[str, ...]
+    members: Mapping[str, TarMember] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Place:
+        name = self.names[index]
+        return self.members.get(name) or self.root / name
+
+
+def listed_images(paths: Sequence[str]) -> ImageList:
+    """The images that `paths` name, each once, in order, relative to the current folder, images in tar files too.
+
+    Raises DataError where there is none, or a list or a tar cannot be read.
+    """
+    names: dict[str, None] = {}
+    members: dict[str, TarMember] = {}
+    for name in image_names(paths):
+        if not name.lower().endswith((SUFFIX, *COMPRESSED)) or not os.path.isfile(name):  # noqa: PTH113 (as below)
+            names[name] = None
+            continue
+        for member in image_members(Path(name), IMAGE_SUFFIXES):
+            names[str(member)] = None
+            members[str(member)] = member
+    if not names:
+        raise DataError(f"there is no image in {', '.join(paths)}")
+    return ImageList(Path(), tuple(names), members)
+
+
+def image_names(paths: Sequence[str]) -> Iterator[str]:
+    """What each of `paths` stands for, tar files as such; a file that is not there stays, to be listed as such. A folder
+    or a pattern without an image is said on stderr."""
+    for path in paths:
+        found = False
+        for name in _expanded(path):
+            found = True
+            yield name.replace(os.sep, "/")
+        if not found:
+            options.note(f"there is no image in {path}")
+
+
+def _expanded(path: str) -> Iterator[str]:
+    if path == "-":
+        yield from (name for line in _listed_on_stdin() for name in image_names([line]))
+    elif os.path.isdir(path):  # noqa: PTH112 (what the system refuses to look at is no error yet, but a listed image)
+        yield from _below(path)
+    elif path.lower().endswith(".csv"):
+        yield from _listed_in_csv(Path(path))
+    elif has_magic(path) and not os.path.exists(path):  # noqa: PTH110
+        for match in sorted(glob(path, recursive=True)):  # noqa: PTH207 (absolute patterns too)
+            yield from _below(match) if Path(match).is_dir() else [match]
+    else:
+        yield path
+
+
+def _below(folder: str) -> list[str]:
+    return sorted(str(image) for image in images_below(Path(folder)))
+
+
+def _listed_on_stdin() -> Iterator[str]:
+    """One path a line or, where there is a NUL byte (`find -print0`), one between two of them; any bytes."""
+    listed = sys.stdin.buffer.read()
+    for entry in listed.split(b"\0" if b"\0" in listed else b"\n"):
+        name = os.fsdecode(entry if b"\0" in listed else entry.removesuffix(b"\r"))
+        if name.strip():
+            yield name
+
+
+def _listed_in_csv(path: Path) -> Iterator[str]:
+    """The column `path` of a CSV, relative to it."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            if COLUMN not in (reader.fieldnames or ()):
+                raise DataError(f"{path} has no column {COLUMN!r}, which must list the images, relative to the CSV")
+            for line, row in enumerate(reader, start=2):
+                if not row[COLUMN]:
+                    raise DataError(f"{path}, row {line}: the path is missing")
+                yield str(path.parent / row[COLUMN])
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as a CSV file: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error

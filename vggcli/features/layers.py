@@ -1,0 +1,111 @@
+"""Layers by name, and their maps: what `conv4_3`, `fc7` or `fc7:pre` mean in a network, and how far it must run for them.
+
+A layer's own name means its output after the ReLU that follows it (behind its batch normalisation, where there is one);
+`:pre` means the output of that layer itself, before.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vggcli import paper
+from vggcli.errors import UsageError, WeightsError
+from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
+from vggcli.zoo.network import VGG
+
+PRE = ":pre"
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """`name` as it was asked for, the network's child whose output it is, and its channels."""
+
+    name: str
+    child: str
+    channels: int
+
+
+def layer_outputs(network: VGG, names: Sequence[str]) -> tuple[LayerOutput, ...]:
+    """What `names` mean in `network`, in their order.
+
+    Raises UsageError for a name that the network does not have (its nearest are offered), one that is given twice, or
+    `:pre` where no ReLU follows; WeightsError for a fully connected layer that these weights come without.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--layer {name} is named twice; once is enough")
+    return tuple(_layer_output(network, name) for name in names)
+
+
+def layer_names(network: VGG) -> list[str]:
+    """The layers of `network` that have an output of their own, in order."""
+    return [name for name, _ in network.named_children() if not name.startswith("relu")]
+
+
+def _layer_output(network: VGG, asked: str) -> LayerOutput:
+    name, known = asked.removesuffix(PRE), layer_names(network)
+    if name not in known:
+        if name in ("fc6", "fc7", "fc8"):
+            raise WeightsError(
+                f"these weights of network {network.config.arch} have no layer {name}; with --layer, ask for one that they "
+                f"have: {', '.join(known)}"
+            )
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:]
+        raise UsageError(
+            f"network {network.config.arch} has no layer {name!r}; the nearest are {', '.join(near)} "
+            f"(`vgg models {network.config.arch}` lists them all)"
+        )
+    relu = _relu_after(network, name)
+    if asked.endswith(PRE) and relu is None:
+        raise UsageError(f"--layer {asked}: no ReLU follows {name}, so there is nothing before it; ask for {name}")
+    child = name if relu is None or asked.endswith(PRE) else relu
+    return LayerOutput(asked, child, _channels(network, name))
+
+
+def _relu_after(network: VGG, name: str) -> str | None:
+    if name in ("fc6", "fc7"):  # their ReLUs are no modules
+        return f"relu{name.removeprefix('fc')}"
+    relu = f"relu{name.removeprefix('conv').removeprefix('bn')}"
+    return relu if name.startswith(("conv", "bn")) and relu in dict(network.named_children()) else None
+
+
+def _channels(network: VGG, name: str) -> int:
+    weight = getattr(network.get_submodule(name), "weight", None)
+    if weight is not None:
+        return int(weight.shape[0])
+    block = int(name.removeprefix("pool").removeprefix("lrn"))
+    return scaled_channels(paper.BLOCK_CHANNELS[block - 1], network.config.width)
+
+
+def smallest_scale(config: NetworkConfig, outputs: Sequence[LayerOutput]) -> int:
+    """The smallest Q at which each of `outputs` has a map: the training crop from fc6 on, else a pixel after the poolings
+    that come before."""
+    needs = [paper.STRIDE]
+    for output in outputs:
+        side = 1
+        for layer in network_layers(config):
+            if layer.kind == "pool":
+                side *= 2
+            if layer.name == "fc6":
+                side = config.crop
+            if layer.name == output.name.removesuffix(PRE):
+                break
+        needs.append(side)
+    return max(needs[1:], default=paper.STRIDE)
+
+
+def layer_results(
+    network: VGG, images_NCHW: Tensor, outputs: Sequence[LayerOutput], take: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """`take` of the map [N, C, H, W] of each of `outputs`, in their order; the network runs up to the deepest one, once.
+    `take` must copy what it keeps."""
+    wanted = {output.child for output in outputs}
+    found: dict[str, Tensor] = {}
+    for child, maps_NCHW in network.layer_maps(images_NCHW):
+        if child in wanted:
+            found[child] = take(maps_NCHW)
+        if len(found) == len(wanted):
+            break
+    return [found[output.child] for output in outputs]

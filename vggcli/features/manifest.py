@@ -1,0 +1,166 @@
+"""What a folder of shards is to hold, kept in its manifest: whoever goes on with it must ask for the same.
+
+The manifest has the settings that decide every bit of the rows, and a hash of the inputs of each shard. Shard k is of the
+process k modulo the number of processes.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vggcli.errors import MachineError, UsageError
+from vggcli.zoo.files import machine_error, write_text
+
+MANIFEST, INDEX = "manifest.json", "index.parquet"
+FORMAT = 1
+POLL_SECONDS = 0.2
+MANIFEST_SECONDS = 60.0  # that the other processes wait for the first one's manifest
+
+
+def shard_name(number: int) -> str:
+    """What shard `number`, counted from 0, is called."""
+    return f"shard-{number:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of several processes this is."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a folder of shards is to hold: the `names` of all images, `size` images a shard, `settings` that decide every
+    bit of the rows, and the `metadata` of each shard."""
+
+    folder: Path
+    names: Sequence[str]
+    size: int
+    layers: tuple[str, ...]
+    dtype: str
+    settings: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    inputs: tuple[str, ...]  # a hash a shard
+
+    @property
+    def shards(self) -> int:
+        return -(-len(self.names) // self.size)
+
+    def span(self, number: int) -> range:
+        """The images of a shard."""
+        return range(number * self.size, min((number + 1) * self.size, len(self.names)))
+
+    def path(self, number: int) -> Path:
+        return self.folder / shard_name(number)
+
+    def mine(self, part: Part) -> list[int]:
+        """The shards of one process that are not there yet."""
+        return [k for k in range(part.rank, self.shards, part.world) if not self.path(k).is_file()]
+
+
+def inputs_hashes(names: Sequence[str], sizes: Iterable[int], size: int) -> tuple[str, ...]:
+    """A SHA-256 of the names and file sizes of each shard's images."""
+    digests = []
+    for number, (name, length) in enumerate(zip(names, sizes, strict=True)):
+        if number % size == 0:
+            digests.append(hashlib.sha256())
+        digests[-1].update(f"{name}\0{length}\n".encode(errors="surrogateescape"))
+    return tuple(digest.hexdigest() for digest in digests)
+
+
+def open_folder(job: Job, part: Part) -> None:
+    """Make the folder with its manifest, or see that one that is there was begun with the same job, and clear away what a
+    kill left half-written.
+
+    Raises UsageError where it holds anything else, naming what differs; MachineError where it cannot be written, or the
+    first process does not write it.
+    """
+    wanted = {
+        "format": FORMAT,
+        "images": len(job.names),
+        "shard_size": job.size,
+        "settings": dict(job.settings),
+        "inputs": list(job.inputs),
+    }
+    manifest = job.folder / MANIFEST
+    deadline = time.monotonic() + MANIFEST_SECONDS
+    while part.rank > 0 and not manifest.is_file():
+        if time.monotonic() > deadline:
+            raise MachineError(f"the first process wrote no {manifest}; do all see the same folder?")
+        time.sleep(POLL_SECONDS)
+    if manifest.is_file():
+        _compare(job, _read_manifest(manifest), wanted)
+    else:
+        _new_folder(job.folder)
+        write_text(manifest, json.dumps(wanted, indent=1) + "\n")
+    for number in range(part.rank, job.shards, part.world):
+        if not job.path(number).is_file():
+            _clear(job.folder, shard_name(number))
+    if part.rank == 0:
+        _clear(job.folder, INDEX)
+
+
+def _new_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} exists already and is no folder; give another name")
+    if folder.is_dir():
+        _clear(folder, MANIFEST)
+        found = next(folder.iterdir(), None)
+        if found is not None:
+            raise UsageError(f"--out {folder} holds other files ({found.name}) and no {MANIFEST}; give another name")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise machine_error(folder, error) from error
+
+
+def _clear(folder: Path, name: str) -> None:
+    for left in folder.glob(f".{name}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']}")
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be used ({error}); give --out another name") from error
+
+
+def _compare(job: Job, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises UsageError that shows the differences between what a folder was begun with and what is asked now."""
+    differences = []
+    then, now = found.get("settings", {}), wanted["settings"]
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            differences.append(f"{name} was {_shown(then.get(name))} and is {_shown(now.get(name))}")
+    for name in ("shard_size", "images"):
+        if found.get(name) != wanted[name]:
+            differences.append(f"{name} was {found.get(name)} and is {wanted[name]}")
+    if found.get("shard_size") == wanted["shard_size"]:
+        pairs = list(zip(found.get("inputs", ()), wanted["inputs"], strict=False))
+        changed = [number for number, (before, after) in enumerate(pairs) if before != after]
+        if changed:
+            span = job.span(changed[0])
+            names = f"{job.names[span[0]]} … {job.names[span[-1]]}"
+            differences.append(
+                f"the names or sizes of images {span[0] + 1} to {span[-1] + 1} ({names}) are others"
+                + (f", and those of {len(changed) - 1} more shards" if len(changed) > 1 else "")
+            )
+    if differences:
+        raise UsageError(
+            f"--out {job.folder} was begun with other inputs or settings: {'; '.join(differences)}; "
+            f"ask for the same again, or give another name"
+        )
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
