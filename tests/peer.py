@@ -4,6 +4,7 @@ import os
 import tempfile
 import warnings
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def import_torchvision() -> ModuleType:
         torch.library.register_fake = register_fake
 
 
-def import_keras() -> ModuleType:
+def import_keras() -> Any:
     """Keras on torch, with its settings in a folder of its own."""
     import_torchvision()
     os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -32,7 +33,7 @@ def import_keras() -> ModuleType:
     return keras
 
 
-def import_timm() -> ModuleType:
+def import_timm() -> Any:
     """timm, which needs torchvision first."""
     import_torchvision()
     with warnings.catch_warnings():

@@ -88,7 +88,7 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
     torch.testing.assert_close(load_file("s.safetensors")["posteriors"], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["w.weights.h5", "w.caffemodel"])
+@pytest.mark.parametrize("name", ["w.weights.h5", "w.caffemodel", "w.pth"])
 def test_weights_of_another_layout_are_measured_the_same(
     photos: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,8 +125,14 @@ def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureF
     assert "they were trained on photos" in said
 
 
+def bare_state_dict() -> None:
+    """The run's weights as torchvision itself would save them, w.pth."""
+    assert run(["convert", "runs/A-1", "noted.pth"]) == 0
+    torch.save(torch.load("noted.pth", weights_only=True), "w.pth")
+
+
 def test_unnamed_classes_are_predicted_by_number(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["convert", "runs/A-1", "w.pth"]) == 0
+    bare_state_dict()
     capsys.readouterr()
     image = str(next((photos / "val").rglob("*.jpg")))
     assert run(["predict", image, "--weights", "w.pth", "--json", "-q", "--scales", "40"]) == 0
@@ -190,7 +196,7 @@ def test_each_way_to_hold_it_wrong(
 def test_other_numbers_of_classes_are_exit_4(
     photos: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["convert", "runs/A-1", "w.pth"]) == 0
+    bare_state_dict()
     assert run(["eval", "--weights", "w.pth", "--data", str(make_folder("other", classes=4)), "--scales", "40"]) == 4
     assert "3 classes without names, and the data 4" in capsys.readouterr().err
     assert error(capsys, "--weights", "w.pth", "--data", str(photos), "--scales", "40")["images"] == 12

@@ -1,16 +1,24 @@
-"""Weights of torchvision against torchvision's own logits; timm's layout against its rules."""
+"""Weights of torchvision and timm against their own logits."""
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.peer import import_torchvision
+from tests.peer import import_timm, import_torchvision
+from tests.zoo.nets import about, images, relative
+from tests.zoo.nets import small as random_network
 from vggcli import paper
 from vggcli.errors import WeightsError
+from vggcli.zoo.checkpoint import load_checkpoint
 from vggcli.zoo.foreign import Framework, from_framework, to_framework
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.torch_write import save_foreign
 
 ALIASES = {row.alias: arch for arch, row in paper.NETWORKS.items() if row.alias}
 
@@ -50,6 +58,47 @@ def test_the_names_are_torchvisions_in_its_shapes() -> None:
     network = small("D", crop=224, width=1 / 64)
     theirs = import_torchvision().models.vgg16(weights=None, init_weights=False).state_dict()
     assert to_framework(network.state_dict(), network.config, "torchvision").keys() == theirs.keys()
+
+
+def timm_network(arch: str) -> Any:
+    """timm's network, an eighth as wide and for crops of 64, with random weights, biases and means."""
+    timm = import_timm()
+    vgg, row = timm.models.vgg, paper.NETWORKS[arch]
+    channels = [[base // 8] * len(kernels) for kernels, base in zip(row.blocks, paper.BLOCK_CHANNELS, strict=True)]
+    norm = {"norm_layer": torch.nn.BatchNorm2d} if row.batch_norm else {}
+    torch.manual_seed(0)
+    network = vgg.VGG([entry for block in channels for entry in (*block, "M")], num_classes=5, **norm)
+    network.pre_logits = vgg.ConvMlp(512 // 8, 4096 // 8, 2)
+    network.head = timm.layers.ClassifierHead(4096 // 8, 5)
+    for name, value in network.state_dict().items():
+        if name.endswith(("bias", "running_mean")):
+            value.normal_(0, 0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("arch", ["A", "D", "E", "B-BN"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@torch.inference_mode()
+def test_timms_own_network_gives_its_logits_on_any_image(arch: str, suffix: str, tmp_path: Path) -> None:
+    theirs = timm_network(arch)
+    path = tmp_path / f"w{suffix}"
+    save_file(theirs.state_dict(), path) if suffix == ".safetensors" else torch.save(theirs.state_dict(), path)
+    ours, checkpoint = load_checkpoint(path)
+    assert checkpoint.config == NetworkConfig(arch, 5, 64, 0.125)
+    assert checkpoint.preprocessing["divisor"] == tuple(255 * value for value in (0.229, 0.224, 0.225))
+    for batch in (images(), images(97, 130)):  # timm averages the last hidden map, as dense evaluation does
+        expected = theirs(batch)
+        assert relative(ours(batch), expected) < 1e-5
+        assert relative(ours(batch.flip(1)), expected) > 0.001
+
+
+@pytest.mark.parametrize("arch", ["A", "E-BN"])
+@torch.inference_mode()
+def test_timm_loads_what_was_written(arch: str, tmp_path: Path) -> None:
+    network, theirs = random_network(arch), timm_network(arch)
+    save_foreign(tmp_path / "w.safetensors", network, about(network), "timm")
+    theirs.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    assert relative(theirs(images(64, 96)), network(images(64, 96))) < 1e-5
 
 
 def test_timm_keeps_its_first_two_linear_layers_as_convolutions() -> None:

@@ -308,8 +308,12 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
     refused(tmp_path / "none.pth", "there is no weights file")
 
 
-def test_a_note_of_other_frameworks_safetensors_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_note_in_other_layouts_is_read_back_and_theirs_to_ignore(suffix: str, tmp_path: Path) -> None:
     network = small("D-BN")
-    save_foreign(tmp_path / "w.safetensors", network, about(network), "timm")
-    assert "features.0.weight" in load_file(tmp_path / "w.safetensors")
-    assert load_checkpoint(tmp_path / "w.safetensors")[1] == about(network)
+    path = tmp_path / f"w{suffix}"
+    save_foreign(path, network, about(network), "timm")
+    theirs = load_file(path) if suffix == ".safetensors" else torch.load(path, weights_only=True)
+    assert theirs.keys() == to_framework(network.state_dict(), network.config, "timm").keys()
+    assert torch.equal(theirs["head.fc.bias"], network.get_parameter("fc8.bias"))
+    assert load_checkpoint(path)[1] == about(network)

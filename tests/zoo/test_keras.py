@@ -263,7 +263,7 @@ def test_hostile_archives_are_refused(tmp_path: Path) -> None:
     archive(path, {"config.json": b'{"data_format": "channels_first"}', "model.weights.h5": b"x"})
     with pytest.raises(WeightsError, match="channels first"):
         load_checkpoint(path)
-    archive(path, {f"{index}": b"" for index in range(20_000)})
+    archive(path, {f"{index}": b"" for index in range(30_000)})
     with pytest.raises(WeightsError, match="directory is far too long"):
         load_checkpoint(path)
     archive(path, {"config.json": b"{}", "model.weights.h5": b"no HDF5"})

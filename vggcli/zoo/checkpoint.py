@@ -157,9 +157,9 @@ def _opened(path: Path) -> tuple[dict[str, Stored], Checkpoint]:
         header = read_header(path)
         stored, note = stored_tensors(path, header), header.metadata.get("vgg")
         foreign_note = header.metadata.get(FOREIGN_NOTE)
-        opened = _torch_weights(stored, path, foreign_note) if note is None else (stored, _noted(note, path))
+        opened = _torch_weights(stored, foreign_note, path) if note is None else (stored, _noted(note, path))
     elif kind == "torch":
-        opened = _torch_weights(pickled_tensors(path), path, None)
+        opened = _torch_weights(*pickled_tensors(path), path)
     else:
         opened = _known(_read_foreign(path, kind), path)
     check_stored(opened[0], opened[1].config, path)
@@ -188,7 +188,7 @@ def _noted(note: str, path: Path) -> Checkpoint:
         raise WeightsError(f"{path} has metadata that cannot be used: {reason}") from error
 
 
-def _torch_weights(theirs: dict[str, Stored], path: Path, note: str | None) -> tuple[dict[str, Stored], Checkpoint]:
+def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
     stored, config, framework = from_framework(theirs, str(path))
     return _known(Foreign(stored, config, framework, MEAN, DIVISOR, usual_scale(config.crop), note), path)
 

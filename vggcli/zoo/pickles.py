@@ -9,6 +9,7 @@ import mmap
 import pickletools
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,8 @@ from vggcli.zoo.stored import Stored, by_rows
 
 ZIP = b"PK\x03\x04"
 WRAPPERS = ("state_dict", "model")  # names under which training scripts keep the weights
+NOTE = "archive/vgg_note.json"  # in the folder that torch keeps its own members in
+LONGEST_NOTE = 16 << 20  # bytes
 MADV_DONTNEED = 4  # of Linux' mman.h
 NEEDED = re.compile(  # what a state dict names: ordered dictionaries, tensors, their storages, types and sizes
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w*Storage"
@@ -32,12 +35,14 @@ MOST_STEPS = 1_000_000  # of a pickle; a state dict of a hundred tensors takes t
 LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the other, before its numbers
 
 
-def pickled_tensors(path: Path) -> dict[str, Stored]:
-    """The tensors of a state dict that torch has saved, read without running anything that the file may hold.
+def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
+    """The tensors of a state dict that torch has saved, and the note that this program left beside them, read without
+    running anything that the file may hold.
 
     Raises WeightsError where it is anything else.
     """
-    mapped = _looked_over(path)  # files older than torch 1.6 can only be read whole
+    note = _looked_over(path)
+    mapped = zipfile.is_zipfile(path)  # files older than torch 1.6 can only be read whole
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a damaged or hostile archive makes of the reader
@@ -48,24 +53,23 @@ def pickled_tensors(path: Path) -> dict[str, Stored]:
             found = found[wrapper]
     if not isinstance(found, dict) or not all(_plain(value) for value in found.values()):
         raise WeightsError(f"{path} holds no state dict (names and tensors)")
-    return {
+    tensors = {
         str(name).removeprefix("module."): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped))
         for name, tensor in found.items()
     }
+    return tensors, note
 
 
-def _looked_over(path: Path) -> bool:
-    """Whether the file is an archive, once nothing in it names what a state dict does not need.
+def _looked_over(path: Path) -> str | None:
+    """The note in the archive, if there is one, once nothing in the file names what a state dict does not need.
 
     Raises WeightsError where something does, or where the file is damaged.
     """
     with path.open("rb") as file:
         archive = file.read(len(ZIP)) == ZIP
-        starts = [0]
-        if archive:
-            pickles = [one for name, one in stored_members(path).items() if name.endswith(".pkl")]
-            starts = [member_start(path, one) for one in pickles]
-        for start in starts:
+        members = stored_members(path) if archive else {}
+        pickles = [one for name, one in members.items() if name.endswith(".pkl")]
+        for start in [member_start(path, one) for one in pickles] if archive else [0]:
             file.seek(start)
             try:
                 for _ in range(1 if archive else LEGACY_PICKLES):
@@ -73,7 +77,11 @@ def _looked_over(path: Path) -> bool:
             except Exception as error:  # a damaged pickle fails in many ways
                 reason = str(error) or type(error).__name__
                 raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
-    return archive
+        note = members.get(NOTE)
+        if note is None or note.file_size > LONGEST_NOTE:
+            return None
+        file.seek(member_start(path, note))
+        return file.read(note.file_size).decode("utf-8", errors="replace")
 
 
 def _check_steps(file: BinaryIO) -> None:
@@ -85,10 +93,13 @@ def _check_steps(file: BinaryIO) -> None:
             raise ValueError("its pickle does not end")
 
 
-def save_pickle(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a state dict as torch saves one, whole or not at all."""
+def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
+    """Write a state dict as torch saves one, whole or not at all, with a note in the archive that torch ignores."""
     with replacing(path) as temporary:
-        torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        with temporary.open("wb") as file:  # a file without a name, which torch would write into it
+            torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(zipfile.ZipInfo(NOTE), note)
 
 
 def _plain(value: object) -> bool:

@@ -12,12 +12,12 @@ PICKLES = (".pth", ".pt")
 
 def save_foreign(path: Path, network: VGG, checkpoint: Checkpoint, framework: Framework) -> None:
     """Write the weights as the framework names and shapes them, as safetensors or, by the suffix of `path`, as torch saves
-    a state dict. Class names and preprocessing have a place in the metadata of safetensors alone, and are read back there.
+    a state dict. Either has a place for a note of classes and preprocessing, which is read back.
 
     Raises WeightsError for a network that the framework does not have, MachineError where the disk refuses.
     """
     tensors = to_framework(network.state_dict(), checkpoint.config, framework)
     if path.suffix in PICKLES:
-        save_pickle(path, tensors)
+        save_pickle(path, tensors, checkpoint.to_json())
         return
     save_tensors(path, tensors, {FOREIGN_NOTE: checkpoint.to_json()})
