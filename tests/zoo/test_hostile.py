@@ -57,6 +57,7 @@ def tensor(shape: list[Any], *offsets: Any, dtype: str = "F32") -> dict[str, Any
         ({"a": tensor([True, 3], 0, 12)}, "a has the shape"),
         ({"a": tensor([3], 0, 12, dtype="F31")}, "of the type 'F31'"),
         ({"a": 7}, "damaged or cut short"),
+        ({f"t{index}": tensor([0], 0, 0) for index in range(10_001)}, "it lists 10,001 tensors"),
         ({"__metadata__": {"vgg": 7}, "a": tensor([3], 0, 12)}, "metadata are not texts"),
         ({"a": tensor([3], 0, 12)}, "its first entries are a"),
     ],
@@ -65,10 +66,10 @@ def test_hostile_safetensors_headers(header: Any, message: str, tmp_path: Path) 
     refused(with_header(tmp_path / "w.safetensors", header, bytes(12)), message)
 
 
-@pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 40, 100, 17 << 20])
+@pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 40, 100, 9 << 20])
 def test_header_lengths_that_no_file_has(length: int, tmp_path: Path) -> None:
     path = with_header(tmp_path / "w.safetensors", {}, length=length)
-    if length == 17 << 20:
+    if length == 9 << 20:
         with path.open("ab") as file:
             file.truncate(20 << 20)  # takes no room on the disk
     refused(path, "claims a header of")
@@ -270,9 +271,9 @@ def test_a_pickle_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("w.safetensors", b"", "it is empty"),
-        ("w.pth", b"", "it is empty"),
-        ("w.h5", b"", "it is empty"),
+        ("w.safetensors", b"", "is empty"),
+        ("w.pth", b"", "is empty"),
+        ("w.h5", b"", "is empty"),
         ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "text .perhaps the pointer"),
         ("w.caffemodel", b'name: "VGG"\nlayer { }\n', "holds text"),
         ("w.pth", "für uns".encode(), "holds text"),

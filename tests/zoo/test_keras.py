@@ -277,6 +277,19 @@ def test_what_keras_cannot_hold_is_refused(network: VGG, tmp_path: Path) -> None
         save_keras(tmp_path / "w.h5", network, about(network))
 
 
+@pytest.mark.parametrize("end", ["kill -SEGV $$", "kill -PROF $$"])
+def test_a_file_that_brings_the_library_down_is_refused(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = small("A", width=1 / 64)
+    save_keras(tmp_path / "net.h5", network, about(network))
+    (tmp_path / "python").write_text(f"#!/bin/sh\n{end}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(WeightsError, match=r"net\.h5 is damaged: HDF5 cannot find its way in it"):
+        load_checkpoint(tmp_path / "net.h5")
+
+
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = small("A")
     save_keras(tmp_path / "net.h5", network, about(network))

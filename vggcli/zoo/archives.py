@@ -32,7 +32,7 @@ def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
 def member_start(path: Path, member: zipfile.ZipInfo) -> int:
     """The byte of the file where a member's own bytes begin. Raises WeightsError where they do not fit in."""
     with path.open("rb") as file:
-        file.seek(member.header_offset)
+        file.seek(max(0, member.header_offset))
         header = file.read(30)
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     start = member.header_offset + 30 + lengths

@@ -65,6 +65,9 @@ def read_caffe(path: Path) -> Foreign:
         raise WeightsError(
             f"{path} has no layer {missing} with weights and biases; its layers with weights are {found}"
         )
+    odd = next((name for name, blobs in weighted.items() if len(blobs) != 2), None)
+    if odd:
+        raise WeightsError(f"{path}: the layer {odd} has {len(weighted[odd])} arrays; weights and biases are expected")
     convolutions = [(name, weighted[name][0].shape) for name in weighted if name not in FC_NAMES]
     odd = next((name for name, shape in convolutions if len(shape) != 4 or shape[2] != shape[3]), None)
     if odd:

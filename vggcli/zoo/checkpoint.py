@@ -184,7 +184,8 @@ def _noted(note: str, path: Path) -> Checkpoint:
     try:
         return Checkpoint.from_json(note)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        known = {KeyError: f"there is no {error}", RecursionError: "it is nested too deeply"}
+        reason = known.get(type(error), str(error))
         raise WeightsError(f"{path} has metadata that cannot be used: {reason}") from error
 
 

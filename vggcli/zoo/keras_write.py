@@ -18,7 +18,8 @@ from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.checkpoint import Checkpoint
 from vggcli.zoo.files import machine_error, replacing
-from vggcli.zoo.keras_files import NOTE, WEIGHTS, dense_pieces, layer_names, need_h5py
+from vggcli.zoo.hdf5_index import NOTE, need_h5py
+from vggcli.zoo.keras_files import WEIGHTS, dense_pieces, layer_names
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
 
@@ -62,9 +63,11 @@ def save_keras(path: Path, network: VGG, checkpoint: Checkpoint) -> None:
 
 
 def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bool) -> None:
+    import h5py
+
     names = layer_names(checkpoint.config)
     try:
-        with need_h5py().File(path, "w") as root:
+        with h5py.File(path, "w") as root:
             root.attrs[NOTE] = checkpoint.to_json()
             root.attrs["classes"] = json.dumps(checkpoint.classes)
             if by_name:

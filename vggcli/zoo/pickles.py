@@ -9,6 +9,7 @@ import mmap
 import pickletools
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +45,9 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
     note = _looked_over(path)
     mapped = zipfile.is_zipfile(path)  # files older than torch 1.6 can only be read whole
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles: the error that follows says enough
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a damaged or hostile archive makes of the reader
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error

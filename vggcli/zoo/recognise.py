@@ -17,7 +17,7 @@ from vggcli.zoo.stored import Stored
 FORMATS = {
     "safetensors": "safetensors", "torch": "a pickle or archive that torch has saved", "hdf5": "HDF5",
     "keras": "a zip archive, as Keras writes .keras", "caffe": "a Caffe network", "onnx": "an ONNX model",
-    "empty": "nothing: it is empty", "text": "text", "image": "an image",
+    "empty": "nothing", "text": "text", "image": "an image",
 }  # fmt: skip
 SUFFIXES = {
     ".safetensors": "safetensors", ".pth": "torch", ".pt": "torch", ".h5": "hdf5", ".hdf5": "hdf5", ".keras": "keras",
@@ -61,7 +61,9 @@ def format_of(path: Path) -> str:
     content, named = _content(path), SUFFIXES.get(path.suffix.lower())
     if content in ("caffe", "onnx") and named not in (None, content):
         return named or content  # a first byte proves nothing; the reader of what was promised says what is wrong
-    if content in ("empty", "text", "image") or (content is not None and named not in (None, content)):
+    if content == "empty":
+        raise WeightsError(f"{path} is empty; get it again, or give other weights")
+    if content in ("text", "image") or (content is not None and named not in (None, content)):
         pointer = " (perhaps the pointer that Git LFS leaves)" if content == "text" else ""
         raise WeightsError(
             f"{path} cannot be read as a checkpoint or another framework's weights: it holds {FORMATS[content]}{pointer}"

@@ -16,7 +16,8 @@ from torch import Tensor
 from vggcli.errors import WeightsError
 from vggcli.zoo.stored import Shape, Stored, by_rows
 
-LONGEST_HEADER = 16 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
+LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
+MOST_TENSORS = 10_000  # network E-BN has 118
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -84,6 +85,8 @@ def _header(path: Path) -> Header:
     if not isinstance(fields, dict):
         raise TypeError("its header is no JSON object")
     metadata = fields.pop("__metadata__", {})
+    if len(fields) > MOST_TENSORS:
+        raise ValueError(f"it lists {len(fields):,} tensors; no network needs over {MOST_TENSORS:,}")
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise TypeError("its metadata are not texts by name")
     entries = {name: _entry(name, entry, 8 + length) for name, entry in fields.items()}
