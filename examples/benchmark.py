@@ -147,6 +147,7 @@ class Torchvision(Side):
         super().__init__(images, colour, arch, workers)
         torchvision = import_torchvision()
         self.transforms = torchvision.transforms
+        self.extractor: nn.Module | None = None
         self.network: nn.Module = getattr(torchvision.models, paper.NETWORKS[arch].alias or "")(weights=None)
 
     def training_views(self) -> None:
@@ -179,18 +180,19 @@ class Torchvision(Side):
         for batch in self._views(scales, [grid_of_crops(paper.CROP, paper.CROP_GRID, normalising(self.colour))], 1):
             self.network.eval()(batch[0]).softmax(1).mean(0)
 
-    @torch.inference_mode()
     def features(self, *scales: int) -> None:
         """create_feature_extractor on the network with its FC layers as convolutions, one image at a time, both flips in
         a batch; saved by NumPy."""
-        network = as_convolutions(self.network)
-        relu7 = str(len(network) - 3)
-        feature_extraction = importlib.import_module("torchvision.models.feature_extraction")
-        extract = feature_extraction.create_feature_extractor(network, {relu7: "fc7"})
-        rows = [
-            extract(torch.cat((batch, batch.flip(3))))["fc7"].mean((0, 2, 3))
-            for batch in self._views(scales, normalising(self.colour), 1)
-        ]
+        if self.extractor is None:
+            network = as_convolutions(self.network)
+            feature_extraction = importlib.import_module("torchvision.models.feature_extraction")
+            relu7 = str(len(network) - 3)
+            self.extractor = feature_extraction.create_feature_extractor(network, {relu7: "fc7"})
+        with torch.inference_mode():
+            rows = [
+                self.extractor(torch.cat((batch, batch.flip(3))))["fc7"].mean((0, 2, 3))
+                for batch in self._views(scales, normalising(self.colour), 1)
+            ]
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "f.npy", F.normalize(torch.stack(rows)).numpy())
 

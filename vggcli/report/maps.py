@@ -11,7 +11,7 @@ from vggcli.report.plots import save_sheet
 
 CHANNELS = 15  # drawn: with the image itself, two rows
 SIDE = 224  # pixels of the longer side of each picture
-GREY = 0.35  # how much of the image shows where a channel is silent
+GREY = 0.5  # how much of the image shows where a channel is silent
 
 
 def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, path: Path) -> None:
