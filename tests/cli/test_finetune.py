@@ -109,6 +109,11 @@ def test_convolutions_alone_are_started_from_but_not_evaluated(
     capsys.readouterr()
     assert run(["eval", "features.pth", "--data", str(source), "--scales", "36"]) == 4
     assert "without a classifier" in capsys.readouterr().err
+    assert run(["convert", "features.pth", "d.onnx"]) == 4
+    assert "only a checkpoint" in capsys.readouterr().err
+    assert run(["convert", "features.pth", "features.safetensors"]) == 0
+    assert run(["features", str(source), "--weights", "features.safetensors", "--gap", "--out", "x.npy"]) == 4
+    assert "have no layer fc7" in capsys.readouterr().err
     words = "--weights features.pth --scale 36 --max-steps 2 -b 8 --data".split()
     assert finetune(*words, str(source), "--layers", "last") == 2
     assert "would leave fc6 random" in capsys.readouterr().err

@@ -56,6 +56,9 @@ def test_without_a_run_the_published_weights_are_fetched_once(
     assert f"no run of A under {Path('runs').resolve()}; ImageNet's as published, 507 MiB from https://" in said
     assert "licence: BSD-3-Clause" in said
     assert run(["predict", "photos", "--weights", "imagenet", "--arch", "A", "-q", "--json", "-j", "0"]) == 0
+    assert run(["convert", "imagenet", "a.safetensors", "--arch", "A"]) == 0
+    assert run(["eval", "a.safetensors", "--data", "photos", "-q", "-j", "0"]) == 0
+    assert len(imagenet) == 1
     shown = capsys.readouterr().out
     assert any(name in shown for name in imagenet_names())
 

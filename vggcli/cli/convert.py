@@ -22,7 +22,8 @@ class Layout(str, Enum):
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Run folder, checkpoint, or weights of another framework.")
+        Path,
+        typer.Argument(metavar="SRC", help="Run folder, checkpoint, another framework's file, or imagenet, features."),
     ],
     target: Annotated[
         Path,
@@ -33,7 +34,11 @@ def convert(
     to: Annotated[
         Layout | None, typer.Option("--to", help="Layout of DST. (default: by its suffix; torchvision for .pth)")
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option("--arch", metavar="NAME", help="The network of published weights. (default: D)")
+    ] = None,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Convert weights, by content and suffix, between checkpoints, torchvision (.pth), timm (.safetensors, .pth), Keras
     (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt), and to ONNX. Tensors are renamed and reordered,
@@ -41,4 +46,4 @@ def convert(
     together; the preprocessing that the network expects is printed."""
     from vggcli.cli.converting import convert_weights, show
 
-    show(convert_weights(source, target, to.value if to else None), json)
+    show(convert_weights(source, arch, target, to.value if to else None, quiet), json)

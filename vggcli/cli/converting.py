@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
-from vggcli.errors import UsageError
+from vggcli.cli.weights import fetched, find_weights
+from vggcli.errors import UsageError, WeightsError
 from vggcli.report.tables import facts_table
 from vggcli.zoo.caffe_write import check_caffe, save_caffe
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint, weights_file
+from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
 from vggcli.zoo.foreign import Framework, layer_names
 from vggcli.zoo.keras_write import check_keras, save_keras
 from vggcli.zoo.network import VGG
@@ -28,14 +29,17 @@ FRAMEWORKS: dict[str, Framework] = {"torchvision": "torchvision", "timm": "timm"
 BGR = ("keras", "caffe")
 
 
-def convert_weights(source: Path, target: Path, to: str | None) -> dict[str, Any]:
-    """Write the weights of `source` to `target` and return what was done. Raises UsageError before any work where `to` and
-    the suffix of `target` do not go together or a file would be overwritten."""
+def convert_weights(source: Path, arch: str | None, target: Path, to: str | None, quiet: bool) -> dict[str, Any]:
+    """Write the weights of `source` (published ones of network `arch`) to `target` and return what was done.
+
+    Raises UsageError before any work where `to` and the suffix of `target` do not go together or a file would be
+    overwritten.
+    """
     layout = _layout(target, to)
     options.writable_output(target, "DST")
     if layout == "caffe":
         options.writable_output(target.with_suffix(".prototxt"), "DST's")
-    path = weights_file(source.expanduser())
+    path = fetched(find_weights(source, arch), quiet)
     _check(layout, read_checkpoint(path))
     network, checkpoint = load_checkpoint(path)
     about = _write(layout, target, network, checkpoint)
@@ -70,6 +74,10 @@ def _layout(target: Path, to: str | None) -> str:
 
 def _check(layout: str, checkpoint: Checkpoint) -> None:
     """Raises WeightsError or MachineError where the layout cannot be written, before the weights are read."""
+    if layout != "vgg" and checkpoint.config.head == "none":
+        raise WeightsError(
+            "these are convolutions without a classifier, which only a checkpoint (.safetensors) can hold"
+        )
     if framework := FRAMEWORKS.get(layout):
         layer_names(checkpoint.config, framework)
     elif layout == "keras":
