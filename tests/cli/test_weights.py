@@ -82,6 +82,15 @@ def test_data_that_they_do_not_fit_are_said_before_anything_is_fetched(
     assert imagenet == []
 
 
+@pytest.mark.parametrize("words", ["eval --data photos", "predict photos"])
+def test_convolutions_alone_are_refused_before_they_are_fetched(
+    imagenet: list[str], capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert run([*words.split(), "--weights", "features"]) == 4
+    assert "without a classifier, so they give no posteriors" in capsys.readouterr().err
+    assert imagenet == []
+
+
 def test_without_a_network_it_says_what_else_to_do(
     imagenet: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

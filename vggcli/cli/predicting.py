@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vggcli.cli import options
 from vggcli.cli.paths import image_names
-from vggcli.cli.weights import fetched
+from vggcli.cli.weights import check_published_classifier, fetched
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
@@ -45,6 +45,7 @@ def predicted(
     names = tuple(dict.fromkeys(image_names(paths)))
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
+    check_published_classifier(weights)
     network, checkpoint = load_checkpoint(fetched(weights, quiet), opts.device)
     need_classifier(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))

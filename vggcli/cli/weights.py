@@ -73,10 +73,11 @@ def check_published(path: Path, images: "ImageSet") -> None:
     """For published weights, fetched or not: whether they know the classes of `images`. Raises WeightsError where not."""
     from vggcli.evaluation.protocol import match_classes
     from vggcli.zoo.imagenet import imagenet_names
-    from vggcli.zoo.published import IMAGENET, published_file
+    from vggcli.zoo.published import published_file
 
+    check_published_classifier(path)
     one = published_file(path, weights_cache())
-    if one is None or one.name != IMAGENET:
+    if one is None:
         return
     try:
         match_classes(images, imagenet_names())
@@ -87,6 +88,18 @@ def check_published(path: Path, images: "ImageSet") -> None:
             f"`vgg train --arch {one.arch}`, start from those weights with `vgg finetune --weights imagenet --arch "
             f"{one.arch}`, or name a run or checkpoint with --weights"
         ) from None
+
+
+def check_published_classifier(path: Path) -> None:
+    """Raises WeightsError for published convolutions without a classifier, before they are fetched for nothing."""
+    from vggcli.zoo.published import FEATURES, published_file
+
+    one = published_file(path, weights_cache())
+    if one is not None and one.name == FEATURES:
+        raise WeightsError(
+            "the weights published as 'features' are convolutions without a classifier, so they give no posteriors; use "
+            "`vgg features --layer pool5`, or train a classifier on them with `vgg finetune`"
+        )
 
 
 def fetched(path: Path, quiet: bool) -> Path:
