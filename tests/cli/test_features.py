@@ -123,6 +123,16 @@ def test_every_way_to_name_images(
     assert len(stored("g.safetensors")[0]) == 6
 
 
+def test_a_name_that_no_terminal_shows(here: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    odd = os.fsdecode(b"\xff [bold].jpg")
+    Path(odd).write_bytes(Path("photos/005.jpg").read_bytes())
+    features(odd, "--gap")
+    features("photos", odd, "--gap", "--out", "f.safetensors")
+    assert run(["features", "--search", odd, "f.safetensors"]) == 0
+    assert run(["predict", odd, *WEIGHTS]) == 0
+    assert capfdbinary.readouterr().out.count(rb"\udcff [bold].jpg") == 4  # the search names query and image
+
+
 def test_the_images_of_a_data_set(here: Path) -> None:
     for split, count in (("train", 4), ("val", 2)):
         for label in ("cat", "dog"):

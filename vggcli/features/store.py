@@ -4,6 +4,7 @@ Rows are finished out of order and some images have none; on the disk they can w
 that is killed leaves nothing behind.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in self.files:
-            file.close()
+            with contextlib.suppress(OSError):  # rows that a full disk did not take, and nobody wants any more
+                file.close()
 
     def put(self, rows: Rows) -> None:
         """Keep rows. Raises DataError where their shape is another than that of those before, UsageError where the type

@@ -153,7 +153,7 @@ def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]])
         for rank, (name, posterior) in enumerate(top):
             bar = "█" * round(BAR * posterior)
             table.add_row(
-                Text(path if rank == 0 else ""), Text(name), f"{posterior:.4f}", bar, end_section=rank == len(top) - 1
+                _name(path if rank == 0 else ""), Text(name), f"{posterior:.4f}", bar, end_section=rank == len(top) - 1
             )
     return table
 
@@ -165,7 +165,7 @@ def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
     table.add_column("image", overflow="fold")
     table.add_column("cosine", justify="right")
     for rank, (path, cosine) in enumerate(found, start=1):
-        table.add_row(str(rank), Text(path), f"{cosine:.4f}")
+        table.add_row(str(rank), _name(path), f"{cosine:.4f}")
     return table
 
 
@@ -176,12 +176,17 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(_name(name), _name(value))
     return table
 
 
+def _name(text: str, style: str = "") -> Text:
+    """What may hold the name of a file: bytes that are not UTF-8, which no terminal shows, as escapes."""
+    return Text(text.encode(errors="backslashreplace").decode(), style)
+
+
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(title=_name(title, "table.title"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _error(value: float | None) -> str:
