@@ -10,6 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, images_below
@@ -45,6 +46,7 @@ def predicted(
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     network, checkpoint = load_checkpoint(weights, opts.device)
+    say_what_is_assumed(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))
