@@ -113,6 +113,29 @@ def test_what_was_exported_is_said(photos: Path, capsys: pytest.CaptureFixture[s
     assert "BGR" in shown
 
 
+@pytest.mark.parametrize("name", ["w.pth", "w.h5", "w.keras", "w.caffemodel", "w.onnx"])
+def test_a_full_disk_is_exit_5_and_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = small("A")
+    save_checkpoint(tmp_path / "a.safetensors", network, about(network))
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def torch_on_a_full_disk(*arguments: object) -> None:
+        try:
+            full()
+        finally:  # as torch's writer ends then
+            raise RuntimeError("unexpected pos 1454976 vs 1454864")
+
+    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("torch.save", torch_on_a_full_disk)
+    assert run(["convert", str(tmp_path / "a.safetensors"), str(tmp_path / name)]) == 5
+    assert f"no space left on the disk of {tmp_path / name}" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+
+
 def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = small("A", classes=1000, width=1 / 16)
     save_caffe(Path("w.caffemodel"), network, replace(about(network), classes=(), training={}))
