@@ -79,6 +79,7 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
     )
     said = capsys.readouterr().err
     assert "does not name its classes; taken to be the data's 3 in sorted order" in said
+    assert "taken to expect torchvision's pixels: RGB less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375" in said
     transforms = torchvision.transforms
     normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalize])
@@ -110,6 +111,29 @@ def test_what_was_exported_is_said(photos: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "a.prototxt" in shown
     assert "BGR" in shown
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.h5", "w.keras", "w.caffemodel", "w.onnx"])
+def test_a_full_disk_is_exit_5_and_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = small("A")
+    save_checkpoint(tmp_path / "a.safetensors", network, about(network))
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def torch_on_a_full_disk(*arguments: object) -> None:
+        try:
+            full()
+        finally:  # as torch's writer ends then
+            raise RuntimeError("unexpected pos 1454976 vs 1454864")
+
+    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("torch.save", torch_on_a_full_disk)
+    assert run(["convert", str(tmp_path / "a.safetensors"), str(tmp_path / name)]) == 5
+    assert f"no space left on the disk of {tmp_path / name}" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
         trained_on = checkpoint.training.get("data")
         known = f"they were trained on {trained_on}: name that, or its like, with --data"
         raise WeightsError(f"{error}; {known if trained_on else 'give other --data, or other weights'}") from None
+    say_what_is_assumed(weights, checkpoint)
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     member = NetworkMember(lambda: load_checkpoint(weights, opts.device)[0], checkpoint.config, colour, mine, opts)
     return _Candidate(weights, checkpoint, member)
@@ -195,6 +196,15 @@ def _by_position(weights: Path, images: ImageSet, count: int) -> tuple[str, ...]
         raise WeightsError(f"{weights} has {count} classes without names, and the data {len(images.classes)}")
     options.note(f"{weights} does not name its classes; taken to be the data's {count} in sorted order")
     return tuple(sorted(images.classes))
+
+
+def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
+    """Which preprocessing weights of another framework that say nothing of it are taken to expect."""
+    if framework := checkpoint.training.get("framework"):
+        mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
+        divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
+        shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
+        options.note(f"{weights} is taken to expect {framework}'s pixels: RGB less {shown[0]}, over {shown[1]}")
 
 
 def evaluate_and_report(

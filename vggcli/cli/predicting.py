@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.paths import image_names
 from vggcli.cli.weights import check_published_classifier, fetched
 from vggcli.data.augment import ColourStatistics
@@ -48,6 +49,7 @@ def predicted(
     check_published_classifier(weights)
     network, checkpoint = load_checkpoint(fetched(weights, quiet), opts.device)
     need_classifier(weights, checkpoint)
+    say_what_is_assumed(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))

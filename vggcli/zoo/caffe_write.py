@@ -36,20 +36,23 @@ def check_caffe(config: NetworkConfig) -> None:
 
 
 def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
-    """Write the .caffemodel at `path` and its .prototxt beside it, each whole or not at all; returns the latter's path.
+    """Write the .caffemodel at `path` and its .prototxt beside it, both whole or neither; returns the latter's path.
 
     Raises WeightsError for a network that has no such form, MachineError where the disk refuses.
     """
     check_caffe(checkpoint.config)
     prototxt = path.with_suffix(".prototxt")
     state = network.state_dict()
-    with replacing(path) as temporary:
-        with temporary.open("wb") as file:
-            file.write(text(caffe.NET_NAME, caffe.NOTE + checkpoint.to_json()))
-            for layer in network_layers(checkpoint.config):
-                if layer.kind in ("conv", "fc"):
-                    file.writelines(_layer(layer, state))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(text(caffe.NET_NAME, caffe.NOTE + checkpoint.to_json()))
+        for layer in network_layers(checkpoint.config):
+            if layer.kind in ("conv", "fc"):
+                file.writelines(_layer(layer, state))
+    try:
         write_text(prototxt, deploy_prototxt(checkpoint))
+    except BaseException:
+        path.unlink()  # alone it is of no use
+        raise
     return prototxt
 
 

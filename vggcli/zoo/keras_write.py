@@ -17,7 +17,7 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.checkpoint import Checkpoint
-from vggcli.zoo.files import machine_error, replacing
+from vggcli.zoo.files import replacing
 from vggcli.zoo.hdf5_index import NOTE, need_h5py
 from vggcli.zoo.keras_files import WEIGHTS, dense_pieces, layer_names
 from vggcli.zoo.layers import NetworkConfig, network_layers
@@ -66,19 +66,16 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
     import h5py
 
     names = layer_names(checkpoint.config)
-    try:
-        with h5py.File(path, "w") as root:
-            root.attrs[NOTE] = checkpoint.to_json()
-            root.attrs["classes"] = json.dumps(checkpoint.classes)
-            if by_name:
-                root.attrs["layer_names"] = [name.encode() for name in names.values()]
-                root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", VERSION.encode()
-            for ours, group, parts in _groups(root, names, by_name):
-                weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
-                _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
-                group.create_dataset(parts[1], data=bias.cpu().numpy())
-    except OSError as error:
-        raise machine_error(path, error) from error
+    with h5py.File(path, "w") as root:
+        root.attrs[NOTE] = checkpoint.to_json()
+        root.attrs["classes"] = json.dumps(checkpoint.classes)
+        if by_name:
+            root.attrs["layer_names"] = [name.encode() for name in names.values()]
+            root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", VERSION.encode()
+        for ours, group, parts in _groups(root, names, by_name):
+            weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
+            _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
+            group.create_dataset(parts[1], data=bias.cpu().numpy())
 
 
 def _groups(

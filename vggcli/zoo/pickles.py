@@ -99,8 +99,12 @@ def _check_steps(file: BinaryIO) -> None:
 def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
     """Write a state dict as torch saves one, whole or not at all, with a note in the archive that torch ignores."""
     with replacing(path) as temporary:
-        with temporary.open("wb") as file:  # a file without a name, which torch would write into it
-            torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+        try:
+            with temporary.open("wb") as file:  # a file without a name, which torch would write into it
+                torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+        except RuntimeError as error:  # torch wraps the system's error in its own
+            system = error.__context__
+            raise system if isinstance(system, OSError) else OSError(0, str(error).splitlines()[0]) from error
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(zipfile.ZipInfo(NOTE), note)
 
