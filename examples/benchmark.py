@@ -256,21 +256,27 @@ def main() -> None:
     few = ImageSet(images.root, "val", images.classes, images.names[kept], images.labels[kept], images.boxes[kept])
     arguments = (few, colour_statistics(few, 256, workers), options.arch, workers)
     sides = [SideProcess(kind, *arguments) for kind in (Ours, Torchvision)]
-    print(f"network {options.arch}, {len(few)} images of {source.name}, {torch.get_num_threads()} threads")
+    try:
+        compare(sides, options, few, source.name)
+    finally:  # a side that failed must not leave the other waiting
+        for side in sides:
+            side.process.terminate()
+
+
+def compare(sides: Sequence[SideProcess], options: argparse.Namespace, few: ImageSet, name: str) -> None:
+    """Print a line for every comparison."""
+    print(f"network {options.arch}, {len(few)} images of {name}, {torch.get_num_threads()} threads")
     print(f"{'':40} {'ours':>9} {'torchvision':>12} {'ratio':>7}   (images/s)")
-    for name, method, scales in JOBS:
-        if options.only in name:
+    for title, method, scales in JOBS:
+        if options.only in title:
             count = STEP if method == "training_step" else len(few)
             calls = [(side, method) for side in sides]
             ours, theirs = (count / taken for taken in measure(calls, scales, options.rounds))
-            print(f"{name:40} {ours:9.2f} {theirs:12.2f} {ours / theirs:7.2f}", flush=True)
+            print(f"{title:40} {ours:9.2f} {theirs:12.2f} {ours / theirs:7.2f}", flush=True)
     if options.only in PASSES:
         calls = [(sides[0], "features"), (sides[0], "forward_passes")]
         whole, passes = (len(few) / taken for taken in measure(calls, (256,), options.rounds))
         print(f"{PASSES:40} {whole:9.2f} {passes:12.2f} {whole / passes:7.2f}", flush=True)
-    for side in sides:
-        side.pipe.send(None)
-        side.process.join()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from vggcli.data.augment import (
     ColourStatistics,
     Pixels,
     augment,
+    cut,
     draw_view,
     normalise,
     pixel_moments,
@@ -65,18 +66,38 @@ def test_a_view_depends_on_seed_epoch_and_image_alone() -> None:
     assert len({draws(1, 2, 3), draws(2, 1, 3), draws(1, 3, 2), draws(1, 2, 4)}) == 4
 
 
-@pytest.mark.parametrize("scale", [(96, 96), (64, 120)])
-def test_pixels_equal_the_crop_of_the_whole_rescaled_image(tmp_path: Path, scale: tuple[int, int]) -> None:
-    smooth = Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
-        (160, 120), Image.Resampling.BICUBIC
-    )
+def shown(side: int, low: float, high: float) -> tuple[float, float]:
+    """The source pixels that a crop of 48 shows, which was drawn as `low` to `high`."""
+    one = cut(side, low, high, 48)
+    scale = one.pixels / (one.last - one.first)
+    return one.first + one.skip / scale, one.first + (one.skip + 48) / scale
+
+
+@pytest.mark.parametrize("scale", [(96, 96), (64, 120), (48, 48), (300, 300)])
+def test_pixels_equal_pillows_resampling_of_what_is_shown(tmp_path: Path, scale: tuple[int, int]) -> None:
+    noise = Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    smooth = noise.resize((160, 120), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "a.png")
-    pixels, view = training_pixels(tmp_path / "a.png", view_generator(0, 0, 5), scale, 48)
-    width, height = rescaled_size((160, 120), view.scale)
-    whole = smooth.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round(view.box[0] * width), round(view.box[1] * height)
-    crop = np.asarray(whole)[top : top + 48, left : left + 48].astype(int)
-    assert np.abs(pixels.astype(int) - crop).max() <= 2  # whole-image resampling rounds once more
+    for index in range(8):
+        pixels, view = training_pixels(tmp_path / "a.png", view_generator(0, 0, index), scale, 48)
+        x0, x1 = shown(160, 160 * view.box[0], 160 * view.box[2])
+        y0, y1 = shown(120, 120 * view.box[1], 120 * view.box[3])
+        theirs = smooth.resize((48, 48), Image.Resampling.BILINEAR, box=(x0, y0, min(x1, 160), min(y1, 120)))
+        assert pixels.shape == (48, 48, 3)
+        difference = np.abs(pixels.astype(int) - np.asarray(theirs).astype(int))
+        assert difference[1:-1, 1:-1].max() <= 3
+        assert difference.max() <= 12  # at its edges a crop has neighbours, which Pillow does not look at
+
+
+def test_what_is_shown_is_what_was_drawn_to_half_a_pixel() -> None:
+    for index in range(500):
+        view = draw_view(view_generator(0, 0, index), (131, 97), (48, 200), 48)
+        for side, low, high in ((131, view.box[0], view.box[2]), (97, view.box[1], view.box[3])):
+            found_low, found_high = shown(side, low * side, high * side)
+            pixel = (high - low) * side / 48
+            assert abs(found_low - low * side) <= 0.51 * pixel
+            assert abs(found_high - high * side) <= 1.01 * pixel
+            assert -1e-6 <= found_low < found_high <= side + 1e-6
 
 
 def test_a_batch_equals_a_loop_over_its_images() -> None:

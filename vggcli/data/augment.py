@@ -8,6 +8,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 """
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from vggcli import paper
@@ -119,8 +120,33 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
     image = read_image(path, at_least=scale[1])
     view = draw_view(draw, image.size, scale, crop)
     x0, y0, x1, y1 = view.box
-    box = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
-    return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, box=box)), view
+    across = cut(image.width, x0 * image.width, x1 * image.width, crop)
+    down = cut(image.height, y0 * image.height, y1 * image.height, crop)
+    region_HWC = torch.from_numpy(np.array(image.crop((across.first, down.first, across.last, down.last))))
+    size = (down.pixels, across.pixels)
+    resampled = F.interpolate(region_HWC[None].permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
+    pixels = resampled[0].permute(1, 2, 0)[down.skip : down.skip + crop, across.skip : across.skip + crop]
+    return pixels.contiguous().numpy(), view
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Along one side: the source pixels `first` to `last`, how many `pixels` they are resampled to, and how many of those
+    to `skip` before the crop."""
+
+    first: int
+    last: int
+    pixels: int
+    skip: int
+
+
+def cut(side: int, low: float, high: float, crop: int) -> Cut:
+    """How `low` to `high` of a side of so many source pixels become `crop` pixels, to half a pixel: whole source pixels are
+    resampled by torch, whose antialiased bilinear filter takes half the time of Pillow's, which would take fractions."""
+    first, last = math.floor(low + 1e-6), min(side, math.ceil(high - 1e-6))
+    scale = crop / (high - low)
+    pixels = max(crop, round((last - first) * scale))
+    return Cut(first, last, pixels, min(pixels - crop, round((low - first) * scale)))
 
 
 def normalise(images_NHWC: Tensor, colour: ColourStatistics, shifts_NC: Tensor | None = None) -> Tensor:
