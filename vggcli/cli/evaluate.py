@@ -44,7 +44,8 @@ def evaluate(
 ) -> None:
     """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
     (sections 3.2 and 4.3); several --scales are averaged."""
-    from vggcli.cli.measuring import ReportOptions, evaluate_and_report, evaluate_options
+    from vggcli.cli.measuring import evaluate_options
+    from vggcli.cli.reporting import ReportOptions, evaluate_and_report
     from vggcli.cli.weights import evaluated_files
 
     opts = evaluate_options(

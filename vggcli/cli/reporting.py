@@ -1,0 +1,165 @@
+"""What `vgg evaluate` makes of an evaluation: tables, pictures, files and the record in its run."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from vggcli import __version__
+from vggcli.cli import options
+from vggcli.cli.measuring import Measured, measure
+from vggcli.data.decode import read_image
+from vggcli.errors import MachineError, UsageError
+from vggcli.evaluation.metrics import (
+    class_reports,
+    confusion_counts,
+    published_result,
+    save_scores,
+    worst_mistakes,
+)
+from vggcli.evaluation.protocol import EvaluateOptions
+from vggcli.paper import CROP
+from vggcli.report.plots import fitted, save_confusion, save_sheet
+from vggcli.report.tables import PaperRow, classes_table, facts_table, paper_table
+from vggcli.zoo.files import append_line
+
+WORST = "worst.png"
+THUMBNAIL = 128  # pixels
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is made of an evaluation beside its figures."""
+
+    per_class: bool
+    confusion: Path | None
+    worst: int | None
+    scores: Path | None
+    table: bool = False
+    json: bool = False
+
+    def check(self, networks: int) -> None:
+        """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
+        for flag, path in (("--save-scores", self.scores), ("--confusion", self.confusion)):
+            if path is None:
+                continue
+            if networks > 1:
+                raise UsageError(f"{flag} {path} is one file for {networks} networks; evaluate them one by one")
+            options.writable_output(path, flag)
+        if self.table and self.json:
+            raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
+        if self.table and self.per_class:
+            raise UsageError("--per-class has no place in --table; leave one out")
+
+
+def evaluate_and_report(
+    weights: Sequence[Path],
+    data: str | None,
+    split: str,
+    opts: EvaluateOptions,
+    multi_scale: bool,
+    report: ReportOptions,
+    quiet: bool,
+) -> None:
+    """Measure, write what was asked for, keep a record in each run, and show the figures."""
+    several = measure(weights, data, split, opts, multi_scale, quiet)
+    for error in several[0].scores.skipped:
+        options.note(f"left out: {error}")
+    written = [write_files(measured, report) for measured in several]
+    for measured in several:
+        record(measured)
+    if report.json:
+        results = [result_json(measured, report) for measured in several]
+        print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
+    elif report.table:
+        show_paper_table(several)
+        for path in (path for files in written for path in files.values()):
+            options.note(f"written: {path}")
+    else:
+        for measured, files in zip(several, written, strict=True):
+            show(measured, report, files)
+
+
+def record(measured: Measured) -> None:
+    """Add the evaluation to evaluations.jsonl of the run, if the weights lie in one."""
+    if measured.run is None:
+        return
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    line = json.dumps({**measured.evaluation.to_json(), "date": now, "version": __version__})
+    try:
+        append_line(measured.run / "evaluations.jsonl", line)
+    except MachineError as error:  # a run folder that may only be read still has an error figure
+        options.note(f"not recorded: {error}")
+
+
+def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
+    """The scores and pictures that were asked for; returns what was written where."""
+    written = {}
+    if report.scores is not None:
+        save_scores(report.scores, measured.scores, measured.evaluation)
+        written["scores"] = str(report.scores)
+    if report.confusion is not None:
+        counts_KK = confusion_counts(measured.scores).numpy()
+        save_confusion(counts_KK, measured.scores.classes, report.confusion)
+        written["confusion"] = str(report.confusion)
+    if report.worst is not None:
+        mistakes = worst_mistakes(measured.scores, report.worst)
+        path = (measured.run or Path.cwd()) / WORST
+        if mistakes:
+            pictures = [fitted(read_image(measured.images.root / one.image), THUMBNAIL) for one in mistakes]
+            captions = [f"{one.answer} {one.posterior:.2f}, is {one.label}\n{Path(one.image).name}" for one in mistakes]
+            save_sheet(pictures, captions, path)
+            written["worst"] = f"{path} ({len(mistakes)} mistakes, the surest first)"
+    return written
+
+
+def result_json(measured: Measured, report: ReportOptions) -> dict[str, Any]:
+    """The object of `--json`, with the classes where they were asked for."""
+    result = measured.evaluation.to_json()
+    if report.per_class:
+        result["per_class"] = [vars(one) for one in class_reports(measured.scores)]
+    return result
+
+
+def show(measured: Measured, report: ReportOptions, written: dict[str, str]) -> None:
+    """The figures with what they were made with, as tables on stdout."""
+    one, config = measured.evaluation, measured.checkpoint.config
+    several = (("flips", one.flip), ("crops", one.crops > 0), ("scales", len(one.scales) > 1))
+    averaged = ", ".join(name for name, more in several if more)
+    skipped = f", {one.skipped} left out" if one.skipped else ""
+    crops = f"{one.crops} crops an image; " if one.crops else ""
+    facts = {
+        "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
+        "top-5 error": f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)",
+        "images": f"{one.images}{skipped}, of {one.classes} classes: {one.data} ({one.split})",
+        "protocol": f"{one.protocol} at Q = {', '.join(map(str, one.scales))}; {crops}"
+        + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),
+        "calibration": f"{one.calibration_error:.1f} % expected calibration error",
+        "network": f"{one.arch}, crop {config.crop}, width {config.width:g}",
+        "weights": f"{one.weights} (SHA-256 {one.weights_sha256[:12]}…)",
+        "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s",
+        **written,
+    }
+    console = options.stdout_console()
+    console.print(facts_table("Evaluation", facts))
+    if report.per_class:
+        console.print(classes_table(class_reports(measured.scores)))
+
+
+def show_paper_table(several: Sequence[Measured]) -> None:
+    """All of them in the form of Tables 3 and 4, on stdout."""
+    rows = []
+    for measured in several:
+        one, config = measured.evaluation, measured.checkpoint.config
+        changes = [f"width {config.width:g}"] * (config.width != 1) + [f"crop {config.crop}"] * (config.crop != CROP)
+        changes += ["gap"] * (config.head == "gap")
+        name = f"{one.arch} ({', '.join(changes)})" if changes else one.arch
+        published = published_result(measured.checkpoint, one, measured.scores.classes)
+        weights = measured.run or measured.weights
+        rows.append(PaperRow(name, measured.checkpoint.scale, one, published, weights.name))
+    first = several[0].evaluation
+    how = f"{first.protocol}{', with flips' if first.flip else ''}"
+    title = f"{how}, {first.images} images of {first.data} ({first.split}); posteriors averaged"
+    options.stdout_console().print(paper_table(title, rows))
