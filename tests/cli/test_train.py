@@ -172,7 +172,7 @@ def test_a_signal_saves_and_leaves(make_folder: MakeFolder, here: Path, number: 
         ("--wdith 1", 2, "--wdith"),
         ("--device cuda:7", 5, "cuda:7"),
         ("--device tpu", 2, "tpu"),
-        ("--init-from nowhere", 4, "no weights at nowhere"),
+        ("--init-from nowhere", 4, "nowhere is not there"),
         ("--data nowhere", 3, "nowhere"),
         ("--head gap --dropout 0.1", 2, "--dropout has no effect"),
         ("--recipe tiny --config x.json", 2, "contradict"),

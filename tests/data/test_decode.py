@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,3 +113,20 @@ def test_a_jpeg_may_come_smaller_but_not_below_what_is_needed(tmp_path: Path) ->
     assert read_image(tmp_path / "a.jpg", at_least=70).size == (100, 75)
     assert read_image(tmp_path / "a.jpg", at_least=76).size == (200, 150)
     assert read_image(tmp_path / "a.jpg").size == (400, 300)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.array([[0, 70000]], np.int32), "beyond 16 bits have no defined range"),
+        (np.array([[-1, 5]], np.int32), "beyond 16 bits have no defined range"),
+        (np.array([[0.0, 1.0]], np.float32), "floating-point pixels have no defined range"),
+    ],
+)
+def test_pixels_whose_range_nothing_tells_are_refused_for_what_they_are(
+    tmp_path: Path, values: np.ndarray[Any, Any], reason: str
+) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=f"cannot be used: .*{reason}") as caught:
+        read_image(tmp_path / "a.tif")
+    assert "damaged" not in str(caught.value)

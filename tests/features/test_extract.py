@@ -238,10 +238,10 @@ def test_features_in_python(tmp_path: Path) -> None:
         Features(weights, "conv4_1", "none")(paths)
     with pytest.raises(ImageError, match="no such file"):
         Features(weights)([tmp_path / "none.jpg"])
-    for wrong in ({"pool": "avg"}, {"layer": "fc9"}, {"norm": "l3"}):
+    for wrong in ({"pool": "avg"}, {"layer": "fc9"}, {"norm": "l3"}, {"layer": ["fc6", "fc7"]}, {"scales": 64}):
         with pytest.raises(UsageError):
-            Features(weights, **wrong)  # type: ignore[arg-type]
-    wrong_lists: tuple[Any, ...] = ("a.jpg", [])
+            Features(weights, **wrong)
+    wrong_lists: tuple[Any, ...] = ("a.jpg", [], [3])
     for images in wrong_lists:
         with pytest.raises(UsageError, match="give"):
             Features(weights)(images)

@@ -19,6 +19,7 @@ from vggcli.features.formats import SUFFIXES, Table, check_format, column_of, si
 from vggcli.features.reading import open_rows
 from vggcli.features.search import nearest
 from vggcli.features.store import Spool, stored
+from vggcli.features.stored import read_store
 
 NAMES = ("plain.jpg", "new\nline.jpg", 'quote"d, comma.jpg', "bytes\udcff\udc80.jpg", "ünï/\r.png", " leading.jpg")
 ABOUT = {"layer": "fc7", "weights": "w.safetensors", "weights_sha256": "0" * 64}
@@ -93,6 +94,15 @@ def test_every_format_is_read_back_and_equal_tables_are_equal_files(tmp_path: Pa
     path.write_bytes(first[: len(first) // 3])
     with pytest.raises(DataError, match="f\\" + suffix):
         list(open_rows(path).chunks())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npy", ".npz", ".parquet", ".csv"])
+def test_a_probe_reads_every_format(tmp_path: Path, suffix: str) -> None:
+    path, rows = written(tmp_path, suffix)
+    store = read_store(path)
+    np.testing.assert_array_equal(store.features_ND, rows)
+    assert store.images == NAMES
+    assert store.about["layer"] == ABOUT["layer"]
 
 
 def test_several_layers_are_tensors_of_their_own_names(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What `vgg convert` does behind its flags: a file becomes a network, the network a file of another layout."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,17 @@ def convert_weights(source: Path, arch: str | None, target: Path, to: str | None
         "classes": config.classes,
         "class_names": bool(checkpoint.classes),
         "channels": "BGR" if layout in BGR else "RGB",
-        "mean": list(colour["mean"]),
-        "divisor": colour["divisor"],
+        "mean": _in_order(colour["mean"], layout),
+        "divisor": _in_order(colour["divisor"], layout),
         "scale": list(checkpoint.scale),
     }
+
+
+def _in_order(values: float | Sequence[float], layout: str) -> float | list[float]:
+    """Values that are stored in the order RGB, in the order of the layout's channels."""
+    if isinstance(values, int | float):
+        return values
+    return list(values)[::-1] if layout in BGR else list(values)
 
 
 def _layout(target: Path, to: str | None) -> str:
@@ -112,7 +120,8 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
     if "largest_difference" in facts:
         shown["largest difference"] = _difference(facts["largest_difference"])
-    title = "Converted; mean and divisor are in the order RGB, of pixels from 0 to 255 in the order of channels"
+    shown["class names"] = "kept" if facts["class_names"] else "none"
+    title = "Converted; mean and divisor are of pixels from 0 to 255, in the order of the channels"
     options.stdout_console().print(facts_table(title, shown))
 
 

@@ -23,7 +23,7 @@ def find_weights(weights: Path | None, arch: str | None) -> Path:
 
     if weights is not None and not is_published_name(weights):
         if arch is not None:
-            raise UsageError("--arch has no effect beside --weights, which say their network; leave one out")
+            raise UsageError(f"--arch has no effect beside {weights}, which says its network; leave it out")
         return weights_file(weights.expanduser())
     picked = arch_of(arch or "D")
     if weights is not None:

@@ -10,6 +10,7 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -75,8 +76,14 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
         raise ImageError(place, f"it is not an image ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(place, "it has more than 100 megapixels") from error
+    except UnknownRange as error:
+        raise ImageError(place, str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         raise ImageError(place, f"it is damaged or cut short ({error})") from error
+
+
+class UnknownRange(ValueError):
+    """Pixels of an intact image that nothing says how to bring to 8 bits."""
 
 
 def _opened(place: Place) -> Path | io.BytesIO:
@@ -104,13 +111,18 @@ def _scaled_to(size: Size, shorter: int) -> Size:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode that Pillow decodes to 8-bit RGB; transparency over white. Raises ValueError for floating point."""
+    """Any mode that Pillow decodes to 8-bit RGB; transparency over white. Raises UnknownRange for pixels that are floating
+    point, or whole numbers of more than 16 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # 16-bit grey, stored in 16 or 32 bits: 65535 becomes 255
-        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
+        image = image.convert("I")
+        low, high = cast("tuple[int, int]", image.getextrema())
+        if not 0 <= low <= high <= 65535:
+            raise UnknownRange("whole numbers beyond 16 bits have no defined range")
+        return image.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
+        raise UnknownRange("floating-point pixels have no defined range")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")

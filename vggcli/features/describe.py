@@ -61,6 +61,10 @@ class Features:
         ):
             if value not in known:
                 raise UsageError(f"there is no {name} {value!r}; give one of {', '.join(map(repr, known))}")
+        if not isinstance(layer, str):
+            raise UsageError(f"give one layer by name, not {layer!r}; make a Features for each")
+        if isinstance(scales, int | str):
+            raise UsageError(f"give a list of scales, such as [{scales}]")
         where = pick_device(device)
         self.network, self.checkpoint = load_checkpoint(weights_file(Path(weights).expanduser()), where)
         self.options = FeatureOptions(
@@ -84,6 +88,8 @@ class Features:
         """
         if isinstance(images, str | Path):
             raise UsageError(f"give a list of images, such as [{str(images)!r}]")
+        if not all(isinstance(image, str | Path) for image in images):
+            raise UsageError("give the paths of images, as texts or Path objects")
         if not images:
             raise UsageError("give one image or more")
         colour = ColourStatistics.from_json(self.checkpoint.preprocessing)

@@ -66,7 +66,10 @@ def _checked(path: Path, shape: tuple[int, ...], names: list[str], metadata: Map
 def _one_layer(path: Path, keys: object) -> None:
     found = [str(key) for key in keys]  # type: ignore[attr-defined]
     if FEATURES not in found:
-        raise DataError(f"{path} holds no tensor {FEATURES!r} of one layer but {', '.join(found) or 'nothing'}")
+        shown = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")
+        raise DataError(
+            f"{path} holds {shown or 'nothing'}, not one layer's {FEATURES!r}: write each layer to its own file"
+        )
 
 
 def _safetensors(path: Path) -> Stored:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vggcli.data.image_set import ImageSet
 from vggcli.errors import DataError
+from vggcli.features.reading import open_rows
 
 FEATURES = "features"  # the tensor's name
 SETTINGS = (
@@ -48,16 +49,18 @@ class Store:
 
 
 def read_store(path: Path) -> Store:
-    """The descriptors that a .safetensors file (or an .npz with arrays `features` and `images`) holds.
+    """The descriptors that a file of `vgg features`, or a folder of its shards, holds (an .npz needs no more than arrays
+    `features` and `images`).
 
     Raises DataError where it is missing, damaged, of another kind, empty, not of one descriptor an image, names an image
     twice, or holds a value that is not finite.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             f"there is no file of descriptors {path}; make one with `vgg features PATH... --gap --out FILE`"
         )
-    features, images, metadata = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    features, images, metadata = (_read_rows if path.is_dir() else readers.get(path.suffix, _read_rows))(path)
     if features.ndim != 2:
         shape = list(features.shape)
         raise DataError(
@@ -78,6 +81,14 @@ def read_store(path: Path) -> Store:
             f"describe the images again"
         )
     return Store(str(path), features_ND, images, metadata.pop("root", ""), metadata)
+
+
+def _read_rows(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
+    stored = open_rows(path)
+    chunks = list(stored.chunks())
+    if not chunks:
+        raise DataError(f"{path} holds no descriptor")
+    return np.concatenate(chunks), stored.names, dict(stored.metadata)
 
 
 def _read_safetensors(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:

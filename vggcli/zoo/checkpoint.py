@@ -246,7 +246,8 @@ def weights_file(path: Path) -> Path:
                 return path / name
         raise WeightsError(f"{path} holds no {BEST} and no {LAST}: it is not a run folder, or its training never saved")
     if not path.is_file():
-        raise WeightsError(f"there are no weights at {path}: give a .safetensors file or a run folder")
+        what = "is no regular file" if path.exists() else "is not there"
+        raise WeightsError(f"{path} {what}; give a run folder, a checkpoint, or another framework's weights file")
     return path
 
 

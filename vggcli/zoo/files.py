@@ -64,9 +64,9 @@ def file_sha256(path: Path) -> str:
 def machine_error(path: Path, error: OSError) -> MachineError:
     """The sentence for a file that could not be written."""
     if error.errno == errno.ENOSPC:
-        return MachineError(f"no space left on the disk of {path}; free some or write elsewhere with --out")
+        return MachineError(f"no space left on the disk of {path}; free some or write elsewhere")
     reason = (error.strerror or str(error)).lower()
-    return MachineError(f"cannot write {path}: {reason}; choose another place with --out")
+    return MachineError(f"cannot write {path}: {reason}; choose another place")
 
 
 def _flush(path: Path) -> None:
