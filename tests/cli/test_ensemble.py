@@ -88,3 +88,12 @@ def test_other_classes_are_exit_4(photos: Path, make_folder: MakeFolder, capsys:
     other = make_folder("other", classes=4)
     assert run(["ensemble", "runs/A-1", "runs/A-2", "--data", str(other)]) == 4
     assert "'class3'" in capsys.readouterr().err
+
+
+def test_images_that_are_left_out_are_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "val" / "class0" / "0.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    runs = [str(path) for path in sorted(Path("runs").iterdir())]
+    assert run(["ensemble", *runs[:2], "--data", str(photos), "--skip-bad", "-q", "-j", "0"]) == 0
+    said = capsys.readouterr()
+    assert "left out: " in said.err
+    assert "11 images (1 left out)" in " ".join(said.out.split())

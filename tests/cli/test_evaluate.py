@@ -150,6 +150,8 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch A --split test", 3, "no test/ folder"),
         ("--arch A --save-scores no/where.safetensors", 2, "no folder"),
         ("--arch A --scales big", 2, "--scales"),
+        ("--arch A --confusion x.jpg", 2, "ends in .png"),
+        ("--arch A --save-scores x.npz", 2, "ends in .safetensors"),
     ],
 )
 def test_each_way_to_hold_it_wrong(

@@ -134,6 +134,8 @@ def test_a_cache_gives_the_same_run_again(source: Path, make_folder: MakeFolder,
     assert sorted((tmp_path / "cache" / "vgg" / "features").iterdir()) == kept
     assert len(written) == 2
     assert_same_bits(Path("first"), Path("second"))
+    replay = ["--config", "first/config.json", "--no-cache-features", "--layers", "all", "--max-steps", "1"]
+    assert finetune(*replay, "--out", "uncached") == 0
     assert finetune(*words[:-1], "1", "--out", "third") == 0
     for path in kept:
         path.unlink()
@@ -157,6 +159,7 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
     [
         ("--weights runs/A-1 --cache-features", 2, "give --layers fc or last"),
         ("--weights runs/A-1 --layers fc --cache-features --scale-jitter 36 40", 2, "not --scale-jitter"),
+        ("--weights runs/A-1 --init gaussian", 2, "--init has no effect: "),
         ("--weights runs/A-1 --scale 20", 2, "below --crop 32"),
         ("--weights runs/A-1 --arch D --layers fc", 2, "would leave conv1_2 random"),
         ("--weights runs/B-1 --arch A", 4, "first layer that differs is conv1_2 there and pool1 here"),

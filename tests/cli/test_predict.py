@@ -89,3 +89,8 @@ def test_held_wrong(photos: Path, capsys: pytest.CaptureFixture[str], flags: str
     Path("empty").mkdir()
     assert run(["predict", "--arch", "A", *flags.split()]) == code
     assert message in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_used_the_reason_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", "nope.jpg", "--arch", "A"]) == 3
+    assert "the first: nope.jpg cannot be used: there is no such file" in capsys.readouterr().err

@@ -117,6 +117,11 @@ def test_the_newest_run_is_that_of_the_very_network(tmp_path: Path) -> None:
     assert newest_run(tmp_path, "A-LRN") == tmp_path / "A-LRN-3"
     assert newest_run(tmp_path) == tmp_path / "B-9"
     assert newest_run(tmp_path, "E") is None
+    mine = VGG(NetworkConfig("E", 3, 32, 1 / 64))
+    initialise(mine, "he", 0)
+    (tmp_path / "mine").mkdir()
+    save_checkpoint(tmp_path / "mine" / "last.safetensors", mine, replace(ABOUT, config=mine.config))
+    assert newest_run(tmp_path, "E") == newest_run(tmp_path) == tmp_path / "mine"
 
 
 def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def ensemble(
     if len(members) < 2:
         raise UsageError("an ensemble needs two members or more; `vgg eval` measures one network")
     if save_scores is not None:
+        if save_scores.suffix != ".safetensors":
+            raise UsageError(f"--save-scores {save_scores}: give a name that ends in .safetensors")
         options.writable_output(save_scores, "--save-scores")
     given = {
         "--data": data,

@@ -30,11 +30,12 @@ def finetune(
         LayersName | None, typer.Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
     ] = None,
     cache_features: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--cache-features", help="Run the frozen layers once an image, unaugmented, and keep that on disk."
+            "--cache-features/--no-cache-features",
+            help="Run the frozen layers once an image, unaugmented, and keep that on disk.",
         ),
-    ] = False,
+    ] = None,
     recipe: Annotated[
         flags.RecipeName | None,
         typer.Option(help="Whose numbers, with a tenth of its learning rate. (default: the recipe of W, else paper)"),
@@ -92,7 +93,7 @@ def finetune(
         "max_steps": max_steps,
         "precision": precision.value if precision else None,
         "layers": layers.value if layers else None,
-        "cache_features": cache_features or None,
+        "cache_features": cache_features,
     }
     control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
     if resume is None:

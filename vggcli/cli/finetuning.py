@@ -7,6 +7,7 @@ from typing import Any
 
 from vggcli import paper
 from vggcli.cli import options
+from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.plan import Plan
 from vggcli.cli.training import RunControl, Session, begun
 from vggcli.cli.weights import fetched, find_weights, is_published_name
@@ -59,7 +60,8 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
     plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source.name})
     plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
     plan = _checked(plan, choice)
-    network = _network(plan, start, train_set, classes)
+    initial = next((f"--{name.replace('_', '-')}" for name in ("init", "init_std") if choice.recipe_flags[name]), None)
+    network = _network(plan, start, train_set, classes, initial)
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
     colour = _colour(start.checkpoint, train_set, control)
@@ -93,6 +95,7 @@ def _start(choice: Choice, replayed: Plan | None, control: RunControl) -> _Start
         path = find_weights(weights, arch)
     path = fetched(path, control.quiet)
     network, checkpoint = load_checkpoint(path)
+    say_what_is_assumed(path, checkpoint)
     return _Start(path, network, checkpoint)
 
 
@@ -140,20 +143,29 @@ def _checked(plan: Plan, choice: Choice) -> Plan:
     if not plan.cache_features:
         return plan
     if plan.layers == "all":
-        raise UsageError("--cache-features has no effect where all layers learn; give --layers fc or last")
+        raise UsageError(
+            "--cache-features has no effect where all layers learn; give --layers fc or last, or --no-cache-features"
+        )
     if choice.recipe_flags["scale"] is not None and plan.recipe.scale[0] < plan.recipe.scale[1]:
         raise UsageError("--cache-features computes each image once, at one scale; give --scale S, not --scale-jitter")
     middle = plan.recipe.test_scale
     return replace(plan, recipe=replace(plan.recipe, scale=(middle, middle)))
 
 
-def _network(plan: Plan, start: _Start, train_set: ImageSet, classes: tuple[str, ...] | None) -> VGG:
-    """The network of the plan with what `start` gives it; says which layers are new. Raises UsageError where a new layer
-    would not learn, WeightsError where the weights do not fit."""
+def _network(
+    plan: Plan, start: _Start, train_set: ImageSet, classes: tuple[str, ...] | None, initial: str | None
+) -> VGG:
+    """The network of the plan with what `start` gives it; says which layers are new.
+
+    Raises UsageError where a new layer would not learn, or there is none for `initial` (the flag of initialisation that
+    was given), WeightsError where the weights do not fit.
+    """
     recipe, count = plan.recipe, len(classes or train_set.classes)
     network = VGG(NetworkConfig(plan.arch, count, recipe.crop, recipe.width, recipe.head), recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     new = inherit(network, start.network, same_classes=classes is not None)
+    if initial and not new:
+        raise UsageError(f"{initial} has no effect: {start.path} gives every layer")
     stages = Stages(network, plan.layers)
     untrained = [name for name in new if not stages.learns(name)]
     if untrained:

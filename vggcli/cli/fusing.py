@@ -111,6 +111,8 @@ def fuse(
         raise UsageError(f"{flags[0]} has no effect where every member is a file of saved scores")
     files = [find_weights(path, None) for path in networks]
     evaluated = measure(files, data, split, opts, multi_scale, quiet) if networks else []
+    for error in evaluated[0].scores.skipped if evaluated else ():
+        options.note(f"left out: {error}")
     measured = dict(zip(networks, evaluated, strict=True))
     members = []
     for path, name in zip(paths, names, strict=True):
@@ -135,5 +137,6 @@ def show_fusion(fusion: Fusion) -> None:
         rows += [(" + ".join(pair["members"]), "pair", pair) for pair in result["pairs"]]
     rows.append(("all", f"{len(fusion.members)} members", result))
     data = f" of {fusion.data} ({fusion.split})" if fusion.data else ""
-    title = f"Ensemble over {result['images']} images{data}, posteriors averaged"
+    skipped = f" ({result['skipped']} left out)" if result["skipped"] else ""
+    title = f"Ensemble over {result['images']} images{skipped}{data}, posteriors averaged"
     options.stdout_console().print(ensemble_table(title, rows))

@@ -52,6 +52,8 @@ def predicted(
     say_what_is_assumed(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
+    if not checkpoint.classes:
+        options.note(f"{weights} does not name its classes; they are shown by their number")
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))
     images = ImageSet(Path(), "", classes, names, (0,) * len(names), ((),) * len(names))
     colour = ColourStatistics.from_json(checkpoint.preprocessing)

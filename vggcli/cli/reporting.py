@@ -42,9 +42,14 @@ class ReportOptions:
 
     def check(self, networks: int) -> None:
         """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
-        for flag, path in (("--save-scores", self.scores), ("--confusion", self.confusion)):
+        for flag, path, suffix in (
+            ("--save-scores", self.scores, ".safetensors"),
+            ("--confusion", self.confusion, ".png"),
+        ):
             if path is None:
                 continue
+            if path.suffix != suffix:
+                raise UsageError(f"{flag} {path}: give a name that ends in {suffix}")
             if networks > 1:
                 raise UsageError(f"{flag} {path} is one file for {networks} networks; evaluate them one by one")
             options.writable_output(path, flag)
@@ -161,5 +166,6 @@ def show_paper_table(several: Sequence[Measured]) -> None:
         rows.append(PaperRow(name, measured.checkpoint.scale, one, published, weights.name))
     first = several[0].evaluation
     how = f"{first.protocol}{', with flips' if first.flip else ''}"
-    title = f"{how}, {first.images} images of {first.data} ({first.split}); posteriors averaged"
+    skipped = f" ({first.skipped} left out)" if first.skipped else ""
+    title = f"{how}, {first.images} images{skipped} of {first.data} ({first.split}); posteriors averaged"
     options.stdout_console().print(paper_table(title, rows))

@@ -156,6 +156,8 @@ def _resumable_folder(run: str, arch: str | None) -> Path:
         raise WeightsError(
             f"there is no run to resume under {options.RUNS.resolve()}; name its folder with --resume RUN"
         )
+    if not path.is_dir():
+        raise WeightsError(f"there is no folder {path} to resume")
     if not (path / LAST).is_file():
         raise WeightsError(f"{path} cannot be resumed: it holds no {LAST}")
     return path.resolve()
@@ -166,7 +168,7 @@ def _check_not_finished(path: Path, plan: Plan, state: RunState) -> None:
         raise UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
     if state.epoch >= plan.recipe.epochs:
         raise UsageError(
-            f"{path} has finished its {plan.recipe.epochs} epochs; train longer with --resume {path} --epochs N"
+            f"{path} has trained {state.epoch} epochs already; train longer with --resume {path} --epochs N, above that"
         )
     if plan.max_steps is not None and state.total_steps >= plan.max_steps:
         raise UsageError(
@@ -204,7 +206,8 @@ def run_to_end(session: Session, control: RunControl) -> None:
                 else:
                     display.step(record)
         except Stopped:
-            raise Interrupted(f"stopped and saved; go on with `vgg train --resume {path}`", asked[0]) from None
+            command = "train" if plan.weights is None else "finetune"
+            raise Interrupted(f"stopped and saved; go on with `vgg {command} --resume {path}`", asked[0]) from None
     _show_result(path, time.monotonic() - started, session, control)
 
 

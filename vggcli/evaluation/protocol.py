@@ -118,7 +118,8 @@ def averaged(sums_NK: Tensor, images: ImageSet, options: EvaluateOptions, skippe
     """
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
-        raise DataError(f"none of the {len(images)} images of {images.root} can be used")
+        first = next(iter(skipped.values()))
+        raise DataError(f"none of the {len(images)} images can be used; the first: {first}")
     posteriors_NK = sums_NK[kept] / len(options.scales)
     if not torch.isfinite(posteriors_NK).all():
         raise WeightsError("the network's posteriors are not finite; its weights, or --precision, are at fault")

@@ -262,7 +262,18 @@ def numbered_runs(runs: Path, arch: str) -> list[Path]:
 
 
 def newest_run(runs: Path, arch: str | None = None) -> Path | None:
-    """The folder ARCH-N below `runs` (of any network where `arch` is None) whose weights were saved last, or None."""
-    archs = list(paper.NETWORKS) if arch is None else [arch]
-    folders = [run for name in archs for run in numbered_runs(runs, name) if (run / LAST).is_file()]
-    return max(folders, key=lambda run: ((run / LAST).stat().st_mtime_ns, run.name), default=None)
+    """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None. A folder
+    ARCH-N is of that network; of one with another name its weights say it."""
+    named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
+    folders = [folder for folder in runs.iterdir() if (folder / LAST).is_file()] if runs.is_dir() else []
+    for folder in sorted(folders, key=lambda run: ((run / LAST).stat().st_mtime_ns, run.name), reverse=True):
+        if arch is None or (named.get(folder) or _network_in(folder)) == arch:
+            return folder
+    return None
+
+
+def _network_in(folder: Path) -> str | None:
+    try:
+        return read_checkpoint(folder / LAST).config.arch
+    except WeightsError:
+        return None
