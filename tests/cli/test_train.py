@@ -223,4 +223,4 @@ def test_a_folder_that_cannot_be_written_is_exit_5(
 ) -> None:
     (here / "runs").write_text("a file where a folder is wanted")
     assert train(make_folder()) == 5
-    assert "--out" in capsys.readouterr().err
+    assert "cannot write runs: not a directory; choose another place" in capsys.readouterr().err
