@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from peer import Photos, as_convolutions, grid_of_crops, import_torchvision, normalising, open_rgb
+import torchvision
+from peer import Photos, as_convolutions, grid_of_crops, normalising, open_rgb
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -145,7 +146,6 @@ class Torchvision(Side):
 
     def __init__(self, images: ImageSet, colour: ColourStatistics, arch: str, workers: int) -> None:
         super().__init__(images, colour, arch, workers)
-        torchvision = import_torchvision()
         self.transforms = torchvision.transforms
         self.extractor: nn.Module | None = None
         self.network: nn.Module = getattr(torchvision.models, paper.NETWORKS[arch].alias or "")(weights=None)

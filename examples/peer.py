@@ -1,10 +1,11 @@
-"""torchvision's own way, to be compared with: its import, its networks, its pipelines."""
+"""torchvision's own way, to be compared with: its networks, its pipelines."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
@@ -13,21 +14,9 @@ from vggcli.data.augment import ColourStatistics
 from vggcli.data.sources import ImageSet
 
 
-def import_torchvision() -> Any:
-    """torchvision, also beside a torch without CUDA, where registering its compiled operators' shape functions fails."""
-    register_fake = torch.library.register_fake
-    torch.library.register_fake = lambda *args, **kwargs: lambda function: function
-    try:
-        import torchvision
-
-        return torchvision
-    finally:
-        torch.library.register_fake = register_fake
-
-
 def plain_network(arch: str, classes: int, crop: int, width: float, dropout: float) -> nn.Sequential:
     """A network of Table 1 as torchvision builds it (`make_layers`, Flatten, Linear), in its default memory layout."""
-    make_layers = import_torchvision().models.vgg.make_layers
+    make_layers = torchvision.models.vgg.make_layers
     config: list[int | str] = []
     for kernels, channels in zip(paper.NETWORKS[arch].blocks, paper.BLOCK_CHANNELS, strict=True):
         config += [round(channels * width)] * len(kernels) + ["M"]
@@ -82,14 +71,14 @@ def open_rgb(path: Path) -> Image.Image:
 
 def normalising(colour: ColourStatistics) -> list[Any]:
     """ToTensor and Normalize with the same mean and divisor as ours."""
-    transforms = import_torchvision().transforms
+    transforms = torchvision.transforms
     mean, divisor = (torch.tensor(value).expand(3) / 255 for value in (colour.mean, colour.divisor))
     return [transforms.ToTensor(), transforms.Normalize(mean, divisor)]
 
 
 def grid_of_crops(crop: int, grid: int, tail: Sequence[Any]) -> Any:
     """A transform to G x G crops and their mirror images, [2 G G, 3, crop, crop], as torchvision's FiveCrop is used."""
-    transforms = import_torchvision().transforms
+    transforms = torchvision.transforms
     functional, finish = transforms.functional, transforms.Compose(tail)
 
     def crops(image: Image.Image) -> Tensor:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peer import Photos, import_torchvision, normalising, plain_network
+import torchvision
+from peer import Photos, normalising, plain_network
 from torch.utils.data import DataLoader
 
 from vggcli.data.loader import colour_statistics
@@ -35,7 +36,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, default=value)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    transforms = import_torchvision().transforms
+    transforms = torchvision.transforms
     train, val = load_training(options.photos)
     tail = normalising(colour_statistics(train, options.scale, options.workers))
     crops = [transforms.RandomCrop(options.crop), transforms.RandomHorizontalFlip()]

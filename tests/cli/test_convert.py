@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
-from tests.peer import import_torchvision
 from tests.zoo.nets import about, small
 from vggcli.cli.app import run
 from vggcli.zoo.caffe_write import save_caffe
@@ -68,7 +68,6 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = make_folder(val=2)
-    torchvision = import_torchvision()
     theirs = torchvision.models.vgg11(weights=None, num_classes=3).eval()
     torch.save(theirs.state_dict(), "vgg11.pth")
     assert (

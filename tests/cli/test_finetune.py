@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.conftest import MakeFolder
-from tests.peer import import_torchvision
 from tests.training.sessions import assert_same_bits
 from vggcli.cli.app import run
 from vggcli.zoo.checkpoint import load_checkpoint
@@ -83,7 +82,6 @@ def test_net_a_goes_into_a_deeper_network(source: Path, capsys: pytest.CaptureFi
 
 
 def test_torchvisions_weights_to_new_classes(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import_torchvision()
     assert run(["convert", "runs/A-1", "a.pth"]) == 0
     theirs = torch.load("a.pth", weights_only=True)
     theirs["classifier.6.weight"], theirs["classifier.6.bias"] = torch.randn(7, 256) / 16, torch.zeros(7)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torchvision
 from PIL import Image
 
 from tests.conftest import picture
 from tests.data.voc_sets import listed, voc_set
-from tests.peer import import_torchvision
 from vggcli.data import catalogue
 from vggcli.data.catalogue import KNOWN, assemble, fetch
 from vggcli.data.sources import ImageSet, load_split, load_training, load_whole
@@ -117,7 +117,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """torchvision.datasets with every check of a sum replaced by one that the file is there."""
-    module: ModuleType = import_torchvision().datasets
+    module: ModuleType = torchvision.datasets
     monkeypatch.setattr(catalogue, "torchvision_datasets", lambda: module)
     for name in MODULES:
         part = importlib.import_module(f"torchvision.datasets.{name}")

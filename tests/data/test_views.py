@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from PIL import Image
 
-from tests.peer import import_torchvision
 from vggcli.data.augment import Pixels
 from vggcli.data.decode import ImageError, read_image
 from vggcli.data.views import ViewPlan, rescaled_size, rescaled_views
@@ -25,7 +25,7 @@ def photo(path: Path, width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("size", [(75, 100), (100, 75), (64, 64), (37, 111), (50, 51)])
 @pytest.mark.parametrize("shorter", [32, 64, 97])
 def test_views_are_torchvisions_resize_and_centre_crop(tmp_path: Path, size: tuple[int, int], shorter: int) -> None:
-    transforms = import_torchvision().transforms
+    transforms = torchvision.transforms
     image = photo(tmp_path / "a.png", *size)
     resized = transforms.Resize(shorter)(image)
     whole, crop = (views(tmp_path / "a.png", ViewPlan((shorter,), side))[0] for side in (None, 31))

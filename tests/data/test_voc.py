@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torchvision
 
 from tests.data.voc_sets import Marked, annotation, listed, voc_set
-from tests.peer import import_torchvision
 from vggcli.data.sources import load_split, load_training, load_whole
 from vggcli.data.voc import MAX_BYTES, MarkedObject, read_annotation
 from vggcli.errors import DataError
@@ -39,7 +39,7 @@ def test_an_image_has_the_label_of_its_largest_object_and_keeps_all(
 
 
 def test_it_reads_what_torchvision_reads(tmp_path: Path) -> None:
-    datasets = import_torchvision().datasets
+    datasets = torchvision.datasets
     root = listed(voc_set(tmp_path / "VOCdevkit" / "VOC2007", IMAGES), trainval=["one", "four"], test=["two"])
     for split in ("trainval", "test"):
         theirs = datasets.VOCDetection(tmp_path, year="2007", image_set=split)

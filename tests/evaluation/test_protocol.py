@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from tests.conftest import MakeFolder
-from tests.peer import import_torchvision
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, load_split
@@ -34,7 +34,7 @@ def network() -> VGG:
 
 
 def slow_posteriors(network: VGG, images: ImageSet, options: EvaluateOptions) -> torch.Tensor:
-    transforms = import_torchvision().transforms
+    transforms = torchvision.transforms
     crop, functional = network.config.crop, transforms.functional
 
     def posterior(view: Image.Image) -> torch.Tensor:

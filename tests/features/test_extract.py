@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
 from tests.features.stores import COLOUR, checkpoint, network, pictures
-from tests.peer import import_torchvision
 from vggcli import Features, paper
 from vggcli.cli.paths import ImageList
 from vggcli.data.decode import ImageError
@@ -35,7 +35,7 @@ FCS = {"fc6:pre": 0, "fc6": 1, "fc7:pre": 3, "fc7": 4, "fc8": 6}
 def theirs(net: VGG) -> nn.Module:
     """torchvision's network with the same weights, as narrow as ours; ReLUs not in place, so that what an extractor has
     taken stays as it was."""
-    vgg = import_torchvision().models.vgg
+    vgg = torchvision.models.vgg
     row, width, crop = paper.NETWORKS[net.config.arch], net.config.width, net.config.crop
     plan: list[int | str] = []
     for kernels, channels in zip(row.blocks, paper.BLOCK_CHANNELS, strict=True):
@@ -77,7 +77,7 @@ def slow_map(net: VGG, layer: str, view_NCHW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def slow_row(net: VGG, path: Path, layer: str, options: FeatureOptions) -> np.ndarray[Any, Any]:
-    transforms = import_torchvision().transforms
+    transforms = torchvision.transforms
     pool: Callable[[Tensor], Tensor] = {
         "gap": lambda maps: maps.mean((2, 3)),
         "gmp": lambda maps: maps.amax((2, 3)),

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.peer import import_timm, import_torchvision
+from tests.peer import import_timm
 from tests.zoo.nets import about, images, relative
 from tests.zoo.nets import small as random_network
 from vggcli import paper
@@ -32,7 +33,7 @@ def small(arch: str = "A", **fields: object) -> VGG:
 @pytest.mark.parametrize("alias", ["vgg11", "vgg13_bn", "vgg19"])
 @torch.inference_mode()
 def test_torchvisions_own_state_dict_gives_its_logits(alias: str) -> None:
-    theirs = getattr(import_torchvision().models, alias)(weights=None, num_classes=12).eval()
+    theirs = getattr(torchvision.models, alias)(weights=None, num_classes=12).eval()
     state, config, framework = from_framework(theirs.state_dict(), "w.pth")
     assert (framework, config) == ("torchvision", NetworkConfig(ALIASES[alias], classes=12))
     ours = VGG(config)
@@ -56,7 +57,7 @@ def test_a_round_trip_gives_the_same_bits(framework: Framework, arch: str) -> No
 
 def test_the_names_are_torchvisions_in_its_shapes() -> None:
     network = small("D", crop=224, width=1 / 64)
-    theirs = import_torchvision().models.vgg16(weights=None, init_weights=False).state_dict()
+    theirs = torchvision.models.vgg16(weights=None, init_weights=False).state_dict()
     assert to_framework(network.state_dict(), network.config, "torchvision").keys() == theirs.keys()
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
-from tests.peer import import_torchvision
 from vggcli import paper
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig, network_layers
@@ -43,7 +43,7 @@ def test_logits_equal_torchvisions_at_224(alias: str) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    theirs = getattr(import_torchvision().models, alias)(weights=None, num_classes=10, init_weights=False)
+    theirs = getattr(torchvision.models, alias)(weights=None, num_classes=10, init_weights=False)
     copy_into(theirs, ours)
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     expected, found = theirs.eval()(images), ours.eval()(images)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torchvision
 
-from tests.peer import import_torchvision
 from vggcli.errors import MachineError
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.published import PUBLISHED, Published, _HttpsOnly, download, find_published, open_https, verify
@@ -101,7 +101,7 @@ def test_a_network_that_never_answers_is_given_up_on(monkeypatch: pytest.MonkeyP
 
 
 def test_the_table_is_torchvisions() -> None:
-    models = import_torchvision().models
+    models = torchvision.models
     for one in PUBLISHED:
         alias = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}[one.arch.removesuffix("-BN")]
         alias += "_bn" if one.arch.endswith("-BN") else ""
@@ -114,7 +114,6 @@ def test_the_table_is_torchvisions() -> None:
 
 
 def test_imagenets_classes_are_torchvisions_in_the_order_of_their_ids() -> None:
-    import_torchvision()
     spec = importlib.util.find_spec("torchvision.models._meta")
     assert spec is not None
     assert spec.loader is not None

@@ -109,7 +109,7 @@ def test_a_linear_layer_over_any_windows_equals_a_convolution(shape: tuple[int, 
     n, height, width = shape
     first, second = WindowLinear(6, 10, 2), WindowLinear(10, 8, 1)
     for slid in (first, second):
-        slid.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        slid.to(memory_format=torch.channels_last)
         nn.init.normal_(slid.weight)
         nn.init.normal_(slid.bias)
     maps = torch.randn(n, 6, height, width).to(memory_format=torch.channels_last)

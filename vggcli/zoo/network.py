@@ -62,7 +62,7 @@ class VGG(nn.Module):
         self._hidden: list[str] = []
         for layer in network_layers(config):
             self._add(layer)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def _add(self, layer: Layer) -> None:
         if layer.kind == "fc":
