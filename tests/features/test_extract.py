@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.features.stores import COLOUR, checkpoint, network, pictures
+from tests.rounding import assert_same_sums
 from vggcli import Features, paper
 from vggcli.cli.paths import ImageList
 from vggcli.data.decode import ImageError
@@ -117,7 +118,7 @@ def test_rows_equal_the_slow_way(tmp_path: Path, changes: dict[str, Any], layers
     found = described(net, images, COLOUR, options)
     for layer, rows in zip(layers, found, strict=True):
         slow = np.stack([slow_row(net, path, layer, options) for path in paths])
-        np.testing.assert_allclose(rows, slow, rtol=1e-5, atol=1e-5 * np.abs(slow).max())
+        assert_same_sums(rows, slow, net)
 
 
 @pytest.mark.parametrize("arch", ["A", "A-BN"])
@@ -128,7 +129,7 @@ def test_maps_as_they_are_equal_the_slow_way(tmp_path: Path, arch: str) -> None:
     found = described(net, ImageList(tmp_path, ("000.jpg", "001.jpg")), COLOUR, options)
     for layer, maps in zip(layers, found, strict=True):
         slow = np.stack([slow_row(net, path, layer, options) for path in paths])
-        np.testing.assert_allclose(maps, slow, rtol=1e-5, atol=1e-5 * np.abs(slow).max())
+        assert_same_sums(maps, slow, net)
 
 
 def test_gap_of_fc7_is_the_descriptor_of_dense_scores() -> None:
@@ -148,7 +149,7 @@ def test_every_image_has_one_row_whatever_the_batches(tmp_path: Path, batch_size
     options = replace(OPTIONS, scales=(40, 50), batch_size=batch_size, workers=2)
     alone = np.concatenate([described(net, ImageList(tmp_path, (p.name,)), COLOUR, OPTIONS)[0] for p in paths])
     found = described(net, images, COLOUR, replace(options, scales=(40,)))[0]
-    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-7)
+    assert_same_sums(found, alone, net)
     rows: list[int] = []
     for done in image_rows(net, images, COLOUR, options):
         assert not isinstance(done, ImageError)
@@ -231,7 +232,7 @@ def test_features_in_python(tmp_path: Path) -> None:
     rows = Features(weights)([str(path) for path in paths])
     assert rows.shape == (3, 512)
     slow = np.stack([slow_row(network(), path, "fc7", OPTIONS) for path in paths])  # 40 is the scale trained at
-    np.testing.assert_allclose(rows, slow, rtol=1e-5, atol=1e-6)
+    assert_same_sums(rows, slow, network())
     maps = Features(weights, "conv4_1", "none")(paths[:1])
     assert maps.shape == (1, 64, 6, 5)
     with pytest.raises(DataError, match=r"001.jpg gives 64x5x6 and .*000.jpg 64x6x5"):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.conftest import MakeFolder
+from tests.rounding import assert_same_steps
 from tests.training.sessions import RECIPE, Session, assert_same_bits, outcome
 from vggcli.data.augment import augment
 from vggcli.data.decode import ImageError
@@ -35,18 +36,17 @@ def test_two_steps_equal_a_plain_torch_loop(make_folder: MakeFolder, tmp_path: P
         optimizer.zero_grad()
         (F.cross_entropy(scores, batch.labels_N, reduction="sum") / 8).backward()
         optimizer.step()
-    for name, weight in outcome(tmp_path / "run")[0].items():
-        torch.testing.assert_close(weight, network.state_dict()[name], rtol=1e-4, atol=1e-6)
+    assert_same_steps(outcome(tmp_path / "run")[0], network.state_dict(), 2, network)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])
 def test_the_step_does_not_depend_on_the_micro_batch(make_folder: MakeFolder, tmp_path: Path, micro_batch: int) -> None:
     photos, recipe = make_folder(train=4), replace(RECIPE, epochs=1)
     for name, size in (("whole", 8), ("split", micro_batch)):
-        Session(photos, tmp_path / name, recipe, micro_batch=size).run()
+        session = Session(photos, tmp_path / name, recipe, micro_batch=size)
+        session.run()
     whole, split = (outcome(tmp_path / name)[0] for name in ("whole", "split"))
-    for name in whole:
-        torch.testing.assert_close(split[name], whole[name], rtol=1e-4, atol=1e-6)
+    assert_same_steps(split, whole, 2, session.network)
 
 
 @pytest.mark.parametrize(

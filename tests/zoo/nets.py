@@ -47,8 +47,3 @@ def assert_same_bits(path: Path, network: VGG) -> Checkpoint:
     for name, value in wanted.items():
         assert torch.equal(found[name], value), name
     return checkpoint
-
-
-def relative(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference over the largest wanted value."""
-    return float((found - wanted).abs().max() / wanted.abs().max())
