@@ -20,6 +20,11 @@ def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise WeightsError(f"{path} cannot be read as an archive of weights (damaged or cut short): {error}") from error
+    if any("/code/" in one.filename for one in members):
+        raise WeightsError(
+            f"{path} is a TorchScript program, which is not run here; save its weights alone: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
+        )
     if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members):
         raise WeightsError(
             f"{path} is a compressed archive, which no framework writes; unpack it, or save it again there"

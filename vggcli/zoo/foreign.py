@@ -13,6 +13,7 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.prefixes import without_prefixes
 from vggcli.zoo.recognise import Shapes, recognised
 from vggcli.zoo.stored import Stored
 
@@ -69,6 +70,7 @@ def from_framework(
 
     Raises WeightsError where they are not one of torchvision's or timm's VGG networks, naming what does not fit.
     """
+    tensors = _usual_classifier(without_prefixes(tensors, where), where)
     framework = _framework(tensors, where)
     config = _config(tensors, framework, where)
     names = {theirs: layer for layer, theirs in layer_names(config, framework).items()}
@@ -86,6 +88,45 @@ def _window(tensor: AnyTensor, layer: str, part: str, config: NetworkConfig) -> 
         return tensor
     side = config.crop // paper.STRIDE if layer == "fc6" else 1
     return tensor.reshape(tensor.shape[0], -1, side, side)
+
+
+def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str, AnyTensor]:
+    """Linear layers by torchvision's numbers, where the file has just three of them, the last perhaps in a Sequential: as
+    replaced for new classes (classifier.6.0, classifier.6.1), or behind a first dropout (classifier.1, 4, 6).
+
+    Raises WeightsError that names the layers of any other classifier.
+    """
+    layers = [
+        key.removesuffix(".weight") for key in tensors if key.startswith("classifier.") and key.endswith(".weight")
+    ]
+    layers = sorted(layers, key=lambda name: [int(part) if part.isdecimal() else -1 for part in name.split(".")])
+    usual = list(FC_NAMES["torchvision"].values())
+    if "classifier.weight" in tensors or (layers and not _three_linear(layers, tensors)):
+        shown = ", ".join(f"{key} {list(tensors[key].shape)}" for key in tensors if _is_weight_of_classifier(key))
+        raise WeightsError(
+            f"{where} has a classifier that is not VGG's three linear layers: {shown[:300]}; give weights with "
+            f"{', '.join(usual)}, or train that classifier here on VGG's convolutions with `vgg finetune`"
+        )
+    new_name = dict(zip(layers, usual, strict=True)) if layers else {}
+    renamed = {}
+    for key, tensor in tensors.items():
+        layer, _, part = key.rpartition(".")
+        renamed[f"{new_name[layer]}.{part}" if layer in new_name else key] = tensor
+    return renamed
+
+
+def _is_weight_of_classifier(key: str) -> bool:
+    return key.startswith("classifier.") and key.endswith("weight")
+
+
+def _three_linear(layers: list[str], tensors: Mapping[str, AnyTensor]) -> bool:
+    """Whether these are three linear layers, one after the other, and only the last is inside a module of its own."""
+    shapes = [tuple(tensors[f"{layer}.weight"].shape) for layer in layers]
+    if len(layers) != 3 or any(len(shape) != 2 for shape in shapes):
+        return False
+    (hidden, _), (second, inputs), (_, last_inputs) = shapes
+    plain = [layer.count(".") for layer in layers[:2]] == [1, 1] and layers[2].count(".") in (1, 2)
+    return plain and (hidden, second) == (inputs, last_inputs)
 
 
 def _framework(tensors: Mapping[str, AnyTensor], where: str) -> Framework:

@@ -6,14 +6,12 @@ of memory. Files are mapped rather than read, and pages are handed back as they 
 
 import ctypes
 import mmap
-import pickletools
-import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,18 +19,19 @@ from torch import Tensor
 from vggcli.errors import WeightsError
 from vggcli.zoo.archives import member_start, stored_members
 from vggcli.zoo.files import replacing
+from vggcli.zoo.pickle_scan import HOW_TO_SAVE, check_steps, stand_ins
 from vggcli.zoo.stored import Stored, by_rows
 
 ZIP = b"PK\x03\x04"
-WRAPPERS = ("state_dict", "model")  # names under which training scripts keep the weights
+WRAPPERS = (  # names under which training scripts keep the weights, the likeliest first
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict", "state_dict_ema",
+    "model_ema", "ema", "weights", "params", "module",
+)  # fmt: skip
+DEEPEST = 5  # of such names inside each other
+TAR = slice(257, 262)  # where a tar archive says "ustar"
 NOTE = "archive/vgg_note.json"  # in the folder that torch keeps its own members in
 LONGEST_NOTE = 16 << 20  # bytes
 MADV_DONTNEED = 4  # of Linux' mman.h
-NEEDED = re.compile(  # what a state dict names: ordered dictionaries, tensors, their storages, types and sizes
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w*Storage"
-    r"|torch (Size|device|float\d+|bfloat16|int\d+|uint8|bool)"
-)
-MOST_STEPS = 1_000_000  # of a pickle; a state dict of a hundred tensors takes ten thousand
 LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the other, before its numbers
 
 
@@ -42,58 +41,65 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
 
     Raises WeightsError where it is anything else.
     """
-    note = _looked_over(path)
+    note, inert = _looked_over(path)
     mapped = zipfile.is_zipfile(path)  # files older than torch 1.6 can only be read whole
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins(inert)):
             warnings.simplefilter("ignore")  # of odd pickles: the error that follows says enough
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a damaged or hostile archive makes of the reader
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
-    for wrapper in WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(_plain(value) for value in found.values()):
-        raise WeightsError(f"{path} holds no state dict (names and tensors)")
+    state = next(_state_dicts(found), None)
+    if state is None or not all(_plain(value) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict (names and tensors); {HOW_TO_SAVE}")
     tensors = {
-        str(name).removeprefix("module."): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped))
-        for name, tensor in found.items()
+        str(name): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped)) for name, tensor in state.items()
     }
     return tensors, note
 
 
-def _looked_over(path: Path) -> str | None:
-    """The note in the archive, if there is one, once nothing in the file names what a state dict does not need.
+def _state_dicts(found: object, depth: int = 0) -> Iterator[dict[str, Tensor]]:
+    """Dictionaries of tensors in what was saved: itself, else what lies under the names that scripts use."""
+    if not isinstance(found, dict) or depth > DEEPEST:
+        return
+    for wrapper in WRAPPERS:
+        yield from _state_dicts(found.get(wrapper), depth + 1)
+    tensors: dict[Any, Tensor] = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if any(value.dim() > 1 for value in tensors.values()):  # more than a best error that is kept as a tensor
+        yield tensors
+
+
+def _looked_over(path: Path) -> tuple[str | None, set[str]]:
+    """The note in the archive, if there is one, and the names to be stood in for, once nothing in the file names what has
+    no place beside a state dict.
 
     Raises WeightsError where something does, or where the file is damaged.
     """
+    inert: set[str] = set()
     with path.open("rb") as file:
-        archive = file.read(len(ZIP)) == ZIP
+        head = file.read(TAR.stop)
+        if head[TAR] == b"ustar":
+            raise WeightsError(
+                f"{path} is a tar archive, as torch before 0.1.10 saved; unpack it if a weights file is in it, else load "
+                "it with torch.load and save it again with torch.save"
+            )
+        archive = head.startswith(ZIP)
         members = stored_members(path) if archive else {}
         pickles = [one for name, one in members.items() if name.endswith(".pkl")]
         for start in [member_start(path, one) for one in pickles] if archive else [0]:
             file.seek(start)
             try:
                 for _ in range(1 if archive else LEGACY_PICKLES):
-                    _check_steps(file)
+                    inert |= check_steps(file)
             except Exception as error:  # a damaged pickle fails in many ways
                 reason = str(error) or type(error).__name__
                 raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
         note = members.get(NOTE)
         if note is None or note.file_size > LONGEST_NOTE:
-            return None
+            return None, inert
         file.seek(member_start(path, note))
-        return file.read(note.file_size).decode("utf-8", errors="replace")
-
-
-def _check_steps(file: BinaryIO) -> None:
-    for count, (step, argument, _) in enumerate(pickletools.genops(file)):
-        named = step.name == "GLOBAL" and not NEEDED.fullmatch(str(argument))
-        if named or step.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
-            raise ValueError(f"it names {argument or 'what it makes up itself'}, which no state dict needs")
-        if count > MOST_STEPS:
-            raise ValueError("its pickle does not end")
+        return file.read(note.file_size).decode("utf-8", errors="replace"), inert
 
 
 def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:

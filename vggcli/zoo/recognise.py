@@ -84,6 +84,8 @@ def _content(path: Path) -> str | None:
         return "torch" if b"/" in first else "keras"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
         return "safetensors"
+    if head[257:262] == b"ustar":
+        return "torch"  # as it saved before 0.1.10; its reader says what to do
     if head.startswith(IMAGES):
         return "image"
     if _is_text(head):

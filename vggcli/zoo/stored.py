@@ -77,6 +77,8 @@ def check_stored(stored: Mapping[str, Stored], config: NetworkConfig, path: Path
     another shape or type, or too many, or more than the file can hold."""
     expected = expected_shapes(config)
     for name, wanted in expected.items():
+        if name not in stored and name.endswith(COUNTER):
+            continue  # torch before 0.4.1 had none, and nothing that is computed here depends on it
         if name not in stored:
             raise WeightsError(f"{path} has no weights for {name}")
         found, dtype = stored[name].shape, stored[name].dtype
@@ -107,6 +109,9 @@ def filled_network(config: NetworkConfig, stored: Mapping[str, Stored], path: Pa
         network = VGG(config)
     network.to_empty(device=device or torch.device("cpu"))
     for name, target in network.state_dict().items():
+        if name not in stored:
+            target.zero_()  # a counter that the file does not have
+            continue
         for place, read in stored[name].parts(target):
             values = read.to(place.dtype)
             # a sum is one pass, and not finite wherever one of its terms is not
