@@ -1,6 +1,7 @@
 """The loader gives every image once, the same whatever the workers, in batches of one shape, and names what is broken."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,36 @@ def test_a_broken_image_is_named(make_folder: MakeFolder, workers: int) -> None:
 def test_statistics_do_not_depend_on_workers(make_folder: MakeFolder) -> None:
     images = load_split(make_folder(train=20), "train")
     assert colour_statistics(images, 32, 0) == colour_statistics(images, 32, 2)
+
+
+def flat_pictures(folder: Path, count: int) -> np.ndarray[Any, Any]:
+    """Pictures of one class in two colours each, every one brighter than the last; their pixels [count, 1024, 3]."""
+    (folder / "train" / "a").mkdir(parents=True)
+    pixels = np.zeros((count, 32, 32, 3), np.uint8)
+    for index in range(count):
+        pixels[index, :, :20] = (index, 3 * index, 255 - 2 * index)
+        pixels[index, :, 20:] = (2 * index, 10, index)
+        Image.fromarray(pixels[index]).save(folder / "train" / "a" / f"{index:03}.png")
+    return pixels.reshape(count, -1, 3).astype(np.float64)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("count", [5, 16, 17, 50])
+def test_statistics_are_numpys_of_every_image(tmp_path: Path, count: int, workers: int) -> None:
+    pixels = flat_pictures(tmp_path, count).reshape(-1, 3)
+    found = colour_statistics(load_split(tmp_path, "train"), 32, workers)
+    np.testing.assert_allclose(found.mean, pixels.mean(0), rtol=1e-9)
+    assert found.divisor == pytest.approx(np.sqrt(pixels.var(0).mean()))
+    np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(np.cov(pixels.T / 255, bias=True)), atol=1e-12)
+
+
+def test_statistics_of_a_large_set_rest_on_images_spread_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = flat_pictures(tmp_path, 60)
+    monkeypatch.setattr("vggcli.data.loader.STATISTICS_IMAGES", 20)
+    found = colour_statistics(load_split(tmp_path, "train"), 32, 0)
+    np.testing.assert_allclose(found.mean, pixels[::3].reshape(-1, 3).mean(0), rtol=1e-9)
 
 
 def test_one_flat_colour_has_a_divisor(tmp_path: Path) -> None:

@@ -104,6 +104,24 @@ def test_calibration_equals_a_loop_over_bins() -> None:
     assert expected_calibration_error(given) == pytest.approx(100 * slow)
 
 
+def test_calibration_has_fifteen_bins() -> None:
+    """Answers of 0.61 that are right and of 0.65 that are wrong share a bin (9/15 is 0.6, 10/15 is 0.667), those of
+    0.68 have the next; of ten bins all three would share one and cancel."""
+    sure = torch.tensor([0.61] * 3 + [0.65] * 2 + [0.68] * 4)
+    posteriors = torch.stack([sure, 1 - sure], 1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 0])
+    gaps = abs(3 * (0.61 - 1) + 2 * 0.65) + abs(4 * 0.68 - 1)
+    given = Scores(posteriors, labels, tuple("abcdefghi"), ("x", "y"))
+    assert expected_calibration_error(given) == pytest.approx(100 * gaps / 9, rel=1e-5)
+
+
+def test_a_bin_holds_its_upper_end_and_doubt_counts_as_certainty_does() -> None:
+    sure = torch.tensor([1.0, 1.0, 0.8, 0.8], dtype=torch.float64)  # the whole of the last bin, and the end of the 12th
+    posteriors = torch.stack([sure, 1 - sure], 1)
+    given = Scores(posteriors, torch.tensor([0, 0, 0, 0]), tuple("abcd"), ("x", "y"))
+    assert expected_calibration_error(given) == pytest.approx(100 * 2 * 0.2 / 4)  # doubted, and right
+
+
 def test_the_worst_mistakes_are_the_surest() -> None:
     given = scores(50)
     worst = worst_mistakes(given, 5)

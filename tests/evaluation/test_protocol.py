@@ -1,4 +1,4 @@
-"""Protocols against a slow obvious loop through torchvision's functions, one view at a time."""
+"""Protocols against a slow obvious loop through torchvision's network and functions, one view at a time."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ import torchvision
 from PIL import Image
 
 from tests.conftest import MakeFolder
+from tests.oracle import dense_scores, torchvision_network
 from tests.rounding import assert_same_sums
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
@@ -36,15 +37,14 @@ def network() -> VGG:
 
 def slow_posteriors(network: VGG, images: ImageSet, options: EvaluateOptions) -> torch.Tensor:
     transforms = torchvision.transforms
-    crop, functional = network.config.crop, transforms.functional
+    crop, functional = 32, transforms.functional
+    theirs = torchvision_network("A", network.state_dict())
 
     def posterior(view: Image.Image) -> torch.Tensor:
         mirrored = [view, functional.hflip(view)] if options.flip else [view]
         pixels = torch.stack([255 * transforms.ToTensor()(one) for one in mirrored])
         with torch.no_grad():
-            scores: torch.Tensor = network(
-                (pixels - torch.tensor(COLOUR.mean)[:, None, None]) / torch.tensor(COLOUR.divisor)
-            )
+            scores = dense_scores(theirs, (pixels - torch.tensor([120.0, 110.0, 100.0])[:, None, None]) / 60)
         return scores.softmax(1).mean(0)
 
     def scale_posterior(image: Image.Image, scale: int) -> torch.Tensor:

@@ -10,33 +10,54 @@ import torch
 import torch.nn.functional as F
 
 from tests.conftest import MakeFolder
+from tests.oracle import torchvision_network
 from tests.rounding import assert_same_steps
+from tests.training import plain
 from tests.training.sessions import RECIPE, Session, assert_same_bits, outcome
-from vggcli.data.augment import augment
 from vggcli.data.decode import ImageError
-from vggcli.data.loader import Schedule, training_batches
 from vggcli.errors import DataError
-from vggcli.training.loop import dropout_masks
 from vggcli.training.options import Stopped
 from vggcli.zoo.checkpoint import load_checkpoint
-from vggcli.zoo.initialise import initialise
-from vggcli.zoo.network import VGG
 
 
-def test_two_steps_equal_a_plain_torch_loop(make_folder: MakeFolder, tmp_path: Path) -> None:
-    session = Session(make_folder(train=3), tmp_path / "run", replace(RECIPE, epochs=1, batch_size=8))
-    session.run()
-    network = VGG(session.config, RECIPE.dropout)
-    initialise(network, "he", 3)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
-    schedule, data, cpu = Schedule(9, 8, 8, 1), session.data, torch.device("cpu")
-    for step, batch in enumerate(training_batches(data.train, data.colour, (36, 44), 32, 3, schedule, 0, cpu)):
-        masks = dropout_masks(network, len(batch.labels_N), 3, step, cpu)
-        scores = network(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour), masks)
-        optimizer.zero_grad()
-        (F.cross_entropy(scores, batch.labels_N, reduction="sum") / 8).backward()
-        optimizer.step()
-    assert_same_steps(outcome(tmp_path / "run")[0], network.state_dict(), 2, network)
+def test_two_epochs_equal_torchvisions_network_and_plain_steps(tmp_path: Path) -> None:
+    """Weights, momentum, losses and errors are those of a loop that shares nothing with ours."""
+    photos = plain.write_pictures(tmp_path / "photos", side=36)
+    recipe = replace(RECIPE, scale=(36, 36), epochs=2)
+    session = Session(photos, tmp_path / "run", recipe)
+    theirs = torchvision_network("A", {name: one.clone() for name, one in session.network.state_dict().items()})
+    records = session.run()
+    train, val = (plain.Pictures.read(photos / split) for split in ("train", "val"))
+    colour = plain.Colour.of(train)
+    descent = plain.Descent(list(theirs.parameters()), learning_rate=0.02)
+    middles = colour.whitened([one[_middle(one.shape[0]), _middle(one.shape[1])] for one in val.pixels])
+    for epoch in range(2):
+        losses = []
+        order = plain.order(9, 3, epoch)
+        for step, chosen in enumerate((order[:8], order[8:])):
+            views = [plain.view(train.pixels[k], colour, 3, epoch, k) for k in chosen]
+            keep = plain.masks(len(chosen), 256, 3, 2 * epoch + step)
+            labels = torch.tensor([train.labels[k] for k in chosen])
+            each = F.cross_entropy(plain.scores(theirs, colour.whitened(views), keep), labels, reduction="none")
+            losses += each.tolist()
+            descent.step(each.sum() / 8)  # the last step holds one image, which weighs as in any other
+        with torch.no_grad():
+            answers = theirs(middles).log_softmax(1)
+        val_loss = -sum(float(row[label]) for row, label in zip(answers, val.labels, strict=True)) / 6
+        wrong = sum(int(row.argmax()) != label for row, label in zip(answers, val.labels, strict=True))
+        assert records[epoch].loss == pytest.approx(sum(losses) / 9, rel=1e-4)
+        assert records[epoch].val_loss == pytest.approx(val_loss, rel=1e-4)
+        assert records[epoch].top1_error == pytest.approx(100 * wrong / 6)
+    weights, momentum, _ = outcome(tmp_path / "run")
+    for ours, its in ((weights, descent.weights), (momentum, descent.speeds)):
+        named = {name: other.detach().reshape(ours[name].shape) for name, other in zip(weights, its, strict=True)}
+        assert_same_steps(ours, named, 4, theirs)
+
+
+def _middle(side: int) -> slice:
+    """The centre crop, rounded as torchvision's is."""
+    first = round((side - 32) / 2.0)
+    return slice(first, first + 32)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])

@@ -14,6 +14,7 @@ from tests.rounding import assert_same_sums, depth, relative, rounding
 from tests.zoo.nets import about, images
 from tests.zoo.nets import small as random_network
 from vggcli import paper
+from vggcli.data.augment import ColourStatistics, normalise
 from vggcli.errors import WeightsError
 from vggcli.zoo.checkpoint import load_checkpoint
 from vggcli.zoo.foreign import Framework, from_framework, to_framework
@@ -42,6 +43,20 @@ def test_torchvisions_own_state_dict_gives_its_logits(alias: str) -> None:
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     expected = theirs(images)
     assert_same_sums(ours.eval()(images), expected, ours)
+
+
+def test_oxfords_convolutions_expect_what_torchvision_gives_them(tmp_path: Path) -> None:
+    """torchvision's own preset for them and ours make the same numbers of the same pixels, channel by channel."""
+    theirs = to_framework(small("D").state_dict(), small("D").config, "torchvision")
+    for name in theirs:
+        if name.startswith("classifier"):
+            theirs[name] = torch.full_like(theirs[name], float("nan"))
+    torch.save(theirs, tmp_path / "features.pth")
+    _, about = load_checkpoint(tmp_path / "features.pth")
+    preset = torchvision.models.VGG16_Weights.IMAGENET1K_FEATURES.transforms(crop_size=8, resize_size=8)
+    pixels = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = normalise(pixels, ColourStatistics.from_json(about.preprocessing))
+    torch.testing.assert_close(found, preset(pixels.permute(0, 3, 1, 2)), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("framework", ["torchvision", "timm"])

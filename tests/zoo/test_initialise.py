@@ -33,6 +33,20 @@ def test_spread_of_a_3x3_layer(init: Init, std: float | None, expected: float) -
     assert not state["bias"].any()
 
 
+@pytest.mark.parametrize(("layer", "inputs", "outputs"), [("conv4_1", 9 * 64, 9 * 128), ("fc6", 4 * 128, 4 * 1024)])
+def test_spread_where_inputs_and_outputs_differ(layer: str, inputs: int, outputs: int) -> None:
+    """He et al. (2015) count what a unit reads, Glorot and Bengio (2010) also what reads it."""
+    for init, variance in (("he", 2 / inputs), ("glorot", 2 / (inputs + outputs))):
+        net = network()
+        initialise(net, init, seed=5)  # type: ignore[arg-type]
+        weight = net.get_submodule(layer).state_dict()["weight"]
+        assert float(weight.var()) == pytest.approx(variance, rel=0.03)
+        if init == "glorot":  # uniform: as far as the square root of three standard deviations, and no further
+            assert float(weight.abs().max()) == pytest.approx(math.sqrt(3 * variance), rel=0.001)
+        else:
+            assert float((weight.abs() > math.sqrt(variance)).float().mean()) == pytest.approx(0.317, abs=0.01)
+
+
 def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:
     first, again, other = network("A"), network("A"), network("A")
     for net, seed in ((first, 7), (again, 7), (other, 8)):
