@@ -95,6 +95,9 @@ def test_net_as_layers_start_a_deeper_net(
     assert "conv3_2" in capsys.readouterr().err
     assert train(photos, "--arch", "B", "--init-from", "runs/A-1", "--width", "0.125") == 4
     assert "conv1_1" in capsys.readouterr().err
+    two = make_folder(name="two", classes=2)
+    assert train(two, "--arch", "B", "--init-from", "runs/A-1") == 0
+    assert "fc8 is new: runs/A-1/best.safetensors knows other classes" in capsys.readouterr().err
 
 
 KILLER = """

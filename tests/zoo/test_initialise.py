@@ -65,7 +65,7 @@ def test_seven_layers_come_from_net_a_and_the_others_stay_random() -> None:
     initialise(source, "he", seed=1)
     initialise(target, "he", seed=2)
     initialise(before, "he", seed=2)
-    copied = initialise_from_network_a(target, source)
+    copied = initialise_from_network_a(target, source, range(5))
     assert copied == ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]
     for name, _ in target.named_children():
         state = target.get_submodule(name).state_dict()
@@ -78,14 +78,38 @@ def test_batch_normalisation_goes_along() -> None:
     source.get_submodule("bn1_1").load_state_dict(
         {**source.get_submodule("bn1_1").state_dict(), "weight": torch.full((16,), 3.0)}
     )
-    assert "bn1_1" in initialise_from_network_a(target, source)
+    assert "bn1_1" in initialise_from_network_a(target, source, range(5))
     assert float(target.get_submodule("bn1_1").state_dict()["weight"][0]) == 3.0
 
 
 @pytest.mark.parametrize(
     ("fields", "layer"),
-    [({"width": 0.5}, "conv1_1"), ({"crop": 96}, "fc6"), ({"classes": 6}, "fc8"), ({"head": "gap"}, "fc6")],
+    [({"width": 0.5}, "conv1_1"), ({"crop": 96}, "fc6"), ({"head": "gap"}, "fc6")],
 )
 def test_a_source_that_does_not_fit_is_named_by_its_first_layer(fields: dict[str, object], layer: str) -> None:
     with pytest.raises(WeightsError, match=layer):
-        initialise_from_network_a(network("D"), network("A", **fields))
+        initialise_from_network_a(network("D"), network("A", **fields), range(5))
+
+
+def test_class_scores_come_along_by_the_place_of_each_class_or_not_at_all() -> None:
+    source, target, before = network("A"), network("D"), network("D", classes=4)
+    initialise(source, "he", seed=1)
+    initialise_from_network_a(target, source, [4, 2, 0, 1, 3])
+    theirs, ours = source.get_submodule("fc8").state_dict(), target.get_submodule("fc8").state_dict()
+    for place, donor in enumerate([4, 2, 0, 1, 3]):
+        assert torch.equal(ours["weight"][place], theirs["weight"][donor])
+    fresh = before.get_submodule("fc8").state_dict()["weight"].clone()
+    assert "fc8" not in initialise_from_network_a(before, source, None)
+    assert torch.equal(before.get_submodule("fc8").state_dict()["weight"], fresh)
+    assert torch.equal(
+        before.get_submodule("fc6").state_dict()["weight"], source.get_submodule("fc6").state_dict()["weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "donor", "words"),
+    [("D", "E", "network E's"), ("D", "B", "network B's"), ("A", "A", "not to A"), ("A-LRN", "A", "not to A-LRN")],
+)
+def test_only_net_a_gives_and_only_deeper_networks_take(target: str, donor: str, words: str) -> None:
+    with pytest.raises(WeightsError, match=words):
+        initialise_from_network_a(network(target), network(donor), None)

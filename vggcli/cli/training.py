@@ -74,10 +74,22 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     if plan.init_from is not None:
         donor = fetched(find_weights(Path(plan.init_from), None), control.quiet)
-        copied = initialise_from_network_a(network, load_checkpoint(donor)[0])
-        options.note(f"initialised from {donor}: {', '.join(copied)}")
+        _initialise_from(donor, network, train_set.classes)
     colour = colour_statistics(train_set, recipe.scale[0], control.workers)
     return begun(replace(plan, data=source.name), network, TrainingData(train_set, val_set, colour), out, control)
+
+
+def _initialise_from(donor: Path, network: VGG, classes: tuple[str, ...]) -> None:
+    """Net A's layers at `donor` into `network`; its class scores too where it knows the same classes by name."""
+    source, about = load_checkpoint(donor)
+    known = sorted(about.classes) == sorted(classes)
+    copied = initialise_from_network_a(
+        network, source, [about.classes.index(one) for one in classes] if known else None
+    )
+    options.note(f"initialised from {donor}: {', '.join(copied)}")
+    if not known:
+        reason = "knows other classes" if about.classes else "does not name its classes"
+        options.note(f"fc8 is new: {donor} {reason}")
 
 
 def begun(plan: Plan, network: VGG, data: TrainingData, out: Path | None, control: RunControl) -> Session:

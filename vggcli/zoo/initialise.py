@@ -4,6 +4,7 @@ All draws are made on the CPU from one seed, so a network starts from the same w
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG, WindowLinear
 
 Init = Literal["glorot", "gaussian", "he"]
+NETWORKS_A = ("A", "A-LRN", "A-BN")
 INITS: tuple[Init, ...] = ("glorot", "gaussian", "he")
 
 
@@ -58,7 +60,7 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
     differs.
     """
     ours, theirs = network.config, source.config
-    from_a = theirs.arch != ours.arch and theirs.arch in ("A", "A-LRN", "A-BN")
+    from_a = theirs.arch != ours.arch and theirs.arch in NETWORKS_A
     if theirs.arch != ours.arch and not from_a:
         raise WeightsError(
             f"weights of network {theirs.arch} do not go into network {ours.arch}: the first layer that differs is "
@@ -83,8 +85,12 @@ def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
 
 
 @torch.no_grad()
-def _copy_layer(name: str, target: nn.Module, source: nn.Module, flag: str) -> None:
+def _copy_layer(
+    name: str, target: nn.Module, source: nn.Module, flag: str, outputs: Sequence[int] | None = None
+) -> None:
     given = source.state_dict()
+    if outputs is not None:
+        given = {key: value[list(outputs)] for key, value in given.items()}
     for key, value in target.state_dict().items():
         if given[key].shape != value.shape:
             raise WeightsError(
@@ -94,14 +100,18 @@ def _copy_layer(name: str, target: nn.Module, source: nn.Module, flag: str) -> N
     target.load_state_dict(given)
 
 
-def initialise_from_network_a(network: VGG, source: VGG) -> list[str]:
+def initialise_from_network_a(network: VGG, source: VGG, outputs: Sequence[int] | None) -> list[str]:
     """Copy the first four convolutions and the fully connected layers of `source` (net A) into the layers of the same
-    name (section 3.1); the layers between keep what they have. Batch normalisation goes along where both have it.
+    name of a deeper `network` (section 3.1); the layers between keep what they have. Batch normalisation goes along where
+    both have it. `outputs` is the place in `source` of each class of `network`; None leaves fc8 as it is, for other
+    classes.
 
-    Returns the names copied. Raises WeightsError naming the first layer that does not fit.
+    Returns the names copied. Raises WeightsError where `source` is not net A, `network` is not deeper, or naming the first
+    layer that does not fit.
     """
+    _check_donor(network.config.arch, source.config.arch)
     targets, sources = dict(network.named_children()), dict(source.named_children())
-    names = [name for name in paper.FROM_NETWORK_A if name in targets]
+    names = [name for name in paper.FROM_NETWORK_A if name in targets and (name != "fc8" or outputs is not None)]
     names += [f"bn{name[4:]}" for name in names if f"bn{name[4:]}" in targets]
     for name in names:
         if name not in sources:
@@ -109,5 +119,19 @@ def initialise_from_network_a(network: VGG, source: VGG) -> list[str]:
                 f"--init-from: the network {source.config.arch} has no layer {name}, which {network.config.arch} takes"
             )
     for name in names:
-        _copy_layer(name, targets[name], sources[name], "--init-from")
+        order = outputs if name == "fc8" else None
+        _copy_layer(name, targets[name], sources[name], "--init-from", order)
     return names
+
+
+def _check_donor(target: str, donor: str) -> None:
+    if donor not in NETWORKS_A:
+        raise WeightsError(
+            f"--init-from takes layers of net A (section 3.1), and these weights are network {donor}'s; train A first, or "
+            f"go on from them with `vgg finetune --weights`"
+        )
+    if target in NETWORKS_A:
+        raise WeightsError(
+            f"--init-from gives net A's layers to deeper networks (section 3.1), not to {target}; give --arch D, or go on "
+            f"from these weights with `vgg finetune --weights`"
+        )
