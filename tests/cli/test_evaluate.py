@@ -207,6 +207,18 @@ def test_untrained_weights_are_refused(photos: Path, capsys: pytest.CaptureFixtu
 
     last = Path("runs/A-1/last.safetensors")
     network, about = load_checkpoint(last)
+    image = str(next(path for path in photos.rglob("*") if path.is_file()))
     save_checkpoint(last, network, replace(about, training={**about.training, "step": 0}))
-    assert run(["eval", "--arch", "A", "--data", str(photos)]) == 4
-    assert "untrained" in capsys.readouterr().err
+    here, data = str(last), ["--data", str(photos)]
+    for command in (
+        ["eval", *data, "--weights", here],
+        ["ensemble", *data, here, "runs/A-1"],
+        ["predict", image, "--weights", here],
+        ["features", image, "--weights", here],
+        ["convert", here, "w.pth"],
+        ["finetune", *data, "--weights", here],
+        ["train", *data, "--arch", "D", "--recipe", "tiny", "--init-from", here],
+    ):
+        capsys.readouterr()
+        assert run(command) == 4, command
+        assert "untrained" in capsys.readouterr().err, command

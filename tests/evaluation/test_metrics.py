@@ -1,6 +1,7 @@
 """Errors against a slow count, and the files an evaluation leaves."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,33 @@ def test_counts_equal_a_slow_loop(k: int) -> None:
 def test_a_constant_answer_earns_nothing() -> None:
     constant = Scores(torch.full((4, 7), 1 / 7), torch.arange(4), tuple("abcd"), tuple("abcdefg"))
     assert correct_counts(constant) == (0, 0)
+
+
+def test_of_equal_scores_every_figure_takes_the_true_class_for_the_lower() -> None:
+    generator = torch.Generator().manual_seed(1)
+    posteriors = torch.randint(1, 4, (60, 7), generator=generator).float()  # three values: most rows have ties
+    posteriors /= 16  # exact, so that ties stay ties
+    labels = torch.randint(0, 7, (60,), generator=generator)
+    given = Scores(posteriors, labels, tuple(f"{row:02}" for row in range(60)), tuple("abcdefg"))
+    right = [
+        bool((row > row[label]).sum() == 0 and (row == row[label]).sum() == 1)
+        for row, label in zip(posteriors, labels, strict=True)
+    ]
+    assert 0 < sum(right) < int((posteriors.gather(1, labels[:, None])[:, 0] == posteriors.amax(1)).sum())
+    assert correct_counts(given)[0] == sum(right)
+    assert int(confusion_counts(given).diagonal().sum()) == sum(right)
+    errors = [report.support * report.top1_error / 100 for report in class_reports(given)]
+    assert sum(errors) == pytest.approx(60 - sum(right))
+    mistakes = worst_mistakes(given, 60)
+    assert {one.image for one in mistakes} == {f"{row:02}" for row in range(60) if not right[row]}
+    assert all(one.answer != one.label and one.posterior == float(posteriors[int(one.image)].max()) for one in mistakes)
+    rows = range(60)
+    bins: dict[int, list[float]] = {}
+    for row in rows:
+        sure = float(posteriors[row].max())
+        bins.setdefault(math.ceil(sure * 15), []).append(sure - right[row])
+    slow = 100 * sum(abs(sum(gaps)) for gaps in bins.values()) / 60
+    assert expected_calibration_error(given) == pytest.approx(slow)
 
 
 def test_errors_are_percentages() -> None:

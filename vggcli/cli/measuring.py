@@ -15,7 +15,7 @@ from vggcli.evaluation.metrics import Evaluation, evaluation_of
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, Scores, image_posteriors, match_classes
 from vggcli.paper import CROP_GRID
 from vggcli.report.progress import Bar
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier, read_checkpoint
+from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier, need_trained, read_checkpoint
 from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.scales import check_scales, paper_scales
 
@@ -124,8 +124,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     check_published(weights, images)
     checkpoint = read_checkpoint(fetched(weights, quiet))
     need_classifier(weights, checkpoint)
-    if not checkpoint.training.get("step", 1):
-        raise WeightsError(f"{weights} holds untrained weights (no step was finished); go on with `vgg train --resume`")
+    need_trained(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     try:

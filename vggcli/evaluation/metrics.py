@@ -13,7 +13,7 @@ from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
 from vggcli.zoo.checkpoint import Checkpoint, save_tensors
 from vggcli.zoo.files import file_sha256
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
-from vggcli.zoo.scores import count_correct, error_rate
+from vggcli.zoo.scores import answers, count_correct, error_rate
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class ClassReport:
 def confusion_counts(scores: Scores) -> Tensor:
     """How many images of each class (rows) are taken for each class (columns): int64 [K, K]."""
     classes = len(scores.classes)
-    pairs_N = scores.labels_N * classes + scores.posteriors_NK.argmax(1)
+    pairs_N = scores.labels_N * classes + answers(scores.posteriors_NK, scores.labels_N)
     return torch.bincount(pairs_N, minlength=classes**2).reshape(classes, classes)
 
 
@@ -146,8 +146,8 @@ def class_reports(scores: Scores) -> list[ClassReport]:
 def expected_calibration_error(scores: Scores, bins: int = 15) -> float:
     """The mean gap, in per cent, between how sure the network is of its answers and how often they are right, over
     equal bins of its confidence weighted by their images (Guo et al., 2017; not in the paper)."""
-    confidence_N, answer_N = scores.posteriors_NK.double().max(1)
-    right_N = (answer_N == scores.labels_N).double()
+    confidence_N = scores.posteriors_NK.double().amax(1)
+    right_N = (answers(scores.posteriors_NK, scores.labels_N) == scores.labels_N).double()
     bin_N = (confidence_N * bins).ceil().long().clamp(1, bins) - 1
     gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_N, confidence_N - right_N)
     return float(100 * gaps.abs().sum() / len(right_N))
@@ -165,7 +165,7 @@ class Mistake:
 
 def worst_mistakes(scores: Scores, count: int) -> list[Mistake]:
     """The mistakes that the network is most sure of, the surest first; at most `count`."""
-    confidence_N, answer_N = scores.posteriors_NK.max(1)
+    confidence_N, answer_N = scores.posteriors_NK.amax(1), answers(scores.posteriors_NK, scores.labels_N)
     wrong = (answer_N != scores.labels_N).nonzero().flatten().tolist()
     wrong.sort(key=lambda row: (-float(confidence_N[row]), scores.images[row]))
     return [

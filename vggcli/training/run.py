@@ -101,7 +101,7 @@ def load_run(path: Path, device: torch.device) -> Resumable:
     """
     for stale in path.glob(".*.tmp"):
         stale.unlink(missing_ok=True)
-    network, checkpoint = load_checkpoint(path / LAST, device)
+    network, checkpoint = load_checkpoint(path / LAST, device, untrained=True)
     try:
         state = RunState.from_json(checkpoint.training["state"])
         name = str(checkpoint.training["resume"])

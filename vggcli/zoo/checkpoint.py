@@ -133,14 +133,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise WeightsError(f"{path} cannot be read as a checkpoint (damaged or cut short): {error}") from error
 
 
-def load_checkpoint(path: Path, device: torch.device | None = None) -> tuple[VGG, Checkpoint]:
+def load_checkpoint(path: Path, device: torch.device | None = None, untrained: bool = False) -> tuple[VGG, Checkpoint]:
     """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
-    `device`, and what the file says of it. The weights are not held twice.
+    `device`, and what the file says of it. The weights are not held twice. `untrained` allows those of a run that was
+    stopped before its first step, which are random and good for going on alone.
 
-    Raises WeightsError where the file is damaged, of another format, misses a layer, has one of another shape, or holds
-    a value that is not finite; MachineError where a package that its format needs is not installed.
+    Raises WeightsError where the file is damaged, of another format, misses a layer, has one of another shape, holds a
+    value that is not finite, or was never trained; MachineError where a package that its format needs is not installed.
     """
     stored, checkpoint = _opened(path)
+    if not untrained:
+        need_trained(path, checkpoint)
     return filled_network(checkpoint.config, stored, path, device), checkpoint
 
 
@@ -164,6 +167,12 @@ def _opened(path: Path) -> tuple[dict[str, Stored], Checkpoint]:
         opened = _known(_read_foreign(path, kind), path)
     check_stored(opened[0], opened[1].config, path)
     return _without_lost_classifier(*opened)
+
+
+def need_trained(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises WeightsError for the weights of a run that was stopped before its first step."""
+    if not checkpoint.training.get("step", 1):
+        raise WeightsError(f"{path} holds untrained weights (no step was finished); go on with `vgg train --resume`")
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:

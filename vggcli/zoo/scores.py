@@ -11,6 +11,14 @@ def count_correct(scores_NK: Tensor, labels_N: Tensor, k: int) -> int:
     return int((not_below_N <= k).sum())
 
 
+def answers(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """The class that each row answers, int64 [N]: that of its highest score. By the rule of `count_correct`, of equal
+    scores the true class is never the answer, so that row is right just where it counts among the first."""
+    true_N1 = scores_NK.gather(1, labels_N[:, None])
+    best_other_N, other_N = scores_NK.scatter(1, labels_N[:, None], float("-inf")).max(1)
+    return other_N.where(best_other_N >= true_N1[:, 0], labels_N)
+
+
 def error_rate(correct: int, images: int) -> float:
     """The error in per cent."""
     return 100.0 * (images - correct) / images
