@@ -60,6 +60,11 @@ def test_outputs_and_their_memory_are_those_of_torchvisions_layers(arch: str, al
     assert [cost.memory for cost in costs] == [4 * shape.numel() for shape in shapes]  # float32
 
 
+@pytest.mark.parametrize(("width", "channels"), [(0.7, 45), (0.3, 19), (0.001, 1), (1.0, 64), (2.0, 128)])
+def test_widths_are_rounded_to_whole_channels(width: float, channels: int) -> None:
+    assert next(network_layers(NetworkConfig("D", width=width))).channels == channels
+
+
 def test_three_3x3_layers_against_one_7x7() -> None:
     stack = stacks_of_3x3(NetworkConfig("D"))[-1]
     assert stack.receptive_field == 7
