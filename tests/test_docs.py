@@ -1,13 +1,25 @@
-"""The README says what is true: its commands parse, its file map is complete, its two commands are CI's."""
+"""The README says what is true: its commands parse and (slow) work, its file map is complete, its two commands are CI's."""
 
+import hashlib
+import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from typer.main import get_command
 
-from vggcli.cli.app import app
+from tests.conftest import picture
+from tests.zoo.test_published import Response
+from vggcli.cli.app import app, run
+from vggcli.zoo import published
+from vggcli.zoo.foreign import to_framework
+from vggcli.zoo.initialise import initialise
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +42,78 @@ def test_commands_in_the_readme_are_understood(words: list[str]) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(COMMANDS) >= 8
+
+
+SMALL = {  # what makes a command of the README small: a step or an epoch, of a narrow network
+    "train --recipe tiny": "--width 0.0625 --max-steps 2",
+    "train --resume": "--max-steps 2",
+    "train": "--width 0.0625 --batch-size 4 --max-steps 1",
+    "finetune": "--batch-size 4 --max-steps 1",
+}
+
+
+def small(words: list[str]) -> list[str]:
+    line = shlex.join(words)
+    added = next((flags for start, flags in SMALL.items() if line.startswith(start)), "")
+    return [*words, *shlex.split(added)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the README's commands name: photos/, img.jpg and more/; and weights of a narrow network D, published."""
+    for index in range(24):
+        path = tmp_path / "photos" / f"class{index % 2}" / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(index % 2, index).resize((300, 240)).save(path)
+    for name in ("img.jpg", "more/x.jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(1, 99).resize((300, 240)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VGG_DATA", raising=False)
+    network = VGG(NetworkConfig("D", width=1 / 64))
+    initialise(network, "he", 0)
+    torch.save(to_framework(network.state_dict(), network.config, "torchvision"), "published.pth")
+    content = Path("published.pth").read_bytes()
+    file = f"vgg16-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    known = (
+        replace(one, file=file) if (one.name, one.arch) == ("imagenet", "D") else one for one in published.PUBLISHED
+    )
+    monkeypatch.setattr(published, "PUBLISHED", tuple(known))
+    monkeypatch.setattr(published, "open_https", lambda url: Response(content, len(content)))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_two_commands_of_the_readme_work_on_the_embedded_set(photos: Path) -> None:
+    first, second = COMMANDS[:2]
+    assert (first, second) == (["train", "--recipe", "tiny"], ["eval", "--dense"])
+    assert run(small(first)) == 0
+    assert run(second) == 0
+    measured = json.loads((photos / "runs" / "D-1" / "evaluations.jsonl").read_text())
+    assert (measured["images"], measured["protocol"]) == (400, "dense")
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_work_one_after_the_other(photos: Path) -> None:
+    for words in COMMANDS[2:]:
+        assert run(small(words)) == 0, shlex.join(words)
+    runs = {path.name for path in (photos / "runs").iterdir()}
+    assert runs >= {"A-1", "D-1", "D-2", "D-3"}  # trained, and twice fine-tuned
+    made = "photos.safetensors nearest.png vgg16.pth d.caffemodel d.prototxt d.onnx"
+    assert all((photos / name).stat().st_size for name in made.split())
+
+
+@pytest.mark.slow
+def test_the_readmes_python_works(photos: Path) -> None:
+    assert run(small(["train", "--data", "photos/", "--arch", "D"])) == 0
+    code = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(code) == 1
+    found: dict[str, Any] = {}
+    exec(code[0], found)
+    assert found["rows"].shape == (2, 256)  # 4096 units, a sixteenth as wide
+    assert found["rows"].dtype == "float32"
+    assert (found["rows"] ** 2).sum(1) == pytest.approx([1, 1], rel=1e-4)
 
 
 def test_every_file_of_the_package_is_in_the_file_map() -> None:

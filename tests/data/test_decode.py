@@ -17,6 +17,14 @@ def gradient(width: int = 40, height: int = 30) -> Image.Image:
     return Image.fromarray(np.stack([across, down, 255 - across], axis=2))
 
 
+def test_every_16_bit_value_becomes_the_8_bits_of_its_share(tmp_path: Path) -> None:
+    """65535 is 255, so 257 of its steps are one; a rest is cut."""
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    found = np.asarray(read_image(tmp_path / "a.png"))
+    assert (found == (values // 257)[..., None]).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [("JPEG", 20), ("PNG", 0), ("WEBP", 30), ("BMP", 0), ("TIFF", 0), ("PPM", 0)]
 )

@@ -136,6 +136,37 @@ def test_statistics_of_a_large_set_rest_on_images_spread_evenly(
     np.testing.assert_allclose(found.mean, pixels[::3].reshape(-1, 3).mean(0), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("asked", "side"), [(100, 100), (128, 128), (256, 128)])
+def test_statistics_are_taken_at_the_training_scale_up_to_128_pixels(tmp_path: Path, asked: int, side: int) -> None:
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    image = Image.effect_noise((150, 300), 90).convert("RGB")
+    image.save(tmp_path / "train" / "a" / "0.png")
+    pixels = np.asarray(image.resize((side, 2 * side), Image.Resampling.BILINEAR), np.float64).reshape(-1, 3)
+    found = colour_statistics(load_split(tmp_path, "train"), asked, 0)
+    np.testing.assert_allclose(found.mean, pixels.mean(0), rtol=1e-9)
+    assert found.divisor == pytest.approx(np.sqrt(pixels.var(0).mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize(("images", "stride"), [(9_999, 1), (10_000, 1), (20_000, 2), (50_000, 5)])
+def test_statistics_rest_on_ten_thousand_images(monkeypatch: pytest.MonkeyPatch, images: int, stride: int) -> None:
+    class Numbered:
+        def __len__(self) -> int:
+            return images
+
+        def path(self, index: int) -> int:
+            return index
+
+    read: list[int] = []
+
+    def read_image(place: int, at_least: int) -> Image.Image:
+        read.append(place)
+        return Image.new("RGB", (1, 1), (place % 256, 0, 0))
+
+    monkeypatch.setattr("vggcli.data.loader.read_image", read_image)
+    colour_statistics(Numbered(), 1, 0)  # type: ignore[arg-type]
+    assert read == list(range(0, images, stride))
+
+
 def test_one_flat_colour_has_a_divisor(tmp_path: Path) -> None:
     (tmp_path / "train" / "a").mkdir(parents=True)
     Image.new("RGB", (40, 40), (10, 10, 10)).save(tmp_path / "train" / "a" / "0.png")

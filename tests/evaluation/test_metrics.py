@@ -48,6 +48,12 @@ def test_counts_equal_a_slow_loop(k: int) -> None:
     assert count_correct(given.posteriors_NK, given.labels_N, k) == slow
 
 
+def test_an_evaluation_counts_the_first_and_the_first_five() -> None:
+    """Images whose class comes 1st, 2nd, … 7th."""
+    posteriors = torch.tensor([0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]).expand(7, 7)
+    assert correct_counts(Scores(posteriors, torch.arange(7), tuple("tuvwxyz"), tuple("abcdefg"))) == (1, 5)
+
+
 def test_a_constant_answer_earns_nothing() -> None:
     constant = Scores(torch.full((4, 7), 1 / 7), torch.arange(4), tuple("abcd"), tuple("abcdefg"))
     assert correct_counts(constant) == (0, 0)
@@ -137,17 +143,18 @@ def test_calibration_has_fifteen_bins() -> None:
     0.68 have the next; of ten bins all three would share one and cancel."""
     sure = torch.tensor([0.61] * 3 + [0.65] * 2 + [0.68] * 4)
     posteriors = torch.stack([sure, 1 - sure], 1)
-    labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 0])
-    gaps = abs(3 * (0.61 - 1) + 2 * 0.65) + abs(4 * 0.68 - 1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 0, 0, 0, 0])
+    gaps = abs(3 * (0.61 - 1) + 2 * 0.65) + abs(4 * 0.68 - 4)
     given = Scores(posteriors, labels, tuple("abcdefghi"), ("x", "y"))
     assert expected_calibration_error(given) == pytest.approx(100 * gaps / 9, rel=1e-5)
 
 
 def test_a_bin_holds_its_upper_end_and_doubt_counts_as_certainty_does() -> None:
-    sure = torch.tensor([1.0, 1.0, 0.8, 0.8], dtype=torch.float64)  # the whole of the last bin, and the end of the 12th
+    sure = torch.tensor([0.75, 0.8, 0.9, 0.95, 1.0], dtype=torch.float64)  # bins 12, 12, 14, 15 and 15
     posteriors = torch.stack([sure, 1 - sure], 1)
-    given = Scores(posteriors, torch.tensor([0, 0, 0, 0]), tuple("abcd"), ("x", "y"))
-    assert expected_calibration_error(given) == pytest.approx(100 * 2 * 0.2 / 4)  # doubted, and right
+    given = Scores(posteriors, torch.tensor([1, 0, 1, 0, 0]), tuple("abcde"), ("x", "y"))
+    gaps = abs(0.75 + (0.8 - 1)) + 0.9 + abs((0.95 - 1) + (1.0 - 1))
+    assert expected_calibration_error(given) == pytest.approx(100 * gaps / 5)
 
 
 def test_the_worst_mistakes_are_the_surest() -> None:
@@ -160,6 +167,12 @@ def test_the_worst_mistakes_are_the_surest() -> None:
     assert [mistake.posterior for mistake in worst] == slow[:5]
     assert all(mistake.label != mistake.answer for mistake in worst)
     assert len(worst_mistakes(given, 1000)) == len(slow)
+
+
+def test_of_equally_sure_mistakes_names_decide() -> None:
+    posteriors = torch.tensor([[0.9, 0.1]]).expand(3, 2)
+    given = Scores(posteriors, torch.ones(3, dtype=torch.int64), ("b", "c", "a"), ("x", "y"))
+    assert [mistake.image for mistake in worst_mistakes(given, 2)] == ["a", "b"]
 
 
 def test_the_papers_result_is_named_for_imagenets_validation_images_alone() -> None:

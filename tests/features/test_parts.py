@@ -59,3 +59,8 @@ def test_a_fifth_of_each_class_is_held_out() -> None:
     assert np.bincount(labels_N[held_N], minlength=5).tolist() == [20, 2, 1, 1, 0]
     np.testing.assert_array_equal(held_out_rows(labels_N, seed=0), held_N)
     assert (held_out_rows(labels_N, seed=1) != held_N).any()
+
+
+@pytest.mark.parametrize(("images", "held"), [(1, 0), (2, 1), (7, 1), (8, 2), (10, 2), (13, 3), (30, 6)])
+def test_a_fifth_of_a_class_is_held_out_rounded(images: int, held: int) -> None:
+    assert held_out_rows(np.zeros(images, np.int64), 3).sum() == held

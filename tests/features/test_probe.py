@@ -133,6 +133,15 @@ def test_a_class_that_is_not_among_the_images_kept_to_choose_c_does_no_harm() ->
     assert result.per_class[3] is None
 
 
+def test_a_class_without_an_image_to_learn_from_is_nobodys_answer_when_c_is_chosen() -> None:
+    features_ND, labels_N = blobs(60, 8, noise=0.3)
+    targets_NK = np.concatenate([label_targets(labels_N, 4), np.full((60, 1), -1)], axis=1)
+    targets_NK[held_out_rows(labels_N[:40], 0).nonzero()[0][0], 4] = 1  # its only image is held out
+    part, options = (np.arange(40), np.arange(40, 60)), ProbeOptions("accuracy", costs=(0.1, 0.2))
+    result = probe(features_ND, targets_NK, labels_N, (*CLASSES, "e"), [part], options)
+    assert result.splits[0].held_out == (100, 100)
+
+
 def test_what_cannot_be_learnt_is_said() -> None:
     features_ND, labels_N = blobs(40, 8)
     targets_NK, part = label_targets(labels_N, 4), halves(40)

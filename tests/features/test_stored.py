@@ -165,3 +165,8 @@ def test_stores_that_were_made_alike_are_parts_of_one() -> None:
 def test_stores_that_do_not_say_how_they_were_made_are_never_joined() -> None:
     stores = [store(["a"]), store(["b"])]
     assert with_parts_joined(stores) == stores
+
+
+def test_rows_of_any_length_get_length_one() -> None:
+    rows = np.array([[3e-3, -4e-3], [300.0, 400.0], [0.5, 0.0]], np.float32)
+    np.testing.assert_allclose(l2_normalised(rows), [[0.6, -0.8], [0.6, 0.8], [1, 0]], rtol=1e-6)

@@ -20,7 +20,7 @@ Pixels = NDArray[np.float64]
 CROP = 32
 
 
-def write_pictures(root: Path, side: int, train: int = 3, classes: int = 3) -> Path:
+def write_pictures(root: Path, side: int, train: int = 2, classes: int = 7) -> Path:
     """PNGs of noise whose shorter side is `side`, lying and standing; classes differ in brightness."""
     draw = np.random.default_rng(11)
     for split, count in (("train", train), ("val", 2)):
@@ -29,8 +29,8 @@ def write_pictures(root: Path, side: int, train: int = 3, classes: int = 3) -> P
             folder.mkdir(parents=True)
             for index in range(count):
                 height, width = ((side, side + 9), (side + 6, side), (side, side))[index % 3]
-                pixels = draw.integers(0, 120 + 60 * label, (height, width, 3), dtype=np.uint8)
-                pixels[: height // 2, :, label] += 30
+                pixels = draw.integers(0, 120 + 15 * label, (height, width, 3), dtype=np.uint8)
+                pixels[: height // 2, :, label % 3] += 30
                 Image.fromarray(pixels).save(folder / f"{index}.png")
     return root
 

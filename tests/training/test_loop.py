@@ -16,8 +16,11 @@ from tests.training import plain
 from tests.training.sessions import RECIPE, Session, assert_same_bits, outcome
 from vggcli.data.decode import ImageError
 from vggcli.errors import DataError
+from vggcli.training.loop import dropout_masks
 from vggcli.training.options import Stopped
 from vggcli.zoo.checkpoint import load_checkpoint
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
 
 
 def test_two_epochs_equal_torchvisions_network_and_plain_steps(tmp_path: Path) -> None:
@@ -33,21 +36,23 @@ def test_two_epochs_equal_torchvisions_network_and_plain_steps(tmp_path: Path) -
     middles = colour.whitened([one[_middle(one.shape[0]), _middle(one.shape[1])] for one in val.pixels])
     for epoch in range(2):
         losses = []
-        order = plain.order(9, 3, epoch)
+        order = plain.order(14, 3, epoch)
         for step, chosen in enumerate((order[:8], order[8:])):
             views = [plain.view(train.pixels[k], colour, 3, epoch, k) for k in chosen]
             keep = plain.masks(len(chosen), 256, 3, 2 * epoch + step)
             labels = torch.tensor([train.labels[k] for k in chosen])
             each = F.cross_entropy(plain.scores(theirs, colour.whitened(views), keep), labels, reduction="none")
             losses += each.tolist()
-            descent.step(each.sum() / 8)  # the last step holds one image, which weighs as in any other
+            descent.step(each.sum() / 8)  # the last step holds six images, which weigh as in any other
         with torch.no_grad():
             answers = theirs(middles).log_softmax(1)
-        val_loss = -sum(float(row[label]) for row, label in zip(answers, val.labels, strict=True)) / 6
-        wrong = sum(int(row.argmax()) != label for row, label in zip(answers, val.labels, strict=True))
-        assert records[epoch].loss == pytest.approx(sum(losses) / 9, rel=1e-4)
+        val_loss = -sum(float(row[label]) for row, label in zip(answers, val.labels, strict=True)) / 14
+        before = [int((row > row[label]).sum()) for row, label in zip(answers, val.labels, strict=True)]
+        assert records[epoch].loss == pytest.approx(sum(losses) / 14, rel=1e-4)
         assert records[epoch].val_loss == pytest.approx(val_loss, rel=1e-4)
-        assert records[epoch].top1_error == pytest.approx(100 * wrong / 6)
+        assert records[epoch].top1_error == pytest.approx(100 * sum(place > 0 for place in before) / 14)
+        assert records[epoch].top5_error == pytest.approx(100 * sum(place > 4 for place in before) / 14)
+        assert records[epoch].top1_error > records[epoch].top5_error > 0
     weights, momentum, _ = outcome(tmp_path / "run")
     for ours, its in ((weights, descent.weights), (momentum, descent.speeds)):
         named = {name: other.detach().reshape(ours[name].shape) for name, other in zip(weights, its, strict=True)}
@@ -58,6 +63,27 @@ def _middle(side: int) -> slice:
     """The centre crop, rounded as torchvision's is."""
     first = round((side - 32) / 2.0)
     return slice(first, first + 32)
+
+
+def test_dropout_keeps_its_share_and_draws_anew_for_every_step_seed_and_layer() -> None:
+    network, cpu = VGG(NetworkConfig("A", 3, 32, 0.25), dropout=0.2), torch.device("cpu")
+    first, second = dropout_masks(network, 10, seed=1, step=2, device=cpu)
+    for mask in (first, second):
+        assert mask.shape == (10, 1024)
+        torch.testing.assert_close(mask.unique(), torch.tensor([0, 1.25]))
+        assert float((mask > 0).float().mean()) == pytest.approx(0.8, abs=0.02)
+    others = [dropout_masks(network, 10, seed, step, cpu)[0] for seed, step in ((1, 3), (2, 2), (2, 1))]
+    distinct = [first, second, first.roll(1, 0), *others]
+    assert not any(torch.equal(one, other) for k, one in enumerate(distinct) for other in distinct[:k])
+    assert torch.equal(dropout_masks(network, 10, 1, 2, cpu)[1], second)
+
+
+def test_a_set_smaller_than_a_step_is_a_step_by_itself(make_folder: MakeFolder, tmp_path: Path) -> None:
+    photos = make_folder(train=2)
+    for name, size in (("six", 6), ("many", 100)):
+        Session(photos, tmp_path / name, replace(RECIPE, batch_size=size)).run()
+    (six, _, _), (many, _, _) = outcome(tmp_path / "six"), outcome(tmp_path / "many")
+    assert all(torch.equal(six[name], many[name]) for name in six)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])

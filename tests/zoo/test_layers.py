@@ -1,6 +1,8 @@
 """The zoo's numbers against the paper's, and the argument for small filters."""
 
 import pytest
+import torch
+import torchvision
 
 from vggcli import paper
 from vggcli.errors import UsageError
@@ -42,6 +44,25 @@ def test_weight_layers_as_table_1_counts_them(arch: str) -> None:
 def test_receptive_fields(arch: str, pool5: int, fc6: int) -> None:
     fields = {cost.name: cost.receptive_field for cost in layer_costs(NetworkConfig(arch))}
     assert (fields["pool5"], fields["fc6"]) == (pool5, fc6)
+
+
+@pytest.mark.parametrize(("arch", "alias"), [("A", "vgg11"), ("D-BN", "vgg16_bn"), ("E", "vgg19")])
+def test_outputs_and_their_memory_are_those_of_torchvisions_layers(arch: str, alias: str) -> None:
+    with torch.device("meta"):  # shapes alone
+        theirs = getattr(torchvision.models, alias)(init_weights=False)
+        maps, shapes = torch.empty(1, 3, 224, 224), []
+        for layer in (*theirs.features, torch.nn.Flatten(), *theirs.classifier):
+            maps = layer(maps)
+            if not isinstance(layer, torch.nn.ReLU | torch.nn.Dropout | torch.nn.Flatten):
+                shapes.append(maps.shape[1:])
+    costs = layer_costs(NetworkConfig(arch))
+    assert [cost.output for cost in costs] == [(*shape, 1, 1)[:3] for shape in shapes]
+    assert [cost.memory for cost in costs] == [4 * shape.numel() for shape in shapes]  # float32
+
+
+@pytest.mark.parametrize(("width", "channels"), [(0.7, 45), (0.3, 19), (0.001, 1), (1.0, 64), (2.0, 128)])
+def test_widths_are_rounded_to_whole_channels(width: float, channels: int) -> None:
+    assert next(network_layers(NetworkConfig("D", width=width))).channels == channels
 
 
 def test_three_3x3_layers_against_one_7x7() -> None:

@@ -98,6 +98,49 @@ def test_lrn_divides_by_the_papers_sum() -> None:
     torch.testing.assert_close(lrn(maps), expected)
 
 
+PLAIN = {  # of networks that torchvision lacks: the kernels of each block, as Table 1 and section 4.1 print them
+    "A-LRN": ["3", "3", "33", "33", "33"],
+    "C": ["33", "33", "331", "331", "331"],
+    "B-5x5": ["5", "5", "5", "5", "5"],
+}
+
+
+@pytest.mark.parametrize("arch", PLAIN)
+@torch.inference_mode()
+def test_networks_that_torchvision_lacks_equal_plain_convolutions(arch: str) -> None:
+    network = small(arch)
+    for name, value in network.state_dict().items():
+        if name.endswith("bias"):
+            value.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(value)))
+    weights = list(network.state_dict().values())
+    maps = images = 3 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for block in PLAIN[arch]:
+        for kernel in map(int, block):
+            maps = F.conv2d(maps, weights.pop(0), weights.pop(0), padding=(kernel - 1) // 2).relu()
+            if arch == "A-LRN" and maps.shape[2] == 64:  # torch divides alpha by the 5 maps, the paper does not
+                maps = F.local_response_norm(maps, 5, alpha=5e-4, beta=0.75, k=2.0)
+        maps = F.max_pool2d(maps, 2, 2)
+    hidden = maps.flatten(1)
+    for _ in range(2):
+        hidden = F.linear(hidden, weights.pop(0).flatten(1), weights.pop(0)).relu()
+    expected = F.linear(hidden, weights.pop(0).flatten(1), weights.pop(0))
+    assert not weights
+    torch.testing.assert_close(network(images), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_a_network_in_training_drops_its_share_of_hidden_units() -> None:
+    """Units that all say 1 show the mask itself: 0, or 1 over the share kept."""
+    network = VGG(NetworkConfig("A", classes=7, crop=32, width=0.25), dropout=0.2).train()
+    initialise(network, "he", seed=1)
+    with torch.no_grad():
+        for name, fill in (("weight", 0.0), ("bias", 1.0)):
+            network.get_parameter(f"fc7.{name}").fill_(fill)
+    descriptors = network.descriptor(torch.randn(20, 128, 1, 1))
+    torch.testing.assert_close(descriptors.unique(), torch.tensor([0, 1.25]))
+    assert float((descriptors == 0).float().mean()) == pytest.approx(0.2, abs=0.02)
+    assert (network.eval().descriptor(torch.randn(2, 128, 1, 1)) == 1).all()
+
+
 def test_lrn_follows_the_first_relu_and_precedes_pooling() -> None:
     names = [name for name, _ in small("A-LRN").convolutional_layers()]
     assert names[:4] == ["conv1_1", "relu1_1", "lrn1", "pool1"]
