@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from vggcli.data.image_set import Record
 from vggcli.data.splits import role_of
-from vggcli.data.walking import UnicodeForms, begins_like_image, composed
+from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
 
 BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
@@ -45,12 +45,12 @@ def csv_records(path: Path) -> tuple[list[Record], dict[str, str]]:
     records: dict[str, Record] = {}
     splits: dict[str, str] = {}
     lines: dict[str, int] = {}
-    forms = UnicodeForms(path.parent)
+    spellings = Spellings(path.parent)
     rows = list(_rows(path))
     has_splits = any(row.get("split") for _, row in rows)
     for line, row in rows:
         where = f"{path}, line {line}"
-        record = _record(where, row, forms)
+        record = _record(where, row, spellings)
         split = _split(where, row) if has_splits else ""
         known = records.setdefault(record.name, record)
         if known is not record:
@@ -84,10 +84,10 @@ def _split(where: str, row: Row) -> str:
     return role
 
 
-def _record(where: str, row: Row, forms: UnicodeForms) -> Record:
+def _record(where: str, row: Row, spellings: Spellings) -> Record:
     if not row["path"] or not row["label"]:
         raise DataError(f"{where}: the path or the label is missing")
-    name, label = forms.existing(PurePosixPath(row["path"]).as_posix()), composed(row["label"])
+    name, label = spellings.existing(PurePosixPath(row["path"]).as_posix()), composed(row["label"])
     values = [row.get(column, "") for column in BOX_COLUMNS]
     if not any(values):
         return Record(name, label)

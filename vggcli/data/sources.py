@@ -62,7 +62,9 @@ def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
     train, val = load_split(source, "train"), load_split(source, "val")
     missing = sorted(set(val.classes) - set(train.classes))
     if missing:
-        raise DataError(f"class {missing[0]!r} of {source} has validation images but no training image")
+        alike = next((name for name in train.classes if name.casefold() == missing[0].casefold()), None)
+        hint = f" (the training class is called {alike!r}; call both the same)" if alike else ""
+        raise DataError(f"class {missing[0]!r} of {source} has validation images but no training image{hint}")
     if len(train.classes) < 2:
         raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
     return train, val.with_classes(train.classes)

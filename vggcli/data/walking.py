@@ -61,7 +61,8 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders right in `folder`, junk aside, sorted. Raises DataError as `images_below` does."""
+    """The names of the folders right in `folder`, sorted; not junk, nor links that lead back up. Raises DataError as
+    `images_below` does."""
     try:
         entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
     except OSError as error:
@@ -69,7 +70,9 @@ def folders_in(folder: Path) -> list[str]:
         raise
     for entry in entries:
         check_link(entry)
-    return sorted(entry.name for entry in entries if entry.is_dir())
+    inside = folder.resolve()
+    folders = [entry for entry in entries if entry.is_dir() and not inside.is_relative_to(entry.resolve())]
+    return sorted(entry.name for entry in folders)
 
 
 def images_in(folder: Path) -> int:
@@ -108,8 +111,9 @@ def begins_like_image(head: bytes) -> bool:
     return head.startswith(MAGIC) or PNM.match(head) is not None
 
 
-class UnicodeForms:
-    """Finds files whose names differ from those asked for by their Unicode form only, as macOS spells é in two signs."""
+class Spellings:
+    """Finds files whose names differ from those asked for by their Unicode form only, as macOS spells é in two signs, or
+    by the backslashes of Windows."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -117,8 +121,9 @@ class UnicodeForms:
 
     def existing(self, name: str) -> str:
         """`name`, relative to the root, as the disk spells it, or unchanged where there is no such file."""
-        if name.isascii() or (self.root / name).exists():
+        if (name.isascii() and "\\" not in name) or (self.root / name).exists():
             return name
+        name = name.replace("\\", "/")
         folder, parts = self.root, Path(name).parts
         for part in parts:
             folder = folder / self._listing(folder).get(composed(part), part)
