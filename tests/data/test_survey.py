@@ -30,7 +30,8 @@ def test_images_are_counted_by_class_and_split(make_folder: MakeFolder) -> None:
     assert found.train == (8, 4, 8)
     assert found.val == (4, 4, 4)
     assert found.imbalance == 2
-    assert found.unreadable == found.repeated == ()
+    assert not found.unreadable
+    assert not found.repeated
     assert sum(seen) == 32
 
 
