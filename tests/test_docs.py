@@ -27,7 +27,7 @@ BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.S))
 COMMANDS = [
     shlex.split(found, comments=True)
     for found in re.findall(
-        r"\bvgg ((?:train|finetune|eval|evaluate|ensemble|features|probe|predict|convert|models)\b[^\n&]*)", BLOCKS
+        r"\bvgg ((?:train|finetune|eval|evaluate|ensemble|features|probe|predict|convert|data|models)\b[^\n&]*)", BLOCKS
     )
 ]
 

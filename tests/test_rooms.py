@@ -58,6 +58,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ["probe", "--help"],
         ["features", "--help"],
         ["predict", "--help"],
+        ["data", "--help"],
         ["models", "--help"],
     ],
 )

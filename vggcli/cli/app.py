@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from vggcli import __version__
 from vggcli.cli.convert import convert
+from vggcli.cli.data import data
 from vggcli.cli.ensemble import ensemble
 from vggcli.cli.evaluate import evaluate
 from vggcli.cli.features import features
@@ -62,6 +63,7 @@ _register("features", features, "vgg features photos/ --gap --scales 256 384 512
 _register("probe", probe, "vgg probe D.safetensors E.safetensors --data caltech101 --protocol caltech")
 _register("predict", predict, "vgg predict photos/ --arch D --dense --out classes.csv")
 _register("convert", convert, "vgg convert vgg16.pth d.safetensors")
+_register("data", data, "vgg data photos/")
 _register("models", models, "vgg models D --crop 64 --width 0.25")
 
 

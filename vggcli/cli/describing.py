@@ -115,6 +115,7 @@ def data_images(asked: Asked) -> ImageList:
     assert asked.data is not None
     source = options.data_source(asked.data, asked.workers, asked.quiet)
     splits = [load_split(source.path, name) for name in ([asked.split] if asked.split else ["train", "val"])]
+    options.note_remarks(*splits)
     return ImageList(splits[0].root, tuple(dict.fromkeys(name for split in splits for name in split.names)))
 
 

@@ -9,6 +9,7 @@ from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.plan import Plan
+from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
 from vggcli.cli.weights import fetched, find_weights, is_published_name
 from vggcli.data.augment import ColourStatistics
@@ -54,6 +55,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
     plan = replayed or Plan()
     source = options.data_source(choice.run_flags["data"] or plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:
         plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start.checkpoint, classes is not None))

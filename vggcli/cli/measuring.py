@@ -87,6 +87,7 @@ def measure(
     """
     source = options.data_source(data, opts.workers, quiet)
     images = load_split(source.path, split)
+    options.note_remarks(images)
     candidates = [_candidate(path, images, opts, multi_scale, quiet) for path in weights]
     for path in weights if len(weights) > 1 else ():
         load_checkpoint(path)  # so that what is wrong with any of them is said before work with the others starts

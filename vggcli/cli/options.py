@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from vggcli.data.image_set import ImageSet
+
 RUNS = Path("runs")
 SHAPES = "shapes"
 
@@ -102,6 +104,12 @@ def stdout_console() -> "Console":
 def note(text: str) -> None:
     """One line on stderr about what is done and why."""
     print(text, file=sys.stderr, flush=True)
+
+
+def note_remarks(*splits: "ImageSet") -> None:
+    """Say what of a source was left out, each thing once."""
+    for remark in dict.fromkeys(remark for images in splits for remark in images.remarks):
+        note(f"data: {remark}")
 
 
 def worker_count(workers: int | None) -> int:

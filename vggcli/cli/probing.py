@@ -208,6 +208,7 @@ def _with_defaults(plan: Plan, name: str) -> Plan:
 
 
 def _say_left_out(labelled: Labelled, stores: Sequence[Store]) -> None:
+    options.note_remarks(labelled.images)
     if labelled.skipped:
         options.note(f"left out: {labelled.skipped} images without a descriptor")
     for store, unused in zip(stores, labelled.unused, strict=True):

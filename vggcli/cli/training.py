@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vggcli.cli import options
 from vggcli.cli.plan import Plan
+from vggcli.cli.surveying import say_data
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.augment import ColourStatistics, augment
 from vggcli.data.decode import read_image
@@ -69,6 +70,7 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     recipe = plan.recipe
     source = options.data_source(plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    say_data(train_set, val_set, control.quiet)
     config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)

@@ -25,7 +25,8 @@ class Record:
 @dataclass(frozen=True)
 class ImageSet:
     """One split: `names` are paths relative to `root`, `labels` index `classes`, `boxes` has one tuple an image, of the
-    boxes of its label. `objects` has one tuple an image, of every class, where the source marks objects, else none."""
+    boxes of its label. `objects` has one tuple an image, of every class, where the source marks objects, else none.
+    `remarks` say what of the source was left out."""
 
     root: Path
     split: str
@@ -34,6 +35,7 @@ class ImageSet:
     labels: tuple[int, ...]
     boxes: tuple[tuple[Box, ...], ...]
     objects: tuple[tuple[MarkedObject, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,4 +85,5 @@ def joined(one: ImageSet, other: ImageSet) -> ImageSet:
         labels=first.labels + second.labels,
         boxes=first.boxes + second.boxes,
         objects=first.objects + second.objects if first.objects and second.objects else (),
+        remarks=tuple(dict.fromkeys(one.remarks + other.remarks)),
     )

@@ -5,34 +5,29 @@ anywhere), a folder with Pascal VOC annotations, or a CSV. Labels travel as name
 sorted names.
 """
 
-import csv
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
+from vggcli.data.csv_file import csv_records
 from vggcli.data.image_set import Box, ImageSet, Record, joined
+from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, picked, picked_role, role_of
 from vggcli.data.voc import annotated_image, annotation_folder, by_stem, image_folder, listed_stems
+from vggcli.data.walking import IMAGE_SUFFIXES, composed, folders_in, images_below, images_in
 from vggcli.errors import DataError
 
-__all__ = ["Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
+__all__ = ["IMAGE_SUFFIXES", "Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
 
-VALIDATION_NAMES = ("val", "validation", "valid", "test")
-SPLIT_NAMES = ("train", *VALIDATION_NAMES)
 LISTED_NAMES = (*SPLIT_NAMES, "trainval")  # the splits that a devkit's lists may name
 VALIDATION_SHARE = 0.2
-JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"P4", b"P5", b"P6")
-BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def load_split(source: Path, split: str) -> ImageSet:
     """One split of `source` ("train", "val" for whichever of val, validation, valid and test there is, or one of these by
     its own name). Its classes are those that occur in it. Raises DataError where the source cannot be read so."""
+    remarks: list[str] = []
     if source.is_dir():
-        records = _folder(source, split)
+        records = _folder(source, split, remarks)
     elif source.is_file():
         records = _csv_split(source, split)
         source = source.parent
@@ -55,6 +50,7 @@ def load_split(source: Path, split: str) -> ImageSet:
         labels=tuple(order[record.label] for record in kept),
         boxes=tuple(record.boxes for record in kept),
         objects=tuple(record.objects for record in kept) if marked else (),
+        remarks=tuple(remarks),
     )
 
 
@@ -66,7 +62,9 @@ def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
     train, val = load_split(source, "train"), load_split(source, "val")
     missing = sorted(set(val.classes) - set(train.classes))
     if missing:
-        raise DataError(f"class {missing[0]!r} of {source} has validation images but no training image")
+        alike = next((name for name in train.classes if name.casefold() == missing[0].casefold()), None)
+        hint = f" (the training class is called {alike!r}; call both the same)" if alike else ""
+        raise DataError(f"class {missing[0]!r} of {source} has validation images but no training image{hint}")
     if len(train.classes) < 2:
         raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
     return train, val.with_classes(train.classes)
@@ -79,12 +77,42 @@ def load_whole(source: Path) -> ImageSet:
     return both.chosen(sorted(range(len(both)), key=lambda row: both.names[row]))
 
 
-def _folder(source: Path, split: str) -> Iterable[Record]:
+def _folder(source: Path, split: str, remarks: list[str]) -> Iterable[Record]:
     annotations = annotation_folder(source)
     if annotations is not None:
         return _annotated(source, annotations, split)
-    folders = [name for name in SPLIT_NAMES if (source / name).is_dir()]
-    return _split_folder(source, split, folders) if folders else _hashed(_class_folders(source, source), split)
+    names = folders_in(source)
+    splits = [name for name in names if role_of(name)]
+    remarks += _loose(source)
+    if _are_splits(source, splits, names):
+        folder = source / picked(split, splits, source)
+        inner = folders_in(folder)
+        if len(inner) == 1 and role_of(inner[0]) == role_of(folder.name):  # seg_train/seg_train, as unpacked
+            folder /= inner[0]
+        remarks += _loose(folder)
+        return _class_folders(source, folder, may_be_empty=role_of(folder.name) != "train")
+    return _hashed(_class_folders(source, source), split)
+
+
+def _are_splits(source: Path, splits: list[str], names: list[str]) -> bool:
+    """Whether the folders `splits`, which are called like splits, are such: they hold folders; or else are classes. Raises
+    DataError where they could be both."""
+    if any(folders_in(source / name) for name in splits):
+        return True
+    shown = ", ".join(f"{name}/" for name in splits)
+    roles = {role_of(name) for name in splits}
+    if splits and (len(splits) == len(names) or ("train" in roles and len(roles) > 1)):
+        raise DataError(
+            f"{shown} of {source} are called like splits but hold no class folders: give each split a folder for each "
+            f"class, or, where these are classes, put all of them into {source / 'train'} and some images into val/"
+        )
+    return False
+
+
+def _loose(folder: Path) -> list[str]:
+    """The remark that images lie beside the class folders of `folder`, where some do."""
+    count = images_in(folder)
+    return [f"{count} images right in {folder} belong to no class folder and are not used"] if count else []
 
 
 def _annotated(source: Path, annotations: Path, split: str) -> Iterable[Record]:
@@ -108,7 +136,7 @@ def _annotated(source: Path, annotations: Path, split: str) -> Iterable[Record]:
 
 
 def _one_of(split: str, present: Iterable[str], source: Path) -> str:
-    """`split` as `source` calls it: itself, or for "val" the first of its other names that there is."""
+    """`split` as the lists of `source` call it: itself, or for "val" the first of its other names that there is."""
     names = [split, *VALIDATION_NAMES] if split == "val" else [split]
     found = next((name for name in names if name in set(present)), None)
     if found is None:
@@ -116,62 +144,18 @@ def _one_of(split: str, present: Iterable[str], source: Path) -> str:
     return found
 
 
-def _split_folder(source: Path, split: str, folders: list[str]) -> Iterator[Record]:
-    wanted = split if split in folders else None
-    if wanted is None and split == "val":
-        wanted = next((name for name in VALIDATION_NAMES if name in folders), None)
-    if wanted is None:
-        have = ", ".join(f"{name}/" for name in folders)
-        raise DataError(f"{source} has no {split}/ folder (it has {have})")
-    return _class_folders(source, source / wanted)
-
-
-def _class_folders(source: Path, folder: Path) -> Iterator[Record]:
+def _class_folders(source: Path, folder: Path, may_be_empty: bool = False) -> Iterator[Record]:
     """Every image below each class folder of `folder`, named relative to `source`."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_junk(entry.name))
+    names = folders_in(folder)
     if not names:
         raise DataError(f"{folder} holds no class folders; each class needs a folder of its own with its images")
     for name in names:
         empty = True
         for path in images_below(folder / name):
             empty = False
-            yield Record(path.relative_to(source).as_posix(), name)
-        if empty:
+            yield Record(path.relative_to(source).as_posix(), composed(name))
+        if empty and not may_be_empty:
             raise DataError(f"the class folder {folder / name} holds no image; fill it or remove it")
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """Every image below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
-    cannot be read."""
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not _is_junk(name)]
-        yield from (
-            Path(parent, name) for name in files if not _is_junk(name) and _looks_like_image(Path(parent, name))
-        )
-
-
-def _unreadable_folder(error: OSError) -> None:
-    raise DataError(f"the folder {error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.lower() in JUNK
-
-
-def _looks_like_image(path: Path) -> bool:
-    """By suffix, or else by its first bytes: a file named like an image counts as one even if it turns out damaged."""
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return True
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4).startswith(MAGIC)
 
 
 def _hashed(records: Iterable[Record], split: str) -> Iterator[Record]:
@@ -185,53 +169,9 @@ def _hashed(records: Iterable[Record], split: str) -> Iterator[Record]:
             yield record
 
 
-def _csv_split(path: Path, split: str) -> Iterator[Record]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            for needed in ("path", "label"):
-                if needed not in columns:
-                    raise DataError(
-                        f"{path} has no column {needed!r}; its header must be path,label[,split][,{_BOXES}]"
-                    )
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file: {error}") from error
-    records: dict[str, Record] = {}
-    splits: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        record = _csv_record(path, line, row)
-        known = records.get(record.name)
-        if known is not None and known.label != record.label:
-            raise DataError(f"{path}, line {line}: {record.name} has two labels, {known.label!r} and {record.label!r}")
-        records[record.name] = record if known is None else replace(known, boxes=known.boxes + record.boxes)
-        splits[record.name] = (row.get("split") or "").strip()
-    if "split" not in columns:
-        return _hashed(records.values(), split)
-    wanted = {split} if split != "val" or "val" in splits.values() else _first_present(splits.values())
-    return (record for record in records.values() if splits[record.name] in wanted)
-
-
-_BOXES = ",".join(BOX_COLUMNS)
-
-
-def _first_present(splits: Iterable[str]) -> set[str]:
-    present = set(splits)
-    return {next((name for name in VALIDATION_NAMES if name in present), "val")}
-
-
-def _csv_record(path: Path, line: int, row: dict[str, str]) -> Record:
-    name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-    if not name or not label:
-        raise DataError(f"{path}, line {line}: the path or the label is missing")
-    values = [(row.get(column) or "").strip() for column in BOX_COLUMNS]
-    if not any(values):
-        return Record(name, label)
-    try:
-        xmin, ymin, xmax, ymax = (float(value) for value in values)
-    except ValueError:
-        raise DataError(f"{path}, line {line}: {_BOXES} must be four numbers") from None
-    if not (xmin < xmax and ymin < ymax):
-        raise DataError(f"{path}, line {line}: the box has no area (xmin < xmax and ymin < ymax)")
-    return Record(name, label, ((xmin, ymin, xmax, ymax),))
+def _csv_split(path: Path, split: str) -> Iterable[Record]:
+    records, roles = csv_records(path)
+    if not roles:
+        return _hashed(records, split)
+    role = picked_role(split, roles.values())
+    return [record for record in records if roles[record.name] == role]

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from vggcli import paper
+from vggcli.data.survey import Survey
 from vggcli.evaluation.metrics import ClassReport, Evaluation
 from vggcli.zoo.layers import LayerCost, Stack
 from vggcli.zoo.published import BASE, Published
 
 BAR = 24  # characters of a posterior of 1
+SHOWN_CLASSES = 6  # at either end of a long list
 
 
 def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
@@ -183,6 +185,23 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
 def _name(text: str, style: str = "") -> Text:
     """What may hold the name of a file: bytes that are not UTF-8, which no terminal shows, as escapes."""
     return Text(text.encode(errors="backslashreplace").decode(), style)
+
+
+def survey_table(found: Survey) -> Table:
+    """Images by class in both splits, the largest class first; of more than 12 classes the largest and the smallest."""
+    table = _table("Images by class")
+    table.add_column("class")
+    table.add_column("train", justify="right")
+    table.add_column("val", justify="right")
+    order = sorted(range(len(found.classes)), key=lambda row: (-found.train[row], found.classes[row]))
+    ends = len(order) if len(order) <= 2 * SHOWN_CLASSES else SHOWN_CLASSES
+    for place, row in enumerate(order):
+        if place < ends or place >= len(order) - ends:
+            table.add_row(_name(found.classes[row]), f"{found.train[row]:,}", f"{found.val[row]:,}")
+        elif place == ends:
+            table.add_row(f"... {len(order) - 2 * ends} more", "", "", style="dim")
+    table.add_row("all", f"{sum(found.train):,}", f"{sum(found.val):,}", style="bold")
+    return table
 
 
 def _table(title: str) -> Table:

@@ -1,0 +1,71 @@
+"""What is said of the data: the table of `vgg data`, which training begins with, and its notes."""
+
+import json
+from typing import Any
+
+from vggcli.cli import options
+from vggcli.data.image_set import ImageSet
+from vggcli.data.sources import load_training
+from vggcli.data.survey import Survey, survey
+from vggcli.report.progress import Bar
+from vggcli.report.tables import survey_table
+
+UNEVEN = 3.0  # largest class over smallest from which it is said
+
+
+def show_data(data: str | None, as_json: bool, quiet: bool) -> None:
+    """`vgg data`: the table and its notes, or one JSON object, on stdout. Raises DataError as training would."""
+    source = options.data_source(data, options.worker_count(None), quiet)
+    found = _looked_at(*load_training(source.path), quiet)
+    if as_json:
+        print(json.dumps(_object(source.name, found)))
+        return
+    options.stdout_console().print(survey_table(found))
+    for line in notes(found):
+        print(line.encode(errors="backslashreplace").decode())
+
+
+def say_data(train: ImageSet, val: ImageSet, quiet: bool) -> None:
+    """The table (unless `quiet`) and its notes on stderr, before training."""
+    found = _looked_at(train, val, quiet)
+    if not quiet:
+        options.stderr_console().print(survey_table(found))
+    for line in notes(found):
+        options.note(f"data: {line}".encode(errors="backslashreplace").decode())
+
+
+def notes(found: Survey) -> list[str]:
+    """What a table of classes does not show, a sentence each; nothing where all is well."""
+    said = list(found.remarks)
+    if found.imbalance >= UNEVEN:
+        said.append(f"the largest class has {found.imbalance:.1f} times the training images of the smallest")
+    if found.unreadable:
+        said.append(f"{len(found.unreadable)} images cannot be read, such as {found.unreadable[0]}")
+    if found.repeated:
+        ours, theirs = found.repeated[0]
+        said.append(
+            f"{len(found.repeated)} validation images are training images too, byte for byte, such as {theirs} ({ours}); "
+            f"errors measured on them are too low"
+        )
+    return said
+
+
+def _looked_at(train: ImageSet, val: ImageSet, quiet: bool) -> Survey:
+    with Bar(options.stderr_console(), "looking at the images", len(train) + len(val), "images", quiet) as bar:
+        return survey(train, val, bar)
+
+
+def _object(name: str, found: Survey) -> dict[str, Any]:
+    rows = zip(found.classes, found.train, found.val, strict=True)
+    return {
+        "data": name,
+        "train": sum(found.train),
+        "val": sum(found.val),
+        "classes": [{"class": label, "train": train, "val": val} for label, train, val in rows],
+        "imbalance": round(found.imbalance, 3),
+        "unreadable": len(found.unreadable),
+        "unreadable_images": list(found.unreadable),
+        "in_both": len(found.repeated),
+        "in_both_images": [{"train": train, "val": val} for train, val in found.repeated],
+        "remarks": list(found.remarks),
+    }

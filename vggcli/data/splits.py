@@ -1,0 +1,63 @@
+"""The names that splits go by: any case, the common words, and the words that people put around them.
+
+A name has a role ("train", "val" or "test") or none. "val" means what there is to validate on: the test split where a
+source has no other.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vggcli.errors import DataError
+
+VALIDATION_NAMES = ("val", "validation", "valid", "test")
+SPLIT_NAMES = ("train", *VALIDATION_NAMES)
+ROLES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+AROUND = frozenset(
+    "set data dataset images imgs img image pictures photos seg split folder".split()
+)  # seg_train, Test set
+WORD = re.compile(r"([a-z]+?)(?:data|images|set)?(?:19\d\d|20\d\d)?")  # trainset, val2017
+
+
+def role_of(name: str) -> str | None:
+    """ "train", "val" or "test" for the name of a split (`Training`, `TEST`, `seg_train`, `val2017`), else None."""
+    words = [word for word in re.split(r"[\s_.\-]+", name.strip().casefold()) if word and word not in AROUND]
+    match = WORD.fullmatch(words[0]) if len(words) == 1 else None
+    return ROLES.get(match[1]) if match else None
+
+
+def picked(split: str, present: Sequence[str], source: Path) -> str:
+    """Which of the names `present` in `source` is `split`: itself in any case, else the one of the same role, and for "val"
+    one that is there to validate on or, failing that, to test. Raises DataError where there is none, or more than one."""
+    names = sorted(present)
+    if split in names:
+        return split
+    for role in (role_of(split), "test" if split == "val" else None):
+        found = [name for name in names if role is not None and role_of(name) == role]
+        first = [name for name in found if _rank(name) == min(map(_rank, found))]
+        if len(first) > 1:
+            raise DataError(f"{source} has {' and '.join(first)}: each could be the {split} split; rename all but one")
+        if first:
+            return first[0]
+    have = ", ".join(f"{name}/" for name in names)
+    raise DataError(
+        f"{source} has no {split}/ folder (it has {have}); add one, or rename what is a class and only called like a split"
+    )
+
+
+def _rank(name: str) -> int:
+    """Where a name stands among those that mean the same: val before validation before valid before any other."""
+    plain = name.casefold()
+    return SPLIT_NAMES.index(plain) if plain in SPLIT_NAMES else len(SPLIT_NAMES)
+
+
+def picked_role(split: str, roles: Iterable[str]) -> str | None:
+    """The role among `roles` that `split` asks for, or None: its own, and for "val" also "test"."""
+    present, role = set(roles), role_of(split)
+    if split == "val" and "val" not in present and "test" in present:
+        return "test"
+    return role if role in present else None

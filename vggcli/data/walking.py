@@ -1,0 +1,145 @@
+"""Finding image files below folders: what counts as one, what is the litter of servers, systems and editors, and links.
+
+A file counts by its suffix, else by its first bytes; whether it can be read is found out when it is.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from vggcli.errors import DataError
+
+JUNK = frozenset(
+    {
+        *("__macosx", "network trash folder", "temporary items", "icon\r"),  # macOS; the rest of its files are hidden
+        *(
+            "thumbs.db",
+            "ehthumbs.db",
+            "desktop.ini",
+            "$recycle.bin",
+            "recycler",
+            "system volume information",
+        ),  # Windows
+        *(
+            "@eadir",
+            "@tmp",
+            "@recycle",
+            "@recently-snapshot",
+            "@sharebin",
+            "#recycle",
+            "#snapshot",
+            "~snapshot",
+        ),  # servers
+        *("lost+found", "found.000", "__pycache__"),
+    }
+)
+JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
+HEAD_BYTES = 256
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
+PNM = re.compile(rb"P[456](?:\s+(?:#[^\n]*\n\s*)*)\d+\s+(?:#[^\n]*\n\s*)*\d+\s")
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """Every image below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
+    cannot be read and for a link that leads nowhere."""
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not is_junk(name)]
+        for path in (Path(parent, name) for name in files if not is_junk(name)):
+            check_link(path)
+            if looks_like_image(path):
+                yield path
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders right in `folder`, sorted; not junk, nor links that lead back up. Raises DataError as
+    `images_below` does."""
+    try:
+        entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
+    except OSError as error:
+        _unreadable_folder(error)
+        raise
+    for entry in entries:
+        check_link(entry)
+    inside = folder.resolve()
+    folders = [entry for entry in entries if entry.is_dir() and not inside.is_relative_to(entry.resolve())]
+    return sorted(entry.name for entry in folders)
+
+
+def images_in(folder: Path) -> int:
+    """How many images lie right in `folder`, not deeper."""
+    return sum(1 for path in folder.iterdir() if path.is_file() and not is_junk(path.name) and looks_like_image(path))
+
+
+def check_link(path: Path) -> None:
+    """Raises DataError for a link that leads nowhere."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link that leads nowhere (to {path.readlink()}); mend it or remove it")
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or what a server, a system or an editor leaves behind."""
+    lowered = name.lower()
+    return name.startswith(".") or lowered in JUNK or lowered.endswith(JUNK_ENDINGS)
+
+
+def looks_like_image(path: Path) -> bool:
+    """By suffix, or else by its first bytes: a file named like an image counts as one even if it turns out damaged."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return begins_like_image(file.read(HEAD_BYTES))
+
+
+def begins_like_image(head: bytes) -> bool:
+    """Whether the first bytes of a file are an image's: whole signatures, as a text or a film may share the first two."""
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    if head.startswith(b"BM"):
+        return head[6:10] == bytes(4) and int.from_bytes(head[14:18], "little") in BMP_HEADERS
+    return head.startswith(MAGIC) or PNM.match(head) is not None
+
+
+class Spellings:
+    """Finds files whose names differ from those asked for by their Unicode form only, as macOS spells é in two signs, or
+    by the backslashes of Windows."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.listings: dict[Path, dict[str, str]] = {}
+
+    def existing(self, name: str) -> str:
+        """`name`, relative to the root, as the disk spells it, or unchanged where there is no such file."""
+        if (name.isascii() and "\\" not in name) or (self.root / name).exists():
+            return name
+        name = name.replace("\\", "/")
+        folder, parts = self.root, Path(name).parts
+        for part in parts:
+            folder = folder / self._listing(folder).get(composed(part), part)
+        return folder.relative_to(self.root).as_posix() if folder.exists() and not Path(name).is_absolute() else name
+
+    def _listing(self, folder: Path) -> dict[str, str]:
+        if folder not in self.listings:
+            names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+            self.listings[folder] = {composed(name): name for name in names}
+        return self.listings[folder]
+
+
+def composed(name: str) -> str:
+    """`name` in the Unicode form NFC, in which class names are compared and kept."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error
