@@ -103,3 +103,14 @@ def test_without_a_network_it_says_what_else_to_do(
     assert "cannot fetch" in said
     assert "vgg train --arch A" in said
     assert list(Path("cache/vgg/weights").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["predict", "features"])
+def test_a_misspelt_image_is_found_before_anything_is_fetched(
+    imagenet: list[str], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    images = ["photos/val/n01440764/x.png", "photos/val/n01440764/y.png"]
+    out = ["--out", "f.safetensors"] if command == "features" else []
+    assert run([command, *images, *out, "--arch", "A", "-q", "-j", "0"]) == 3
+    assert "there is no image photos/val/n01440764/y.png, so nothing was fetched" in capsys.readouterr().err
+    assert imagenet == []

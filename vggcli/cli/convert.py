@@ -35,8 +35,12 @@ def convert(
         Layout | None, typer.Option("--to", help="Layout of DST. (default: by its suffix; torchvision for .pth)")
     ] = None,
     arch: Annotated[
-        str | None, typer.Option("--arch", metavar="NAME", help="The network of published weights. (default: D)")
+        str | None,
+        typer.Option(
+            "--arch", metavar="NAME", help="The network of published weights, of a file a check. (default: D)"
+        ),
     ] = None,
+    preprocessing: options.Preprocessing = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -46,4 +50,4 @@ def convert(
     together; the preprocessing that the network expects is printed."""
     from vggcli.cli.converting import convert_weights, show
 
-    show(convert_weights(source, arch, target, to.value if to else None, quiet), json)
+    show(convert_weights(source, arch, target, to.value if to else None, preprocessing, quiet), json)

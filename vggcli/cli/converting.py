@@ -30,8 +30,11 @@ FRAMEWORKS: dict[str, Framework] = {"torchvision": "torchvision", "timm": "timm"
 BGR = ("keras", "caffe")
 
 
-def convert_weights(source: Path, arch: str | None, target: Path, to: str | None, quiet: bool) -> dict[str, Any]:
-    """Write the weights of `source` (published ones of network `arch`) to `target` and return what was done.
+def convert_weights(
+    source: Path, arch: str | None, target: Path, to: str | None, preprocessing: str | None, quiet: bool
+) -> dict[str, Any]:
+    """Write the weights of `source` (published ones of network `arch`) to `target` and return what was done;
+    `preprocessing` is for a source that does not say it.
 
     Raises UsageError before any work where `to` and the suffix of `target` do not go together or a file would be
     overwritten.
@@ -40,9 +43,10 @@ def convert_weights(source: Path, arch: str | None, target: Path, to: str | None
     options.writable_output(target, "DST")
     if layout == "caffe":
         options.writable_output(target.with_suffix(".prototxt"), "DST's")
+    pixels = options.pixels_of(preprocessing)
     path = fetched(find_weights(source, arch), quiet)
-    _check(layout, read_checkpoint(path))
-    network, checkpoint = load_checkpoint(path)
+    _check(layout, read_checkpoint(path, pixels))
+    network, checkpoint = load_checkpoint(path, pixels=pixels)
     about = _write(layout, target, network, checkpoint)
     config, colour = checkpoint.config, checkpoint.preprocessing
     return {

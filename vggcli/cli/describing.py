@@ -35,6 +35,7 @@ class Asked:
     split: str | None
     arch: str | None
     weights: Path | None
+    preprocessing: str | None
     layers: tuple[str, ...]
     gap: bool
     gmp: bool
@@ -161,8 +162,9 @@ def prepared(asked: Asked, images: ImageList, part: Part) -> Work:
     if name == "auto" and part.world > 1 and local.isdecimal():
         name = f"cuda:{int(local) % torch.cuda.device_count()}" if torch.cuda.is_available() else name
     device = options.compute_device(name)
-    weights = fetched(find_weights(asked.weights, asked.arch), asked.quiet)
-    network, checkpoint = load_checkpoint(weights, device)
+    named = [] if asked.data else [name for name in images.names if name not in images.members]
+    weights = fetched(find_weights(asked.weights, asked.arch), asked.quiet, named)
+    network, checkpoint = load_checkpoint(weights, device, options.pixels_of(asked.preprocessing))
     opts = FeatureOptions(
         layers=asked.layers,
         pool="gap" if asked.gap else "gmp" if asked.gmp else "none",

@@ -14,6 +14,7 @@ def ensemble(
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Which part of the data. (default: val)")
     ] = None,
+    preprocessing: options.Preprocessing = None,
     dense: options.Dense = False,
     multi_crop: options.MultiCrop = False,
     grid: options.Grid = None,
@@ -47,6 +48,7 @@ def ensemble(
     given = {
         "--data": data,
         "--split": split,
+        "--preprocessing": preprocessing,
         "--dense": dense,
         "--multi-crop": multi_crop,
         "--multi-scale": multi_scale,
@@ -66,6 +68,7 @@ def ensemble(
         precision=precision.value,
         batch_size=batch_size,
         workers=options.worker_count(workers),
+        preprocessing=preprocessing,
     )
     flags = [flag for flag, value in given.items() if value]
     fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet)

@@ -17,6 +17,7 @@ def evaluate(
     split: options.Split = "val",
     arch: options.Arch = None,
     weights: options.Weights = None,
+    preprocessing: options.Preprocessing = None,
     dense: options.Dense = False,
     multi_crop: options.MultiCrop = False,
     grid: options.Grid = None,
@@ -60,6 +61,7 @@ def evaluate(
         precision=precision.value,
         batch_size=batch_size,
         workers=options.worker_count(workers),
+        preprocessing=preprocessing,
     )
     report = ReportOptions(per_class, confusion, worst, save_scores, table, json)
     files = evaluated_files(several or [], weights, arch)

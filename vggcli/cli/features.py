@@ -94,6 +94,7 @@ def features(
     split: Split = None,
     arch: options.Arch = None,
     weights: options.Weights = None,
+    preprocessing: options.Preprocessing = None,
     layer: LayerNames = None,
     gap: Gap = False,
     gmp: Gmp = False,
@@ -124,6 +125,7 @@ def features(
         "data": data, "split": split, "arch": arch, "gap": gap, "gmp": gmp, "multi_scale": multi_scale, "flip": flip,
         "aggregate": aggregate and aggregate.value, "norm": norm and norm.value, "dtype": dtype and dtype.value,
         "shard_size": shard_size, "maps": maps, "batch_size": batch_size,
+        "preprocessing": preprocessing,
     }  # fmt: skip
     if search is not None:
         given = {**flags, "layer": layer, "scales": scales, "workers": workers}

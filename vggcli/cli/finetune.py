@@ -26,6 +26,7 @@ def finetune(
         ),
     ] = None,
     weights: options.Weights = None,
+    preprocessing: options.Preprocessing = None,
     layers: Annotated[
         LayersName | None, typer.Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
     ] = None,
@@ -97,12 +98,15 @@ def finetune(
     }
     control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
     if resume is None:
-        choice = Choice(weights, recipe.value if recipe else None, config, recipe_flags, run_flags)
+        choice = Choice(
+            weights, options.pixels_of(preprocessing), recipe.value if recipe else None, config, recipe_flags, run_flags
+        )
         session = prepare_finetuning(choice, out, control)
     else:
-        if recipe or config or out or weights:
+        if recipe or config or out or weights or preprocessing:
             raise UsageError(
-                "--weights, --recipe, --config and --out have no effect with --resume, which goes on with a run as it was"
+                "--weights, --preprocessing, --recipe, --config and --out have no effect with --resume, which goes on with "
+                "a run as it was"
             )
         session = resumed(resume, recipe_flags, run_flags, control)
     run_to_end(session, control)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vggcli import paper
 from vggcli.cli import options
-from vggcli.cli.measuring import say_what_is_assumed
+from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
 from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
@@ -25,6 +25,7 @@ from vggcli.zoo.files import file_sha256
 from vggcli.zoo.initialise import inherit, initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
+from vggcli.zoo.preprocessing import Pixels
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Choice:
     """What was asked for: the flags by the names of the recipe's and the plan's fields, None where not given."""
 
     weights: Path | None
+    pixels: Pixels | None
     recipe: str | None
     config: Path | None
     recipe_flags: dict[str, Any]
@@ -45,6 +47,7 @@ class _Start:
     path: Path
     network: VGG
     checkpoint: Checkpoint
+    pixels: Pixels | None
 
 
 def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) -> Session:
@@ -61,6 +64,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
         plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start.checkpoint, classes is not None))
     plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source.name})
     plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
+    plan = replace(plan, preprocessing=start.pixels.to_json() if start.pixels else None)
     plan = _checked(plan, choice)
     initial = next((f"--{name.replace('_', '-')}" for name in ("init", "init_std") if choice.recipe_flags[name]), None)
     network = _network(plan, start, train_set, classes, initial)
@@ -96,9 +100,12 @@ def _start(choice: Choice, replayed: Plan | None, control: RunControl) -> _Start
     else:
         path = find_weights(weights, arch)
     path = fetched(path, control.quiet)
-    network, checkpoint = load_checkpoint(path)
+    pixels = choice.pixels or (
+        Pixels.from_json(replayed.preprocessing) if replayed and replayed.preprocessing else None
+    )
+    network, checkpoint = load_checkpoint(path, pixels=pixels)
     say_what_is_assumed(path, checkpoint)
-    return _Start(path, network, checkpoint)
+    return _Start(path, network, checkpoint, pixels)
 
 
 def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
@@ -110,8 +117,7 @@ def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
     if not checkpoint.classes:
         if len(train_set.classes) != checkpoint.config.classes:
             return None
-        options.note(f"{start.path} does not name its classes; taken to be the data's in sorted order")
-        return train_set.classes
+        return assumed_classes(start.path, checkpoint, train_set.classes)
     try:
         matched = match_classes(train_set, checkpoint.classes)
     except WeightsError:

@@ -1,12 +1,13 @@
 """What measuring commands do behind their flags: weights and data become evaluations."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
-from vggcli.cli.weights import check_published, fetched
+from vggcli.cli.weights import check_published, fetched, weights_cache
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import UsageError, WeightsError
@@ -15,9 +16,20 @@ from vggcli.evaluation.metrics import Evaluation, evaluation_of
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, Scores, image_posteriors, match_classes
 from vggcli.paper import CROP_GRID
 from vggcli.report.progress import Bar
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, need_classifier, need_trained, read_checkpoint
+from vggcli.zoo.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    need_classifier,
+    need_trained,
+    read_checkpoint,
+    says_preprocessing,
+)
 from vggcli.zoo.device import Precision, pick_dtype
+from vggcli.zoo.imagenet import imagenet_names
+from vggcli.zoo.published import published_file
 from vggcli.zoo.scales import check_scales, paper_scales
+
+SHOWN_CLASSES = 12  # of an assumed order
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ def evaluate_options(
     precision: Precision,
     batch_size: int | None,
     workers: int,
+    preprocessing: str | None,
 ) -> EvaluateOptions:
     """The options that the flags of evaluation mean; scales stay empty where the network's own are wanted.
 
@@ -74,6 +87,7 @@ def evaluate_options(
         batch_size=batch_size,
         workers=workers,
         skip_bad=skip_bad,
+        pixels=options.pixels_of(preprocessing),
     )
 
 
@@ -89,8 +103,12 @@ def measure(
     images = load_split(source.path, split)
     options.note_remarks(images)
     candidates = [_candidate(path, images, opts, multi_scale, quiet) for path in weights]
-    for path in weights if len(weights) > 1 else ():
-        load_checkpoint(path)  # so that what is wrong with any of them is said before work with the others starts
+    if opts.pixels is not None and not any(one.member.options.pixels for one in candidates):
+        raise UsageError(f"--preprocessing has no effect beside {weights[0]}, which says its own; leave it out")
+    for one in candidates if len(weights) > 1 else ():
+        load_checkpoint(
+            one.weights, pixels=one.member.options.pixels
+        )  # so that what is wrong with any of them is said before work with the others starts
     views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
     with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
         if len(candidates) == 1:
@@ -124,28 +142,48 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     are fetched only for data that they fit."""
     check_published(weights, images)
     checkpoint = read_checkpoint(fetched(weights, quiet))
+    if opts.pixels is not None and says_preprocessing(checkpoint):
+        opts = replace(opts, pixels=None)  # it is for other members
+    checkpoint = read_checkpoint(weights, opts.pixels) if opts.pixels else checkpoint
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     try:
-        mine = match_classes(images, checkpoint.classes or _by_position(weights, images, checkpoint.config.classes))
+        mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
         known = f"they were trained on {trained_on}: name that, or its like, with --data"
         raise WeightsError(f"{error}; {known if trained_on else 'give other --data, or other weights'}") from None
     say_what_is_assumed(weights, checkpoint)
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
-    member = NetworkMember(lambda: load_checkpoint(weights, opts.device)[0], checkpoint.config, colour, mine, opts)
+    member = NetworkMember(
+        lambda: load_checkpoint(weights, opts.device, opts.pixels)[0], checkpoint.config, colour, mine, opts
+    )
     return _Candidate(weights, checkpoint, member)
 
 
-def _by_position(weights: Path, images: ImageSet, count: int) -> tuple[str, ...]:
-    """The data's classes in sorted order, for weights that do not name theirs; said, since it cannot be checked."""
-    if len(images.classes) != count:
-        raise WeightsError(f"{weights} has {count} classes without names, and the data {len(images.classes)}")
-    options.note(f"{weights} does not name its classes; taken to be the data's {count} in sorted order")
-    return tuple(sorted(images.classes))
+def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[str, ...]:
+    """The data's `classes` in the order that weights without class names are taken to have: sorted, as torchvision lists
+    folders, or naturally (2 before 10), as timm does; said, since it cannot be checked.
+
+    Raises WeightsError where their number is not the weights'.
+    """
+    count = checkpoint.config.classes
+    if len(classes) != count:
+        raise WeightsError(f"{weights} has {count} classes without names, and the data {len(classes)}")
+    natural = checkpoint.training.get("framework") == "timm"
+    order = tuple(sorted(classes, key=_natural_key) if natural else sorted(classes))
+    shown = ", ".join(order if count <= SHOWN_CLASSES else (*order[: SHOWN_CLASSES - 1], "…", order[-1]))
+    how = "natural order, as timm lists folders" if natural else "sorted order"
+    options.note(f"{weights} does not name its classes; taken to be the data's {count} in {how}: {shown}")
+    return order
+
+
+def _natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """timm's: digits as numbers, letters of either case alike."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
@@ -154,4 +192,9 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
         mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
         divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
         shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
-        options.note(f"{weights} is taken to expect {framework}'s pixels: RGB less {shown[0]}, over {shown[1]}")
+        what = f"is taken to expect {framework}'s pixels"
+        if channels := checkpoint.training.get("channels"):
+            what = f"gets the pixels that were given for it ({channels}, here in the order RGB)"
+        options.note(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
+        if checkpoint.classes == imagenet_names() and published_file(weights, weights_cache()) is None:
+            options.note(f"{weights} does not name its 1000 classes; taken to be ImageNet's")

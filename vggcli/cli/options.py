@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vggcli.data.image_set import ImageSet
+    from vggcli.zoo.preprocessing import Pixels
 
 RUNS = Path("runs")
 SHAPES = "shapes"
@@ -53,6 +54,15 @@ Weights = Annotated[
         metavar="W",
         help="Run folder, checkpoint, another framework's file, or a published name: imagenet, features. (default: newest "
         "run of --arch under runs/, else imagenet)",
+    ),
+]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        metavar="NAME",
+        help="What weights expect whose file does not say it: torchvision, caffe, keras or FILE.json. (default: their "
+        "framework's)",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -127,6 +137,13 @@ def compute_device(name: str) -> "torch.device":
     if device.type == "cpu":
         keep_freed_memory()
     return device
+
+
+def pixels_of(preprocessing: str | None) -> "Pixels | None":
+    """What `--preprocessing` means. Raises UsageError where it means nothing."""
+    from vggcli.zoo.preprocessing import read_pixels
+
+    return None if preprocessing is None else read_pixels(preprocessing)
 
 
 def cache_folder() -> Path:

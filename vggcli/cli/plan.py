@@ -15,7 +15,8 @@ from vggcli.zoo.layers import arch_of
 @dataclass(frozen=True)
 class Plan:
     """What decides a run's result; config.json holds it. `weights` (with their SHA-256) are those that fine-tuning starts
-    from, `layers` those that learn, and `cache_features` says that images are not augmented."""
+    from, `preprocessing` what was given for them (`Pixels.to_json`), `layers` those that learn, and `cache_features` says
+    that images are not augmented."""
 
     arch: str = "D"
     data: str | None = None
@@ -26,6 +27,7 @@ class Plan:
     recipe: Recipe = RECIPES["paper"]
     weights: str | None = None
     weights_sha256: str | None = None
+    preprocessing: dict[str, Any] | None = None
     layers: Layers = "all"
     cache_features: bool = False
 

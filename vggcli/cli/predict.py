@@ -14,6 +14,7 @@ def predict(
     ],
     arch: options.Arch = None,
     weights: options.Weights = None,
+    preprocessing: options.Preprocessing = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes.")] = 5,
     dense: options.Dense = False,
     multi_crop: options.MultiCrop = False,
@@ -55,6 +56,7 @@ def predict(
         precision=precision.value,
         batch_size=batch_size,
         workers=options.worker_count(workers),
+        preprocessing=preprocessing,
     )
     found = predicted(paths, find_weights(weights, arch), opts, multi_scale, top, quiet)
     if out is not None:

@@ -47,13 +47,13 @@ def predicted(
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     check_published_classifier(weights)
-    network, checkpoint = load_checkpoint(fetched(weights, quiet), opts.device)
+    network, checkpoint = load_checkpoint(fetched(weights, quiet, names), opts.device, opts.pixels)
     need_classifier(weights, checkpoint)
     say_what_is_assumed(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_scales(opts.scales, checkpoint.config.crop)
     if not checkpoint.classes:
-        options.note(f"{weights} does not name its classes; they are shown by their number")
+        options.note(f"{weights} does not name its classes; they are shown by the number of their score, from 0")
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))
     images = ImageSet(Path(), "", classes, names, (0,) * len(names), ((),) * len(names))
     colour = ColourStatistics.from_json(checkpoint.preprocessing)

@@ -16,6 +16,7 @@ from vggcli.report.tables import neighbours_table
 from vggcli.zoo.checkpoint import weights_file
 from vggcli.zoo.device import Precision
 from vggcli.zoo.files import file_sha256
+from vggcli.zoo.preprocessing import Pixels
 
 THUMBNAIL = 160  # pixels
 
@@ -70,6 +71,7 @@ def describer(stored: Stored, store: Path, weights: Path | None, device: str, pr
             flip=json.loads(about["flip"]),
             device=device,
             precision=precision,
+            preprocessing=Pixels.from_json(json.loads(given)) if (given := about.get("preprocessing")) else None,
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"{store} does not say how its rows were made: {error} is missing or wrong") from error

@@ -23,6 +23,7 @@ from vggcli.report.progress import Bar
 from vggcli.zoo.checkpoint import Checkpoint
 from vggcli.zoo.files import file_sha256
 from vggcli.zoo.network import VGG
+from vggcli.zoo.preprocessing import Pixels
 
 LISTED_BAD = 50  # images that could not be used, by name on stderr
 
@@ -46,7 +47,9 @@ class Work:
     def settings(self) -> dict[str, Any]:
         """Everything beside the images that decides a row, as JSON."""
         one = self.options
+        given = {"preprocessing": self.given_pixels} if self.given_pixels else {}
         return {
+            **given,
             "layer": " ".join(one.layers),
             "pool": one.pool,
             "scales": list(one.scales),
@@ -63,6 +66,12 @@ class Work:
             "batch_size": one.batch_size,
             "version": __version__,
         }
+
+    @property
+    def given_pixels(self) -> dict[str, Any] | None:
+        """The preprocessing that was given for weights whose file does not say it, as JSON."""
+        channels, colour = self.checkpoint.training.get("channels"), self.checkpoint.preprocessing
+        return Pixels(channels, colour["mean"], colour["divisor"]).to_json() if channels else None
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """What `--weights` and `--arch` mean: a file, a run folder, the newest run, or published weights, fetched when used."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggcli.cli import options
-from vggcli.errors import UsageError, WeightsError
+from vggcli.errors import DataError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from vggcli.data.sources import ImageSet
@@ -15,16 +16,17 @@ def find_weights(weights: Path | None, arch: str | None) -> Path:
     """The file that `--weights` names, else that of the newest run of `arch`, else the published ImageNet weights of
     `arch`; says which where it was not named. Published weights need not be there yet: `fetched` brings them.
 
-    Raises UsageError where `arch` has no effect, WeightsError that names the ways to get weights where there are none.
+    Raises WeightsError where a file is not of network `arch`, or, with the ways to get weights, where there are none.
     """
     from vggcli.zoo.checkpoint import newest_run, weights_file
     from vggcli.zoo.layers import arch_of
     from vggcli.zoo.published import IMAGENET, find_published
 
     if weights is not None and not is_published_name(weights):
+        path = weights_file(weights.expanduser())
         if arch is not None:
-            raise UsageError(f"--arch has no effect beside {weights}, which says its network; leave it out")
-        return weights_file(weights.expanduser())
+            _check_network(path, arch_of(arch))
+        return path
     picked = arch_of(arch or "D")
     if weights is not None:
         return _published_path(str(weights), picked)
@@ -42,6 +44,17 @@ def find_weights(weights: Path | None, arch: str | None) -> Path:
         )
     options.note(f"weights: no run of {picked} under {options.RUNS.resolve()}; ImageNet's as published, {one.said()}")
     return _published_path(IMAGENET, picked)
+
+
+def _check_network(path: Path, arch: str) -> None:
+    """Raises WeightsError where the file holds another network than `arch`."""
+    from vggcli.zoo.checkpoint import read_checkpoint
+
+    found = read_checkpoint(path).config.arch
+    if found != arch:
+        raise WeightsError(
+            f"{path} holds network {found}, and --arch says {arch}; leave --arch out, or name other weights"
+        )
 
 
 def is_published_name(weights: Path) -> bool:
@@ -102,9 +115,10 @@ def check_published_classifier(path: Path) -> None:
         )
 
 
-def fetched(path: Path, quiet: bool) -> Path:
+def fetched(path: Path, quiet: bool, images: Sequence[str] = ()) -> Path:
     """`path`, once the published weights that it stands for have come and are what their publisher gave; any other file
-    as it is. Raises MachineError where they cannot be had."""
+    as it is. Raises MachineError where they cannot be had; DataError, before anything is fetched, where one of `images`
+    is not there."""
     from vggcli.report.progress import Bar
     from vggcli.zoo.published import download, published_file, verify
 
@@ -114,6 +128,11 @@ def fetched(path: Path, quiet: bool) -> Path:
     if path.is_file():
         verify(one, path)
         return path
+    missing = next((name for name in images if not os.path.lexists(name)), None)
+    if missing is not None:
+        raise DataError(
+            f"there is no image {missing}, so nothing was fetched; give images, folders or globs that are there"
+        )
     options.note(f"fetching {one.said()}; licence: {one.licence}")
     options.made_folder(path.parent)
     with Bar(options.stderr_console(), f"fetching {one.file}", int(one.mebibytes * 2**20), "bytes", quiet) as bar:
@@ -125,11 +144,9 @@ def evaluated_files(several: Sequence[Path], weights: Path | None, arch: str | N
     one twice."""
     if several and weights is not None:
         raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
-    if several and arch is not None and not any(map(is_published_name, several)):
-        raise UsageError(f"--arch has no effect beside the weights named first ({several[0]}); leave one out")
     if not several:
         return [find_weights(weights, arch)]
-    files = [find_weights(path, arch if is_published_name(path) else None) for path in several]
+    files = [find_weights(path, arch) for path in several]
     for path, file in zip(several, files, strict=True):
         if files.count(file) > 1:
             raise UsageError(f"{path} is named twice; once is enough")

@@ -19,7 +19,8 @@ from vggcli.zoo.scores import answers, count_correct, error_rate
 @dataclass(frozen=True)
 class Evaluation:
     """One measured error: what was measured on what and how, and the counts it rests on. `crops` is the number of grid
-    crops an image, over flips and scales (0 without multi-crop evaluation). Errors are in per cent."""
+    crops an image, over flips and scales (0 without multi-crop evaluation); `preprocessing` has mean and divisor, RGB,
+    of 0 to 255. Errors are in per cent."""
 
     arch: str
     weights: str
@@ -36,6 +37,7 @@ class Evaluation:
     correct_top1: int
     correct_top5: int
     calibration_error: float
+    preprocessing: dict[str, Any]
     seconds: float
 
     @property
@@ -85,6 +87,7 @@ def evaluation_of(
         correct_top1=correct_top1,
         correct_top5=correct_top5,
         calibration_error=expected_calibration_error(scores),
+        preprocessing={name: checkpoint.preprocessing[name] for name in ("mean", "divisor")},
         seconds=seconds,
     )
 

@@ -23,6 +23,7 @@ from vggcli.errors import DataError, WeightsError
 from vggcli.zoo.device import autocast
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.network import VGG
+from vggcli.zoo.preprocessing import Pixels
 from vggcli.zoo.scales import check_scales, views_together
 
 Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
@@ -31,7 +32,8 @@ Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
 @dataclass(frozen=True)
 class EvaluateOptions:
     """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation.
-    `batch_size` (views a forward pass) None takes what suits the device."""
+    `batch_size` (views a forward pass) None takes what suits the device; `pixels` is the preprocessing of weights whose
+    file does not say it."""
 
     protocol: Protocol
     scales: tuple[int, ...]
@@ -42,6 +44,7 @@ class EvaluateOptions:
     batch_size: int | None = None
     workers: int = 0
     skip_bad: bool = False
+    pixels: Pixels | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from vggcli.features.extract import FeatureOptions, check_options, described
 from vggcli.features.pooling import Aggregate, Norm, Pool
 from vggcli.zoo.checkpoint import load_checkpoint, weights_file
 from vggcli.zoo.device import Precision, pick_device, pick_dtype
+from vggcli.zoo.preprocessing import Pixels, read_pixels
 from vggcli.zoo.scales import paper_scales
 
 
@@ -34,7 +35,8 @@ class Features:
     before); `pool` "gap" (mean over space), "gmp" (maximum) or "none" (the map as it is). `scales` are shorter sides in
     pixels, by default what the paper takes for the network's training scale, combined by `aggregate` "mean", "stack" or
     "max". `flip` averages with the mirror image (by default where rows are pooled), `norm` "l2", "l1" or "none" comes
-    last (by default "l2" where rows are pooled).
+    last (by default "l2" where rows are pooled). `preprocessing` is for weights whose file does not say it: "torchvision",
+    "caffe", "keras" or a JSON file.
 
     Raises WeightsError, UsageError or MachineError (`vggcli.errors`) where these do not fit the network or the machine.
     """
@@ -53,6 +55,7 @@ class Features:
         precision: Precision = "auto",
         batch_size: int | None = None,
         workers: int = 0,
+        preprocessing: str | Pixels | None = None,
     ) -> None:
         for name, value, known in (
             ("pool", pool, ("gap", "gmp", "none")),
@@ -66,7 +69,8 @@ class Features:
         if isinstance(scales, int | str):
             raise UsageError(f"give a list of scales, such as [{scales}]")
         where = pick_device(device)
-        self.network, self.checkpoint = load_checkpoint(weights_file(Path(weights).expanduser()), where)
+        pixels = read_pixels(preprocessing) if isinstance(preprocessing, str) else preprocessing
+        self.network, self.checkpoint = load_checkpoint(weights_file(Path(weights).expanduser()), where, pixels)
         self.options = FeatureOptions(
             layers=(layer,),
             pool=pool,

@@ -6,12 +6,11 @@ Nothing is pickled but a state dict that is asked for in torch's own format.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,12 +20,14 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
 from vggcli.zoo.files import replacing
-from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework
+from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
 from vggcli.zoo.imagenet import imagenet_names
-from vggcli.zoo.layers import Head, NetworkConfig
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.metadata import check_preprocessing, checked_config
 from vggcli.zoo.network import VGG
 from vggcli.zoo.pickles import pickled_tensors
-from vggcli.zoo.recognise import Foreign, format_of, usual_scale
+from vggcli.zoo.preprocessing import PIXELS, Pixels
+from vggcli.zoo.recognise import Foreign, format_of, oxford_scale, usual_scale
 from vggcli.zoo.safetensors_file import read_header, stored_tensors
 from vggcli.zoo.stored import Stored, check_stored, filled_network
 
@@ -63,39 +64,14 @@ class Checkpoint:
         low, high = fields["scale"]
         if not (type(low) is type(high) is int and 1 <= low <= high <= LARGEST_SCALE):
             raise ValueError(f"a training scale of {fields['scale']}")
-        config = _config(fields["config"])
+        config = checked_config(fields["config"])
         classes = tuple(fields["classes"])
         if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
             raise ValueError("class names that are no texts, or one twice")
         if classes and len(classes) != config.classes:
             raise ValueError(f"{len(classes)} class names for {config.classes} classes")
-        _check_preprocessing(fields["preprocessing"])
+        check_preprocessing(fields["preprocessing"])
         return cls(config, classes, dict(fields["preprocessing"]), (low, high), dict(fields["training"]))
-
-
-def _config(fields: dict[str, Any]) -> NetworkConfig:
-    for name, kinds in (("classes", (int,)), ("crop", (int,)), ("width", (int, float))):
-        if type(fields[name]) not in kinds:
-            raise ValueError(f"{fields[name]!r} for the network's {name}"[:200])
-    if fields["head"] not in get_args(Head):
-        raise ValueError(f"the head {fields['head']!r}"[:200])
-    try:
-        return NetworkConfig(**fields)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-
-
-def _check_preprocessing(fields: dict[str, Any]) -> None:
-    """Raises ValueError unless there are a mean and a divisor that pixels can be brought to the network with."""
-    mean, divisor = fields["mean"], fields["divisor"]
-    divisors = divisor if isinstance(divisor, list | tuple) else [divisor] * 3
-    vectors = [value for row in fields["eigenvectors"] for value in row]
-    numbers = [*mean, *divisors, *fields["eigenvalues"], *vectors]
-    finite = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-    if not finite or len(mean) != 3 or len(divisors) != 3 or min(divisors) <= 0:
-        raise ValueError(f"a preprocessing with the mean {mean} and the divisor {divisor}"[:200])
-    if (len(fields["eigenvalues"]), len(fields["eigenvectors"]), len(vectors)) not in ((3, 3, 9), (0, 0, 0)):
-        raise ValueError("a preprocessing whose eigenvalues are not those of three colours")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -133,27 +109,36 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise WeightsError(f"{path} cannot be read as a checkpoint (damaged or cut short): {error}") from error
 
 
-def load_checkpoint(path: Path, device: torch.device | None = None, untrained: bool = False) -> tuple[VGG, Checkpoint]:
+def load_checkpoint(
+    path: Path, device: torch.device | None = None, untrained: bool = False, pixels: Pixels | None = None
+) -> tuple[VGG, Checkpoint]:
     """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
-    `device`, and what the file says of it. The weights are not held twice. `untrained` allows those of a run that was
-    stopped before its first step, which are random and good for going on alone.
+    `device`, and what the file says of it; `pixels` is the preprocessing of a file that does not say its own. `untrained`
+    allows those of a run that was stopped before its first step, which are random and good for going on alone. The weights
+    are not held twice.
 
-    Raises WeightsError where the file is damaged, of another format, misses a layer, has one of another shape, holds a
-    value that is not finite, or was never trained; MachineError where a package that its format needs is not installed.
+    Raises UsageError where `pixels` has no effect; WeightsError where the file is damaged, of another format, misses a
+    layer, has one of another shape, holds a value that is not finite, or was never trained; MachineError where a package
+    that its format needs is not installed.
     """
-    stored, checkpoint = _opened(path)
+    stored, checkpoint = _opened(path, pixels)
     if not untrained:
         need_trained(path, checkpoint)
     return filled_network(checkpoint.config, stored, path, device), checkpoint
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, pixels: Pixels | None = None) -> Checkpoint:
     """What a file says of the network it holds, without reading its weights; raises what `load_checkpoint` does, but for
     values that are not finite."""
-    return _opened(path)[1]
+    return _opened(path, pixels)[1]
 
 
-def _opened(path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+def says_preprocessing(checkpoint: Checkpoint) -> bool:
+    """Whether the preprocessing is that of the file, or has been given, rather than what its framework's usually is."""
+    return "framework" not in checkpoint.training or "channels" in checkpoint.training
+
+
+def _opened(path: Path, pixels: Pixels | None) -> tuple[dict[str, Stored], Checkpoint]:
     _check_there(path)
     kind = format_of(path)
     if kind == "safetensors":
@@ -166,7 +151,23 @@ def _opened(path: Path) -> tuple[dict[str, Stored], Checkpoint]:
     else:
         opened = _known(_read_foreign(path, kind), path)
     check_stored(opened[0], opened[1].config, path)
-    return _without_lost_classifier(*opened)
+    opened = _without_lost_classifier(*opened)
+    return opened if pixels is None else _with_pixels(*opened, pixels, path)
+
+
+def _with_pixels(
+    stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path
+) -> tuple[dict[str, Stored], Checkpoint]:
+    """The weights for `pixels`; those that expect BGR get RGB by the order of their first layer's input channels."""
+    if says_preprocessing(checkpoint):
+        raise UsageError(f"--preprocessing has no effect beside {path}, which says its own; leave it out")
+    if (pixels.channels == "BGR") != (
+        PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"]).channels == "BGR"
+    ):
+        stored = {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
+    preprocessing = {**checkpoint.preprocessing, "mean": pixels.mean, "divisor": pixels.divisor}
+    training = {**checkpoint.training, "channels": pixels.channels}
+    return stored, replace(checkpoint, preprocessing=preprocessing, training=training)
 
 
 def need_trained(path: Path, checkpoint: Checkpoint) -> None:
@@ -176,7 +177,12 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
-    """Raises WeightsError for weights that end with their convolutions, which have no scores."""
+    """Raises WeightsError for weights that end with their convolutions, which have no scores, or with a single one."""
+    if checkpoint.config.classes == 1 and checkpoint.config.head != "none":
+        raise WeightsError(
+            f"{path} has one output, as for a sigmoid, and a posterior needs two classes or more; use `vgg features`, or "
+            f"train a classifier on it with `vgg finetune`"
+        )
     if checkpoint.config.head == "none":
         raise WeightsError(
             f"{path} holds convolutions without a classifier, so it has no posteriors; use `vgg features`, or train "
@@ -200,6 +206,12 @@ def _noted(note: str, path: Path) -> Checkpoint:
 
 def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
     stored, config, framework = from_framework(theirs, str(path))
+    if numbered_as_oxford(theirs):
+        stored["conv1_1.weight"] = stored["conv1_1.weight"].reversed_channels()
+        return _known(
+            Foreign(stored, config, "caffe", PIXELS["caffe"].mean, PIXELS["caffe"].divisor, oxford_scale(config), note),
+            path,
+        )
     return _known(Foreign(stored, config, framework, MEAN, DIVISOR, usual_scale(config.crop), note), path)
 
 
@@ -239,8 +251,8 @@ def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]
         return foreign.stored, _noted(foreign.note, path)
     training = {"framework": foreign.framework, "source": path.name}
     preprocessing = {"mean": foreign.mean, "divisor": foreign.divisor, "eigenvalues": (), "eigenvectors": ()}
-    imagenet = foreign.framework == "torchvision" and foreign.config.classes == paper.IMAGENET_CLASSES
-    classes = imagenet_names() if imagenet and foreign.config.head == "fc" else ()
+    imagenet = foreign.config.classes == paper.IMAGENET_CLASSES and foreign.config.head != "none"
+    classes = imagenet_names() if imagenet else ()
     return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
 
 

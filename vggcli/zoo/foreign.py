@@ -90,6 +90,13 @@ def _window(tensor: AnyTensor, layer: str, part: str, config: NetworkConfig) -> 
     return tensor.reshape(tensor.shape[0], -1, side, side)
 
 
+def numbered_as_oxford(tensors: Mapping[str, AnyTensor]) -> bool:
+    """Whether the linear layers are classifier.1, 4 and 6, as in the copies of Oxford's networks that expect Caffe's pixels
+    under torchvision's names of early 2017."""
+    names = {key.rpartition("classifier.")[2] for key in tensors if "classifier." in key}
+    return {"1.weight", "4.weight", "6.weight"} <= names and "0.weight" not in names
+
+
 def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str, AnyTensor]:
     """Linear layers by torchvision's numbers, where the file has just three of them, the last perhaps in a Sequential: as
     replaced for new classes (classifier.6.0, classifier.6.1), or behind a first dropout (classifier.1, 4, 6).

@@ -40,6 +40,15 @@ class Stored:
         free = math.prod(self.shape) // known if known else 0
         return replace(self, shape=tuple(free if size < 0 else size for size in shape))
 
+    def reversed_channels(self) -> "Stored":
+        """The same kernels with their input channels in the opposite order, RGB for BGR."""
+
+        def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+            for place, values in self.parts(target):
+                yield place, values.flip(1)
+
+        return replace(self, parts=parts)
+
 
 def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor], reverse: bool = False) -> Stored:
     """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order; with `reverse`, its
