@@ -18,6 +18,7 @@ from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.archives import member_start, stored_members
 from vggcli.zoo.hdf5_index import Array, Index, need_h5py, read_index
+from vggcli.zoo.keras_config import check_operations
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
 from vggcli.zoo.stored import PIECE, Stored
@@ -66,6 +67,7 @@ def _check_config(config: str, path: Path) -> None:
         raise WeightsError(
             f"{path} is of a network with channels first; save it with Keras' usual order, channels last"
         )
+    check_operations(config, path)
 
 
 def _network(index: Index, path: Path) -> Foreign:

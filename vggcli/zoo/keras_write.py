@@ -4,6 +4,7 @@
 An attribute of the file carries what this program knows of the network, so that reading it back gives the same checkpoint.
 """
 
+import io
 import json
 import shutil
 import tempfile
@@ -66,7 +67,8 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
     import h5py
 
     names = layer_names(checkpoint.config)
-    with h5py.File(path, "w") as root:
+    whole = io.BytesIO()  # HDF5's library crashes where a disk is full; Python's own write says so
+    with h5py.File(whole, "w") as root:
         root.attrs[NOTE] = checkpoint.to_json()
         root.attrs["classes"] = json.dumps(checkpoint.classes)
         if by_name:
@@ -76,6 +78,7 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
             weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
             _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
             group.create_dataset(parts[1], data=bias.cpu().numpy())
+    path.write_bytes(whole.getbuffer())
 
 
 def _groups(
