@@ -169,4 +169,5 @@ def test_stores_that_do_not_say_how_they_were_made_are_never_joined() -> None:
 
 def test_rows_of_any_length_get_length_one() -> None:
     rows = np.array([[3e-3, -4e-3], [300.0, 400.0], [0.5, 0.0]], np.float32)
-    np.testing.assert_allclose(l2_normalised(rows), [[0.6, -0.8], [0.6, 0.8], [1, 0]], rtol=1e-6)
+    wanted = np.array([[0.6, -0.8], [0.6, 0.8], [1, 0]], np.float32)
+    np.testing.assert_allclose(l2_normalised(rows), wanted, rtol=1e-6)

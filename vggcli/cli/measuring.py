@@ -106,9 +106,8 @@ def measure(
     if opts.pixels is not None and not any(one.member.options.pixels for one in candidates):
         raise UsageError(f"--preprocessing has no effect beside {weights[0]}, which says its own; leave it out")
     for one in candidates if len(weights) > 1 else ():
-        load_checkpoint(
-            one.weights, pixels=one.member.options.pixels
-        )  # so that what is wrong with any of them is said before work with the others starts
+        # so that what is wrong with any of them is said before work with the others starts
+        load_checkpoint(one.weights, pixels=one.member.options.pixels)
     views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
     with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
         if len(candidates) == 1:

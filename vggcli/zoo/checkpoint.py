@@ -110,7 +110,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def load_checkpoint(
-    path: Path, device: torch.device | None = None, untrained: bool = False, pixels: Pixels | None = None
+    path: Path, device: torch.device | None = None, pixels: Pixels | None = None, untrained: bool = False
 ) -> tuple[VGG, Checkpoint]:
     """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
     `device`, and what the file says of it; `pixels` is the preprocessing of a file that does not say its own. `untrained`
