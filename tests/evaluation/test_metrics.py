@@ -29,7 +29,7 @@ from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.scores import count_correct, error_rate
 
 EVALUATION = Evaluation(
-    "D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 0, 40, 1, 7, 30, 38, 2.5, 8.0, {}
+    "D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 0, 40, 1, 7, 30, 38, 2.5, {}, 8.0
 )
 
 
