@@ -94,6 +94,7 @@ def test_a_source_that_does_not_fit_is_named_by_its_first_layer(fields: dict[str
 def test_class_scores_come_along_by_the_place_of_each_class_or_not_at_all() -> None:
     source, target, before = network("A"), network("D"), network("D", classes=4)
     initialise(source, "he", seed=1)
+    initialise(before, "he", seed=2)
     initialise_from_network_a(target, source, [4, 2, 0, 1, 3])
     theirs, ours = source.get_submodule("fc8").state_dict(), target.get_submodule("fc8").state_dict()
     for place, donor in enumerate([4, 2, 0, 1, 3]):
