@@ -82,7 +82,7 @@ def _expanded(path: str) -> Iterator[str]:
 
 
 def _below(folder: str) -> list[str]:
-    return sorted(str(image) for image in images_below(Path(folder)))
+    return sorted(str(image) for image in images_below(Path(folder), broken_links=True))
 
 
 def _listed_on_stdin() -> Iterator[str]:

@@ -43,9 +43,9 @@ BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header
 PNM = re.compile(rb"P[456](?:\s+(?:#[^\n]*\n\s*)*)\d+\s+(?:#[^\n]*\n\s*)*\d+\s")
 
 
-def images_below(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path, broken_links: bool = False) -> Iterator[Path]:
     """Every image below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
-    cannot be read and for a link that leads nowhere."""
+    cannot be read and for a link that leads nowhere, unless `broken_links` are to be listed as well."""
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
         real = os.path.realpath(parent)
@@ -55,8 +55,9 @@ def images_below(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = [name for name in folders if not is_junk(name)]
         for path in (Path(parent, name) for name in files if not is_junk(name)):
-            check_link(path)
-            if looks_like_image(path):
+            if not broken_links:
+                check_link(path)
+            if looks_like_image(path) or (path.is_symlink() and not path.exists()):
                 yield path
 
 
