@@ -138,7 +138,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(make_folder: MakeFolder
     session = Session(photos, tmp_path / "run", replace(RECIPE, learning_rate=1e25, epochs=9))
     with pytest.raises(DataError, match=r"step \d+ .* last good checkpoint") as caught:
         session.run()
-    _, about = load_checkpoint(tmp_path / "run" / "last.safetensors", untrained=True)  # raises if a weight is not finite
+    last = tmp_path / "run" / "last.safetensors"
+    _, about = load_checkpoint(last, untrained=True)  # raises if a weight is not finite
     named = re.search(r"step (\d+)", str(caught.value))
     assert named is not None
     assert about.training["step"] < int(named.group(1))
