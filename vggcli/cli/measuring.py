@@ -126,7 +126,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-    check_scales(opts.scales, checkpoint.config.crop)
+    check_scales(opts.scales, checkpoint.config.crop, "--multi-scale: the scale" if multi_scale else "--scales")
     try:
         mine = match_classes(images, checkpoint.classes or _by_position(weights, images, checkpoint.config.classes))
     except WeightsError as error:
