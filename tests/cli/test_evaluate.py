@@ -134,7 +134,7 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch A --scales 31", 2, "smallest usable Q is 32"),
         ("--arch A --scales 40 40", 2, "twice"),
         ("--arch A --multi-scale --scales 40", 2, "contradict"),
-        ("--arch A --multi-scale --dense", 2, "--scales 4 is below"),
+        ("--arch A --multi-scale --dense", 2, "--multi-scale: the scale 4 is below"),
         ("--arch A --grid 3", 2, "--grid has no effect"),
         ("--arch A --multi-crop --grid 1", 2, "--grid 1 is no grid"),
         ("--arch B --weights runs/A-1", 4, "holds network A, and --arch says B"),
@@ -224,3 +224,13 @@ def test_untrained_weights_are_refused(photos: Path, capsys: pytest.CaptureFixtu
         capsys.readouterr()
         assert run(command) == 4, command
         assert "untrained" in capsys.readouterr().err, command
+
+
+def test_the_mistakes_of_a_bare_checkpoint_overwrite_no_picture(photos: Path) -> None:
+    bare = Path("bare.safetensors")
+    shutil.copy("runs/A-1/last.safetensors", bare)
+    Path("worst.png").write_text("mine")
+    for _ in range(2):
+        assert run(["eval", "-q", "--weights", str(bare), "--data", str(photos), "--worst", "3"]) == 0
+    assert Path("worst.png").read_text() == "mine"
+    assert {path.name for path in Path().glob("worst*")} == {"worst.png", "worst-2.png", "worst-3.png"}

@@ -55,6 +55,10 @@ def ensemble(
         "--scales": scales,
         "--flip": flip is not None,
         "--skip-bad": skip_bad,
+        "--device": device != "auto",
+        "--precision": precision is not options.PrecisionName.auto,
+        "--batch-size": batch_size is not None,
+        "--workers": workers is not None,
     }
     opts = evaluate_options(
         dense=dense,

@@ -31,7 +31,8 @@ def evaluate(
     ] = False,
     confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the confusion matrix.")] = None,
     worst: Annotated[
-        int | None, typer.Option(min=1, help="The N surest mistakes as a sheet: worst.png in the run folder.")
+        int | None,
+        typer.Option(min=1, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
     ] = None,
     table: Annotated[
         bool, typer.Option("--table", help="One line a network, in the form of the paper's Tables 3 and 4.")

@@ -147,7 +147,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-    check_scales(opts.scales, checkpoint.config.crop)
+    check_scales(opts.scales, checkpoint.config.crop, "--multi-scale: the scale" if multi_scale else "--scales")
     try:
         mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
     except WeightsError as error:

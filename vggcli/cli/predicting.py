@@ -51,7 +51,7 @@ def predicted(
     need_classifier(weights, checkpoint)
     say_what_is_assumed(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-    check_scales(opts.scales, checkpoint.config.crop)
+    check_scales(opts.scales, checkpoint.config.crop, "--multi-scale: the scale" if multi_scale else "--scales")
     if not checkpoint.classes:
         options.note(f"{weights} does not name its classes; they are shown by the number of their score, from 0")
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))

@@ -1,6 +1,8 @@
 """What `vgg evaluate` makes of an evaluation: tables, pictures, files and the record in its run."""
 
+import itertools
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -111,13 +113,19 @@ def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
         written["confusion"] = str(report.confusion)
     if report.worst is not None:
         mistakes = worst_mistakes(measured.scores, report.worst)
-        path = (measured.run or Path.cwd()) / WORST
+        path = measured.run / WORST if measured.run else _unused(Path.cwd() / WORST)
         if mistakes:
             pictures = [fitted(read_image(measured.images.root / one.image), THUMBNAIL) for one in mistakes]
             captions = [f"{one.answer} {one.posterior:.2f}, is {one.label}\n{Path(one.image).name}" for one in mistakes]
             save_sheet(pictures, captions, path)
             written["worst"] = f"{path} ({len(mistakes)} mistakes, the surest first)"
     return written
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or NAME-2, NAME-3 … beside it where there is a file of that name: it may be anyone's."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
 
 
 def result_json(measured: Measured, report: ReportOptions) -> dict[str, Any]:

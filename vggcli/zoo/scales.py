@@ -26,11 +26,11 @@ def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
     return (low, middle, high) if low < high else (low - step, low, low + step)
 
 
-def check_scales(scales: tuple[int, ...], smallest: int) -> None:
-    """Raises UsageError for a Q below `smallest` (the training crop, where all layers run), or one that is given twice."""
+def check_scales(scales: tuple[int, ...], smallest: int, flag: str = "--scales") -> None:
+    """Raises UsageError, naming the `flag` that scales come from, for a Q below `smallest` (the training crop, where all layers run), or one that is given twice."""
     for scale in scales:
         if scale < smallest:
-            raise UsageError(f"--scales {scale} is below the network's crop; the smallest usable Q is {smallest}")
+            raise UsageError(f"{flag} {scale} is below the network's crop; the smallest usable Q is {smallest}")
     if len(set(scales)) < len(scales):
         raise UsageError(f"--scales {' '.join(map(str, scales))} names a scale twice")
 
