@@ -27,7 +27,8 @@ def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
 
 
 def check_scales(scales: tuple[int, ...], smallest: int, flag: str = "--scales") -> None:
-    """Raises UsageError, naming the `flag` that scales come from, for a Q below `smallest` (the training crop, where all layers run), or one that is given twice."""
+    """Raises UsageError, naming the `flag` that scales come from, for a Q below `smallest` (the training crop, where all
+    layers run), or one that is given twice."""
     for scale in scales:
         if scale < smallest:
             raise UsageError(f"{flag} {scale} is below the network's crop; the smallest usable Q is {smallest}")
