@@ -141,9 +141,9 @@ class Cut:
 
 
 def cut(side: int, low: float, high: float, crop: int) -> Cut:
-    """How `low` to `high` of a side of so many source pixels become `crop` pixels, its middle to half a pixel of the view and
-    right on average: whole source pixels are resampled by torch, whose antialiased bilinear filter takes half the time of
-    Pillow's, which would take fractions. Where a view has fewer pixels than its region, the region's ends are rounded to
+    """How `low` to `high` of a side of so many source pixels become `crop` pixels, its middle to half a pixel of the view
+    and right on average: whole source pixels are resampled by torch, whose antialiased bilinear filter takes half the time
+    of Pillow's, which would take fractions. Where a view has fewer pixels than its region, the region's ends are rounded to
     whole pixels; where it has more, the view is rounded inside a region that holds it."""
     if high - low >= crop:
         return Cut(round(low), round(high), crop, 0)
