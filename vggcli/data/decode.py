@@ -1,8 +1,9 @@
 """Bytes to RGB, the same everywhere.
 
-An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first frame of several; EXIF orientation
-applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8. A file that is cut short is an error,
-never filled with grey. Files are opened read-only, and only regular ones; a member of a tar is read where it lies.
+An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, or an extra format that can be read here; the
+first frame of several; EXIF orientation applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8.
+A file that is cut short is an error, never filled with grey. Files are opened read-only, and only regular ones; a member
+of a tar is read where it lies.
 """
 
 import io
@@ -14,12 +15,13 @@ from typing import cast
 
 from PIL import Image, UnidentifiedImageError
 
+from vggcli.data.extra_formats import READABLE, hint
 from vggcli.data.jpeg_check import decode_to_its_end
 from vggcli.data.png_text import PNG, without_metadata
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", *READABLE.values())
 MAX_PIXELS = 100_000_000  # as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 UPRIGHT = {
@@ -85,7 +87,7 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     except PermissionError as error:
         raise ImageError(place, "permission denied") from error
     except UnidentifiedImageError as error:
-        raise ImageError(place, f"it is not an image ({', '.join(FORMATS)})") from error
+        raise ImageError(place, hint(str(place)) or f"it is not an image ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(place, "it has more than 100 megapixels") from error
     except UnknownRange as error:
@@ -117,10 +119,14 @@ class UnknownRange(ValueError):
 def _open(place: Place) -> Image.Image:
     """The image at `place`, opened; a PNG without its text and colour profile, of which Pillow refuses long ones."""
     opened = _opened(place)
-    with opened.open("rb") if isinstance(opened, Path) else opened as file:
-        if file.read(len(PNG)) == PNG:
-            file.seek(0)
-            opened = io.BytesIO(without_metadata(file.read()))
+    if isinstance(opened, io.BytesIO):
+        head = opened.getvalue()[: len(PNG)]
+    else:
+        with opened.open("rb") as file:
+            head = file.read(len(PNG))
+    if head == PNG:
+        whole = opened.getvalue() if isinstance(opened, io.BytesIO) else opened.read_bytes()
+        opened = io.BytesIO(without_metadata(whole))
     return Image.open(opened, formats=FORMATS)
 
 
