@@ -1,6 +1,7 @@
 """What an image is: every format and oddity has one defined outcome."""
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggcli.data.decode import ImageError, read_image
+from vggcli.data.decode import ImageError, decode_image, read_image
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
@@ -138,3 +139,91 @@ def test_pixels_whose_range_nothing_tells_are_refused_for_what_they_are(
     with pytest.raises(ImageError, match=f"cannot be used: .*{reason}") as caught:
         read_image(tmp_path / "a.tif")
     assert "damaged" not in str(caught.value)
+
+
+def photo_like() -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC)
+
+
+CODINGS: list[dict[str, Any]] = [
+    {},
+    {"progressive": True},
+    {"restart_marker_blocks": 7},
+    {"progressive": True, "restart_marker_rows": 1},
+    {"quality": 20, "subsampling": 0, "optimize": True},
+]
+
+
+@pytest.mark.parametrize("coding", CODINGS, ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_ends_early_but_closes_is_never_filled_with_grey(
+    tmp_path: Path, coding: dict[str, Any], mode: str
+) -> None:
+    photo_like().convert(mode).save(tmp_path / "a.jpg", **coding)
+    data = (tmp_path / "a.jpg").read_bytes()
+    with Image.open(tmp_path / "a.jpg") as plain:
+        assert read_image(tmp_path / "a.jpg").tobytes() == plain.convert("RGB").tobytes()
+    for share in (0.5, 0.7, 0.8, 0.9, 0.95):
+        (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * share)].rstrip(b"\xff") + b"\xff\xd9")
+        for at_least in (None, 40):
+            with pytest.raises(ImageError, match="damaged or cut short"):
+                read_image(tmp_path / "cut.jpg", at_least)
+
+
+@pytest.mark.parametrize("coding", CODINGS, ids=str)
+@pytest.mark.parametrize("colour", ["black", "white", (128, 128, 128), (200, 30, 90)])
+def test_a_flat_jpeg_is_whole(tmp_path: Path, coding: dict[str, Any], colour: str | tuple[int, int, int]) -> None:
+    below = photo_like()
+    below.paste(colour, (0, 100, 320, 240))
+    for name, image in (
+        ("flat", Image.new("RGB", (333, 211), colour)),
+        ("below", below),
+        ("dot", below.crop((0, 0, 1, 1))),
+    ):
+        image.save(tmp_path / f"{name}.jpg", **coding)
+        with (tmp_path / f"{name}.jpg").open("ab") as file:
+            file.write(b"\xff\xd8 what a telephone leaves behind the image \xff\xd9")
+        assert read_image(tmp_path / f"{name}.jpg").size == image.size
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        chunk(b"eXIf", b"nothing of the kind"),
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 3_000_000)),
+        chunk(b"tEXt", b"no separator"),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0not compressed"),
+        chunk(b"iCCP", b"profile\0\0" + zlib.compress(b"p" * 3_000_000)),
+        chunk(b"iCCP", b"profile\0\0not compressed"),
+    ],
+    ids=["exif", "long text", "text", "xmp", "long profile", "profile"],
+)
+def test_broken_or_long_metadata_keep_no_png_from_being_used(tmp_path: Path, extra: bytes) -> None:
+    gradient().save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[:33] + extra + data[33:])  # behind the header
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(gradient()))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_broken_exif_and_xmp_turn_nothing(tmp_path: Path, kind: str) -> None:
+    options = {} if kind == "PNG" else {"xmp": b"<x:xmpmeta <"}
+    gradient().save(tmp_path / "a", kind, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken", **options)
+    decoded = decode_image(tmp_path / "a")
+    assert decoded.image.size == gradient().size and not decoded.turned
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_turned_are_those_that_an_orientation_turns(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gradient().save(tmp_path / "a", kind, exif=exif)
+    decoded = decode_image(tmp_path / "a")
+    assert decoded.turned == (2 <= orientation <= 8)
+    assert decoded.image.size == ((30, 40) if 5 <= orientation <= 8 else (40, 30))

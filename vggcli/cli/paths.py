@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vggcli.cli import options
 from vggcli.data.decode import Place
+from vggcli.data.extra_formats import unread_below
 from vggcli.data.listed_text import decoded_text, listed_names
 from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
@@ -85,6 +86,8 @@ def _expanded(path: str) -> Iterator[str]:
 
 
 def _below(folder: str) -> list[str]:
+    for sentence in unread_below(Path(folder)):
+        options.note(sentence)
     return sorted(str(image) for image in images_below(Path(folder), broken_links=True))
 
 

@@ -1,8 +1,9 @@
 """Bytes to RGB, the same everywhere.
 
-An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first frame of several; EXIF orientation
-applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8. A file that is cut short is an error,
-never filled with grey. Files are opened read-only, and only regular ones; a member of a tar is read where it lies.
+An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, or an extra format that can be read here; the
+first frame of several; EXIF orientation applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8.
+A file that is cut short is an error, never filled with grey. Files are opened read-only, and only regular ones; a member
+of a tar is read where it lies.
 """
 
 import io
@@ -12,14 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from vggcli.data.extra_formats import READABLE, hint
+from vggcli.data.jpeg_check import decode_to_its_end
+from vggcli.data.png_text import PNG, without_metadata
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", *READABLE.values())
 MAX_PIXELS = 100_000_000  # as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Size = tuple[int, int]  # width, height
 Place = Path | TarMember  # where the bytes of an image are
 
@@ -57,15 +70,16 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large or odd files; ours is the one verdict
-            with Image.open(_opened(place), formats=FORMATS) as image:
+            with _open(place) as image:
                 check_pixels(place, image.size)
+                stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
                     image.draft(image.mode, _scaled_to(image.size, at_least))
+                decode_to_its_end(image)
                 image.load()
                 plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
-                if not plain and image.getexif().get(ORIENTATION, 1) != 1:
-                    return Decoded(to_rgb(ImageOps.exif_transpose(image)), turned=True)
-                return Decoded(to_rgb(image), turned=False)
+                turned = None if plain else _turned(image)
+                return Decoded(to_rgb(image if turned is None else turned), turned is not None or stored != 1)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -73,7 +87,7 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     except PermissionError as error:
         raise ImageError(place, "permission denied") from error
     except UnidentifiedImageError as error:
-        raise ImageError(place, f"it is not an image ({', '.join(FORMATS)})") from error
+        raise ImageError(place, hint(str(place)) or f"it is not an image ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(place, "it has more than 100 megapixels") from error
     except UnknownRange as error:
@@ -82,8 +96,38 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
         raise ImageError(place, f"it is damaged or cut short ({error})") from error
 
 
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where it is none of these or cannot be read: metadata never decide whether pixels
+    are used."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return orientation if orientation in range(1, 9) else 1
+    except Exception:  # Pillow raises nearly everything on broken EXIF
+        return 1
+
+
+def _turned(image: Image.Image) -> Image.Image | None:
+    """`image` upright, where its EXIF orientation says to turn or mirror it; else None."""
+    turn = UPRIGHT.get(_orientation(image))
+    return None if turn is None else image.transpose(turn)
+
+
 class UnknownRange(ValueError):
     """Pixels of an intact image that nothing says how to bring to 8 bits."""
+
+
+def _open(place: Place) -> Image.Image:
+    """The image at `place`, opened; a PNG without its text and colour profile, of which Pillow refuses long ones."""
+    opened = _opened(place)
+    if isinstance(opened, io.BytesIO):
+        head = opened.getvalue()[: len(PNG)]
+    else:
+        with opened.open("rb") as file:
+            head = file.read(len(PNG))
+    if head == PNG:
+        whole = opened.getvalue() if isinstance(opened, io.BytesIO) else opened.read_bytes()
+        opened = io.BytesIO(without_metadata(whole))
+    return Image.open(opened, formats=FORMATS)
 
 
 def _opened(place: Place) -> Path | io.BytesIO:

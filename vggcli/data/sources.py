@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vggcli.data.csv_file import csv_records
+from vggcli.data.extra_formats import unread_below
 from vggcli.data.image_set import Box, ImageSet, Record, joined
 from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, picked, picked_role, role_of
 from vggcli.data.voc import annotated_image, annotated_stems, annotation_folder, by_stem, image_folder, listed_stems
@@ -83,7 +84,7 @@ def _folder(source: Path, split: str, remarks: list[str]) -> Iterable[Record]:
         return _annotated(source, annotations, split)
     names = folders_in(source)
     splits = [name for name in names if role_of(name)]
-    remarks += _loose(source)
+    remarks += _loose(source) + unread_below(source)
     if _are_splits(source, splits, names):
         folder = source / picked(split, splits, source)
         inner = folders_in(folder)
@@ -155,7 +156,9 @@ def _class_folders(source: Path, folder: Path, may_be_empty: bool = False) -> It
             empty = False
             yield Record(path.relative_to(source).as_posix(), composed(name))
         if empty and not may_be_empty:
-            raise DataError(f"the class folder {folder / name} holds no image; fill it or remove it")
+            unread = unread_below(folder / name)
+            what = f"holds no image that can be read: {unread[0]}" if unread else "holds no image; fill it or remove it"
+            raise DataError(f"the class folder {folder / name} {what}")
 
 
 def _hashed(records: Iterable[Record], split: str) -> Iterator[Record]:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from vggcli.data.extra_formats import readable_suffixes
 from vggcli.errors import DataError
 
 JUNK = frozenset(
@@ -36,7 +37,10 @@ JUNK = frozenset(
     }
 )
 JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
+IMAGE_SUFFIXES = (
+    frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
+    | readable_suffixes()
+)
 HEAD_BYTES = 256
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
