@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,31 @@ def test_held_wrong(photos: Path, capsys: pytest.CaptureFixture[str], flags: str
 def test_where_nothing_can_be_used_the_reason_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["predict", "nope.jpg", "--arch", "A"]) == 3
     assert "the first: nope.jpg cannot be used: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_list_on_stdin_in_any_encoding(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    images = [str(path) for path in sorted(photos.glob("val/class1/*"))]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\r\n".join([*images, ""]).encode(encoding))))
+    assert [found["path"] for found in lines(capsys, "-")] == images
+
+
+def test_a_folder_in_a_list_is_said_and_the_whole_file_system_is_never_searched(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{photos}/val/class1\n".encode())))
+    assert run(["predict", "--arch", "A", "-q", "-"]) == 0
+    assert f"names the folder {photos}/val/class1" in " ".join(capsys.readouterr().err.split())
+    for words, listed in ((["-"], b"/\n"), (["/"], b""), (["/../."], b"")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
+        assert run(["predict", "--arch", "A", "-q", *words]) == 3
+        assert "root of the file system" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf_8_keeps_its_bytes_in_a_table(photos: Path) -> None:
+    name = os.fsdecode(b"odd \xff.jpg")
+    shutil.copy(photos / "val" / "class1" / "0.jpg", name)
+    assert run(["predict", "--arch", "A", "-q", "--out", "f.csv", name]) == 0
+    assert b"odd \xff.jpg,1,class" in Path("f.csv").read_bytes()

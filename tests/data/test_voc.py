@@ -136,3 +136,47 @@ def test_images_and_annotations_belong_together(tmp_path: Path) -> None:
     (marks / "one.xml").write_text(annotation("one.jpg", []))
     with pytest.raises(DataError, match="marks no object"):
         load_whole(root)
+
+
+def test_hidden_annotations_are_none(tmp_path: Path) -> None:
+    root = listed(voc_set(tmp_path / "set", IMAGES), train=["one", "two"], val=["three"])
+    (root / "Annotations" / "._one.xml").write_bytes(b"\0\5\26\7")
+    (root / "ImageSets" / "Main" / "train.txt").unlink()
+    (root / "ImageSets" / "Main" / "val.txt").unlink()
+    assert len(load_whole(root)) == len(IMAGES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_stems_with_spaces_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    images = {"img (1)": IMAGES["one"], "img 1": IMAGES["two"], "img": IMAGES["three"]}
+    root = listed(voc_set(tmp_path / "set", images), train=[], val=["img"])
+    text = "img (1)  1\r\nimg 1\r\nimg -1\r\n"  # with the devkit's marks, where a stem may end in a 1 of its own
+    (root / "ImageSets" / "Main" / "train.txt").write_bytes(text.encode(encoding))
+    assert load_split(root, "train").names == ("JPEGImages/img (1).jpg", "JPEGImages/img 1.jpg", "JPEGImages/img.jpg")
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "shift_jis", "utf-8", "latin-1"])
+def test_an_annotation_is_read_in_the_encoding_that_it_declares(tmp_path: Path, encoding: str) -> None:
+    label = "h\xe9" if encoding == "latin-1" else "帽"
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>12</ymax></bndbox>"
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation><object><name>{label}</name>{box}</object></annotation>'
+    path = tmp_path / "a.xml"
+    path.write_bytes(text.encode(encoding))
+    assert read_annotation(path)[1] == (MarkedObject(label, (1, 2, 9, 12)),)
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "no-such-code", "rot13", "zip"])
+def test_an_annotation_that_is_not_what_it_declares_is_refused(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.xml"
+    path.write_bytes(f'<?xml version="1.0" encoding="{encoding}"?><annotation>'.encode() + b"\xff\xff</annotation>")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_annotation(path)
+
+
+def test_a_document_type_is_refused_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_bytes(
+        b'<?xml version="1.0" encoding="gb2312"?><!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>'
+    )
+    with pytest.raises(DataError, match="document type"):
+        read_annotation(path)

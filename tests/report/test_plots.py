@@ -132,3 +132,15 @@ def test_a_fitted_image_is_whole_and_in_the_middle_of_grey(size: tuple[int, int]
     rows, columns = np.flatnonzero(~grey.all(1)), np.flatnonzero(~grey.all(0))
     assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == box
     assert (square[~grey] == (250, 0, 0)).all()
+
+
+def test_names_are_drawn_as_they_are_whatever_signs_they_hold(tmp_path: Path, drawn: list[Any]) -> None:
+    names = ["$5 and $10", "$\\frac{$", "hat \udcff", "帽", "a_b^c"]
+    save_confusion(np.eye(5, dtype=np.int64), names, tmp_path / "c.png")
+    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert labels == ["$5 and $10", "$\\frac{$", "hat ?", "帽", "a_b^c"]
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.size[0] > 400
+    save_sheet([np.zeros((8, 8, 3), np.uint8)] * 5, names, tmp_path / "s.png")
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert np.asarray(sheet.convert("L"))[14:].min() < 100  # captions

@@ -4,6 +4,7 @@ A name is the path as it was given, with `/` between its parts; an image below a
 """
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from vggcli.cli import options
 from vggcli.data.decode import Place
 from vggcli.data.extra_formats import unread_below
+from vggcli.data.listed_text import decoded_text, listed_names
 from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
 from vggcli.errors import DataError
@@ -72,6 +74,7 @@ def _expanded(path: str) -> Iterator[str]:
     if path == "-":
         yield from (name for line in _listed_on_stdin() for name in image_names([line]))
     elif os.path.isdir(path):  # noqa: PTH112 (what the system refuses to look at is no error yet, but a listed image)
+        _check_not_the_root(path)
         yield from _below(path)
     elif path.lower().endswith(".csv"):
         yield from _listed_in_csv(Path(path))
@@ -88,27 +91,38 @@ def _below(folder: str) -> list[str]:
     return sorted(str(image) for image in images_below(Path(folder), broken_links=True))
 
 
+def _check_not_the_root(path: str) -> None:
+    real = Path(path).resolve()
+    if real == real.parent:
+        raise DataError(f"{path} is the root of the file system, which is never searched; name a folder below it")
+
+
 def _listed_on_stdin() -> Iterator[str]:
-    """One path a line or, where there is a NUL byte (`find -print0`), one between two of them; any bytes."""
-    listed = sys.stdin.buffer.read()
-    for entry in listed.split(b"\0" if b"\0" in listed else b"\n"):
-        name = os.fsdecode(entry if b"\0" in listed else entry.removesuffix(b"\r"))
-        if name.strip():
-            yield name
+    """One path a line or, where there is a NUL byte (`find -print0`), one between two of them; UTF-8, UTF-16 or any bytes.
+    A folder in the list is said."""
+    try:
+        names = listed_names(sys.stdin.buffer.read())
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list on stdin cannot be read: {error}; write it as UTF-8") from error
+    for name in names:
+        if name == "-":
+            raise DataError("the list on stdin names itself (-); list images, or give a file called so as ./-")
+        if Path(name).is_dir():
+            options.note(f"the list on stdin names the folder {name}: every image below it is taken")
+        yield name
 
 
 def _listed_in_csv(path: Path) -> Iterator[str]:
     """The column `path` of a CSV, relative to it."""
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file)
-            if COLUMN not in (reader.fieldnames or ()):
-                raise DataError(f"{path} has no column {COLUMN!r}, which must list the images, relative to the CSV")
-            for line, row in enumerate(reader, start=2):
-                if not row[COLUMN]:
-                    raise DataError(f"{path}, row {line}: the path is missing")
-                yield str(path.parent / row[COLUMN])
-    except csv.Error as error:
+        reader = csv.DictReader(io.StringIO(decoded_text(path.read_bytes()), newline=""))
+        if COLUMN not in (reader.fieldnames or ()):
+            raise DataError(f"{path} has no column {COLUMN!r}, which must list the images, relative to the CSV")
+        for line, row in enumerate(reader, start=2):
+            if not row[COLUMN]:
+                raise DataError(f"{path}, row {line}: the path is missing")
+            yield str(path.parent / row[COLUMN])
+    except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a CSV file: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error

@@ -141,12 +141,16 @@ class Cut:
 
 
 def cut(side: int, low: float, high: float, crop: int) -> Cut:
-    """How `low` to `high` of a side of so many source pixels become `crop` pixels, to half a pixel: whole source pixels are
-    resampled by torch, whose antialiased bilinear filter takes half the time of Pillow's, which would take fractions."""
+    """How `low` to `high` of a side of so many source pixels become `crop` pixels, its middle to half a pixel of the view
+    and right on average: whole source pixels are resampled by torch, whose antialiased bilinear filter takes half the time
+    of Pillow's, which would take fractions. Where a view has fewer pixels than its region, the region's ends are rounded to
+    whole pixels; where it has more, the view is rounded inside a region that holds it."""
+    if high - low >= crop:
+        return Cut(round(low), round(high), crop, 0)
     first, last = math.floor(low + 1e-6), min(side, math.ceil(high - 1e-6))
-    scale = crop / (high - low)
-    pixels = max(crop, round((last - first) * scale))
-    return Cut(first, last, pixels, min(pixels - crop, round((low - first) * scale)))
+    pixels = max(crop, round((last - first) * crop / (high - low)))
+    middle = ((low + high) / 2 - first) * pixels / (last - first)
+    return Cut(first, last, pixels, min(pixels - crop, max(0, round(middle - crop / 2))))
 
 
 def normalise(images_NHWC: Tensor, colour: ColourStatistics, shifts_NC: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from vggcli.data.csv_file import csv_records
 from vggcli.data.extra_formats import unread_below
 from vggcli.data.image_set import Box, ImageSet, Record, joined
 from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, picked, picked_role, role_of
-from vggcli.data.voc import annotated_image, annotation_folder, by_stem, image_folder, listed_stems
+from vggcli.data.voc import annotated_image, annotated_stems, annotation_folder, by_stem, image_folder, listed_stems
 from vggcli.data.walking import IMAGE_SUFFIXES, composed, folders_in, images_below, images_in
 from vggcli.errors import DataError
 
@@ -120,8 +120,8 @@ def _annotated(source: Path, annotations: Path, split: str) -> Iterable[Record]:
     """Every image with a VOC annotation, in the splits that ImageSets/Main lists, else split by the hash. Its label is the
     class of its largest object, its boxes those of that class."""
     images = by_stem(images_below(image_folder(source)))
-    lists = listed_stems(source, LISTED_NAMES)
-    marked = {path.stem for path in annotations.glob("*.xml")}
+    marked = annotated_stems(annotations)
+    lists = listed_stems(source, LISTED_NAMES, marked | set(images))
     stems = lists[_one_of(split, lists, source)] if lists else sorted(marked | set(images))
     files = [annotations / f"{stem}.xml" for stem in stems]
     missing = [path for path in files if not path.is_file()]

@@ -5,17 +5,21 @@ annotation belongs to the image of the same stem, as in the devkit, whatever fil
 """
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from vggcli.data.listed_text import listed_names
 from vggcli.errors import DataError
 
 ANNOTATION_FOLDERS = ("Annotations", "annotations", "annots")
 IMAGE_FOLDERS = ("JPEGImages", "images", "Images")  # else the images lie anywhere below
 LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
+MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image shows a class, behind its stem in the devkit's lists
+DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -37,7 +41,12 @@ class MarkedObject:
 def annotation_folder(source: Path) -> Path | None:
     """The folder of `source` that holds XML files, if it is a set of this kind."""
     folders = (source / name for name in ANNOTATION_FOLDERS)
-    return next((folder for folder in folders if folder.is_dir() and any(folder.glob("*.xml"))), None)
+    return next((folder for folder in folders if folder.is_dir() and annotated_stems(folder)), None)
+
+
+def annotated_stems(annotations: Path) -> set[str]:
+    """The stems of the XML files of a folder; hidden ones are none, such as the ._ files that macOS leaves."""
+    return {path.stem for path in annotations.glob("*.xml") if not path.name.startswith(".")}
 
 
 def image_folder(source: Path) -> Path:
@@ -45,14 +54,22 @@ def image_folder(source: Path) -> Path:
     return next((source / name for name in IMAGE_FOLDERS if (source / name).is_dir()), source)
 
 
-def listed_stems(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
-    """The splits of `names` that ImageSets/Main lists, each with the stems of its images; none where there is no list."""
+def listed_stems(source: Path, names: Iterable[str], stems: Collection[str]) -> dict[str, list[str]]:
+    """The splits of `names` that ImageSets/Main lists, each with the stems of its images; none where there is no list.
+    A line is one of `stems`, which may hold spaces, or one with the devkit's mark (1, 0 or -1) behind it.
+
+    Raises DataError where a list cannot be read.
+    """
     lists = {name: source / LISTS / f"{name}.txt" for name in names}
-    return {
-        name: [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        for name, path in lists.items()
-        if path.is_file()
-    }
+    return {name: _listed(path, stems) for name, path in lists.items() if path.is_file()}
+
+
+def _listed(path: Path, stems: Collection[str]) -> list[str]:
+    try:
+        lines = [line.strip() for line in listed_names(path.read_bytes())]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read as a list: {error}; save it as UTF-8") from error
+    return [line if line in stems else MARK.sub("", line) for line in lines]
 
 
 def by_stem(images: Iterable[Path]) -> dict[str, list[Path]]:
@@ -88,20 +105,36 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
     """
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} is larger than an annotation can be ({MAX_BYTES >> 20} MB)")
-    parser = ElementTree.XMLParser(target=_NoDocumentType())
+    raw = path.read_bytes()
     try:
-        parser.feed(path.read_bytes())
-        root = parser.close()
+        try:
+            root = _parsed(raw)
+        except ValueError:  # an encoding of several bytes a sign, which the parser does not know
+            root = _parsed(_by_declared_encoding(raw))
     except _Refused:
         raise DataError(
             f"{path} declares a document type, which an annotation has no need of; it is not read"
         ) from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
-        raise DataError(f"{path} cannot be read as an annotation: {error}") from error
+        raise DataError(f"{path} cannot be read as an annotation: {error}; save it as UTF-8") from error
     if root.tag != "annotation":
         raise DataError(f"{path} is no Pascal VOC annotation: its root is <{root.tag}>, not <annotation>")
     stated = (root.findtext("filename") or "").strip()
     return stated, tuple(_marked(path, element) for element in root.findall("object"))
+
+
+def _parsed(document: bytes | str) -> ElementTree.Element:
+    parser = ElementTree.XMLParser(target=_NoDocumentType())
+    parser.feed(document)
+    root: ElementTree.Element = parser.close()
+    return root
+
+
+def _by_declared_encoding(raw: bytes) -> str:
+    declared = DECLARED.match(raw)
+    if declared is None:
+        raise ValueError("its encoding is not known")
+    return raw.decode(declared[1].decode("ascii"))
 
 
 class _Refused(Exception):

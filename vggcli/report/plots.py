@@ -1,6 +1,7 @@
 """Pictures of a run: its curves, read from log.jsonl alone, and a sheet of its training views."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,15 @@ def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: P
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
     if count <= 50:
-        axes.set_xticks(range(count), classes, rotation=90)
-        axes.set_yticks(range(count), classes)
+        names = [drawable(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(count), names, parse_math=False)
     if count <= 30:
         for row, column in zip(*np.nonzero(counts_KK), strict=True):
             colour = "white" if shares_KK[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of signs that the font lacks: they are boxes, and the numbers stay
         figure.savefig(temporary, format="png", dpi=100)
 
 
@@ -87,9 +90,14 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
         sheet.paste(Image.fromarray(picture), (left + (cell_width - 4 - width) // 2, top))
         for line, text in enumerate(caption.split("\n")):
             place = (left + 2, top + height + 1 + CAPTION * line)
-            draw.text(place, _shortened(draw, text, font, cell_width - 6), fill="black", font=font)
+            draw.text(place, _shortened(draw, drawable(text), font, cell_width - 6), fill="black", font=font)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
+
+
+def drawable(text: str) -> str:
+    """`text` with what no font can draw, such as the escaped bytes of a file name, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
