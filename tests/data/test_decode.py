@@ -75,6 +75,23 @@ def test_cmyk_and_grey_become_rgb(tmp_path: Path) -> None:
     assert read_image(tmp_path / "c.png").getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_cmyk_is_inverted_only_where_adobe_wrote_it(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (255, 255, 255, 255)).save(tmp_path / "adobe.jpg")  # stored as zeros
+    data = (tmp_path / "adobe.jpg").read_bytes()
+    marker = data.index(b"\xff\xee")
+    (tmp_path / "none.jpg").write_bytes(data[:marker] + data[marker + 16 :])
+    assert np.asarray(read_image(tmp_path / "adobe.jpg")).max() < 10  # all ink
+    assert np.asarray(read_image(tmp_path / "none.jpg")).min() > 245  # none
+
+
+def test_the_transparent_value_of_16_bit_grey_is_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257 * 100, 257 * 100 + 1, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    key = chunk(b"tRNS", (257 * 100).to_bytes(2, "big"))
+    (tmp_path / "a.png").write_bytes(data[:33] + key + data[33:])
+    assert np.asarray(read_image(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 255, 100, 255]
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_16_bits_are_scaled_to_8(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vggcli.data.extra_formats import READABLE, hint
@@ -164,7 +165,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         low, high = cast("tuple[int, int]", image.getextrema())
         if not 0 <= low <= high <= 65535:
             raise UnknownRange("whole numbers beyond 16 bits have no defined range")
-        return image.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
+        grey = image.point(lambda value: value * (1 / 257)).convert("L")
+        if isinstance(key := image.info.get("transparency"), int):  # the one value that is transparent
+            grey = Image.fromarray(np.where(np.asarray(image) == key, np.uint8(255), np.asarray(grey)))
+        return grey.convert("RGB")
     if image.mode == "F":
         raise UnknownRange("floating-point pixels have no defined range")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):

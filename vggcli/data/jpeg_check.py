@@ -108,9 +108,14 @@ class ToItsEnd:
 
 
 def decode_to_its_end(image: Image.Image) -> None:
-    """Has `image`, opened and not yet loaded, decoded by `ToItsEnd` if it is a JPEG; any other stays as it is."""
+    """Has `image`, opened and not yet loaded, decoded by `ToItsEnd` if it is a JPEG; any other stays as it is.
+
+    CMYK is inverted only where Adobe's marker says who wrote it, as ImageMagick does; Pillow inverts all.
+    """
     if isinstance(image, JpegImagePlugin.JpegImageFile) and len(image.tile) == 1 and image.tile[0][0] == "jpeg":
         _, extents, offset, args = image.tile[0]
+        if isinstance(args, tuple) and args[0] == "CMYK;I" and "adobe" not in image.info:
+            args = ("CMYK", *args[1:])
         Image.register_decoder(CODEC, ToItsEnd)  # type: ignore[arg-type]
         image.tile = [(CODEC, extents, offset, args)]  # type: ignore[list-item]
         image.decodermaxblock = max(image.fp.seek(0, 2), 1)  # type: ignore[union-attr]
