@@ -68,3 +68,37 @@ def test_what_is_no_tar(tmp_path: Path) -> None:
     ]:
         with pytest.raises(DataError, match=words):
             list(image_members(tmp_path / name, IMAGE_SUFFIXES))
+
+
+def test_joined_tars_are_read_whole(tmp_path: Path) -> None:
+    for name in "ab":
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            added(tar, f"{name}.jpg", name.encode() * 700)
+    (tmp_path / "s.tar").write_bytes((tmp_path / "a.tar").read_bytes() + (tmp_path / "b.tar").read_bytes())
+    members = image_members(tmp_path / "s.tar", IMAGE_SUFFIXES)
+    assert [(member.name, member.read()) for member in members] == [("a.jpg", b"a" * 700), ("b.jpg", b"b" * 700)]
+
+
+def linked(tar: tarfile.TarFile, name: str, target: str, kind: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    tar.addfile(entry)
+
+
+def test_links_are_the_files_that_they_lead_to(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        linked(tar, "x/soft.jpg", "../a/one.jpg", tarfile.SYMTYPE)
+        added(tar, "a/one.jpg", b"one")
+        linked(tar, "x/hard.jpg", "a/one.jpg", tarfile.LNKTYPE)
+    members = list(image_members(tmp_path / "s.tar", IMAGE_SUFFIXES))
+    assert [(one.name, one.read()) for one in members] == [
+        ("a/one.jpg", b"one"), ("x/soft.jpg", b"one"), ("x/hard.jpg", b"one")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["none.jpg", "soft.jpg"])
+def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path, target: str) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        linked(tar, "soft.jpg", target, tarfile.SYMTYPE)
+    with pytest.raises(DataError, match=f"soft.jpg is a link to {target}"):
+        list(image_members(tmp_path / "s.tar", IMAGE_SUFFIXES))

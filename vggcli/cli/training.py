@@ -1,6 +1,7 @@
 """What `vgg train` does behind its flags: a plan becomes a run folder, and a run goes to its end on screen."""
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -256,7 +257,7 @@ def _show_result(path: Path, seconds: float, session: Session, control: RunContr
         "trained": f"{len(records)} epochs, {records[-1]['step']} steps, {seconds:.0f} s",
         "run": str(path),
         "files": f"{BEST}, {LAST}, {LOG}, {CONFIG}, curves.png, views.png",
-        "next": f"vgg eval --weights {path} --data {session.plan.data} --dense",
+        "next": f"vgg eval --weights {shlex.quote(str(path))} --data {shlex.quote(str(session.plan.data))} --dense",
     }
     options.stdout_console().print(facts_table(f"Network {session.plan.arch}", facts))
 
