@@ -77,7 +77,7 @@ def _entries(archive: Path) -> Iterator[tarfile.TarInfo]:
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
                 for entry in tar:
                     yield entry
-                    tar.members = []  # else it keeps a record of every member
+                    tar.members = []  # type: ignore[attr-defined]  # else it keeps a record of every member
                 end = tar.offset
             file.seek(end)
             while (block := file.read(tarfile.BLOCKSIZE)) and not any(block):
