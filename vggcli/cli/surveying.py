@@ -14,7 +14,7 @@ UNEVEN = 3.0  # largest class over smallest from which it is said
 
 
 def show_data(data: str | None, as_json: bool, quiet: bool) -> None:
-    """`vgg data`: the table and its notes, or one JSON object, on stdout. Raises DataError where the source cannot be read."""
+    """`vgg data`: the table and its notes, or one JSON object, on stdout. Raises DataError for a source that is none."""
     source = options.data_source(data, options.worker_count(None), quiet)
     found = _looked_at(*load_both(source.path), quiet)
     if as_json:
