@@ -86,14 +86,20 @@ def test_saved_scores_come_back_and_other_files_are_none(tmp_path: Path) -> None
     assert load_scores(tmp_path / "junk") is None
 
 
-@pytest.mark.parametrize("change", ["rows", "sums", "nan", "labels"])
+@pytest.mark.parametrize("change", ["rows", "large sums", "small sums", "zeros", "negative", "nan", "labels"])
 def test_damaged_scores_are_refused(tmp_path: Path, change: str) -> None:
     given = scores()
     posteriors, labels = given.posteriors_NK.clone(), given.labels_N.clone()
     if change == "rows":
         posteriors = posteriors[1:]
-    if change == "sums":
-        posteriors[0] *= 2
+    if change == "large sums":
+        posteriors[0] *= 1.01
+    if change == "small sums":
+        posteriors[0] *= 0.99
+    if change == "zeros":
+        posteriors[0] = 0
+    if change == "negative":  # and still of sum 1
+        posteriors[0] = torch.tensor([-0.5, 0.5, 0.5, 0.5, 0, 0, 0])
     if change == "nan":
         posteriors[0, 0] = float("nan")
     if change == "labels":
