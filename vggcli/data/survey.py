@@ -11,7 +11,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vggcli.data.decode import FORMATS
+from vggcli.data.extra_formats import formats_of
 from vggcli.data.image_set import ImageSet
+from vggcli.data.walking import HEAD_BYTES
 
 PROBE_BYTES = 4096  # from the middle of a file; files that differ there are not read whole
 
@@ -58,8 +60,10 @@ def has_header(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                return min(image.size) > 0
+            with path.open("rb") as file:
+                formats = (*FORMATS, *formats_of(file.read(HEAD_BYTES)))
+                with Image.open(file, formats=formats) as image:
+                    return min(image.size) > 0
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
         return False
 
