@@ -8,8 +8,8 @@ from enum import IntEnum
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """`1 image`, `2 images`, `1,024 images`: a number with what it counts, `many` where that does not just take an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    """`1 image`, `2 images`: a number with what it counts, `many` where that does not just take an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 class ExitCode(IntEnum):

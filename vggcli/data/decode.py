@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vggcli.data.extra_formats import formats_of, hint
+from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint
 from vggcli.data.jpeg_check import decode_to_its_end
 from vggcli.data.png_text import PNG, without_metadata
 from vggcli.data.tars import TarMember
@@ -90,7 +90,10 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     except PermissionError as error:
         raise ImageError(place, "permission denied") from error
     except UnidentifiedImageError as error:
-        reason = hint(_head(place), str(place)) or f"it is not an image ({', '.join(FORMATS)})"
+        reason = (
+            hint(_head(place), str(place))
+            or f"it is not an image ({', '.join((*FORMATS, *filter(can_read, SUFFIXES)))})"
+        )
         raise ImageError(place, reason) from error
     except Image.DecompressionBombError as error:
         raise ImageError(place, "it has more than 100 megapixels") from error

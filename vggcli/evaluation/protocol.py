@@ -19,7 +19,7 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan, grid_offsets
-from vggcli.errors import DataError, WeightsError
+from vggcli.errors import DataError, WeightsError, counted
 from vggcli.zoo.device import autocast
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.network import VGG
@@ -122,7 +122,7 @@ def averaged(sums_NK: Tensor, images: ImageSet, options: EvaluateOptions, skippe
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
         first = next(iter(skipped.values()))
-        raise DataError(f"none of the {len(images)} images can be used; the first: {first}")
+        raise DataError(f"none of the {counted(len(images), 'image')} can be used; the first: {first}")
     posteriors_NK = sums_NK[kept] / len(options.scales)
     if not torch.isfinite(posteriors_NK).all():
         raise WeightsError("the network's posteriors are not finite; its weights, or --precision, are at fault")
