@@ -1,21 +1,59 @@
-"""Whether a JPEG's data go on to its end.
+"""Whether a JPEG's data go on to its end, and no further.
 
-libjpeg fills what is missing with grey when a marker stops the data early, and Pillow keeps its warning to itself. Here the
-same decoder gets the data without the marker that ends them: one that still waits for more was cut short.
+libjpeg fills what is missing with grey when a marker stops the data early, and Pillow keeps its warnings to itself. Here
+the same decoder gets the data without the marker that ends them: one that still waits for more was cut short, and one that
+had enough before the last bytes came met other data than were written.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
 CODEC = "jpeg_to_its_end"
-START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9  # ITU T.81, table B.1
+START_OF_SCAN, END_OF_IMAGE, NUMBER_OF_LINES = 0xDA, 0xD9, 0xDC  # ITU T.81, table B.1
 ONE_SCAN, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames coded by Huffman
+TABLES = (0xC4, 0xC8, 0xCC)  # among the frames' markers
+END = b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # one that ends a scan: no stuffed 0xFF, no restart
 PADDING = bytes(16)  # more than the decoder reads ahead
-MAX_EXTRA = 1 / 8  # of the file may be left over when the last row is there
+SLACK = 8  # bytes that may be left over when the last row is there
+TRAILER = 64  # bytes behind the end marker from which on it is looked for from the front
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the head of a JPEG says: the marker of its frame, the number of components there and in the first scan, and
+    where the data of that scan begin (an offset)."""
+
+    marker: int
+    components: int
+    scanned: int
+    start: int
+
+    @property
+    def one_scan(self) -> bool:
+        """Whether the first scan is the only one."""
+        return self.marker in ONE_SCAN and self.scanned == self.components
+
+
+def frame_of(data: bytes) -> Frame | None:
+    """The frame of the JPEG in `data`, or None where its head is an odd one."""
+    position, marker, components = 2, 0, 0
+    while position + 4 < len(data) and data[position] == 0xFF:
+        kind = data[position + 1]
+        if kind == 0xFF:  # a fill byte
+            position += 1
+            continue
+        following = position + 2 + (data[position + 2] << 8 | data[position + 3])
+        if kind == START_OF_SCAN:
+            return Frame(marker, components, data[position + 4], following)
+        if 0xC0 <= kind <= 0xCF and kind not in TABLES and position + 9 < len(data):
+            marker, components = kind, data[position + 9]
+        position = following
+    return None
 
 
 @dataclass(frozen=True)
@@ -52,17 +90,51 @@ def layout(data: bytes) -> Layout | None:
     return None
 
 
+def ends(data: bytes, start: int) -> Iterator[int]:
+    """Where the data of the one scan, which begin at `start`, may end (offsets), the likeliest first: before the last end
+    marker, before the first one, and before the bytes that fill up the file. The next is wanted where the last row is there
+    before one of them."""
+    last = data.rfind(END, start)
+    if last >= 0 and len(data) - last < TRAILER:
+        yield last
+    elif last < 0:
+        yield len(data)
+    first = scan_end(data, start)
+    if first >= 0:
+        if first != last or len(data) - last >= TRAILER:
+            yield first
+        filled = len(trimmed(data[start:first])) + start
+        if filled < first:
+            yield filled
+
+
+def scan_end(data: bytes, start: int) -> int:
+    """Where the data of a scan that begins at `start` and is the last one end (an offset); -1 where no end marker does."""
+    found = MARKER.search(data, start)
+    if found is not None and data[found.end() - 1] == NUMBER_OF_LINES:
+        found = MARKER.search(data, found.end())
+    return found.start() if found is not None and data[found.end() - 1] == END_OF_IMAGE else -1
+
+
+def trimmed(scan: bytes) -> bytes:
+    """A scan's data without the bytes that fill it up to some length."""
+    body = scan.rstrip(b"\xff").rstrip(b"\0")
+    return body + b"\0" if body.endswith(b"\xff") else body  # which belong together
+
+
 class ToItsEnd:
-    """Pillow's JPEG decoder, given the whole file at once. Raises OSError where the data end early, or go on long after the
-    last row."""
+    """Pillow's JPEG decoder, given the whole file at once. Raises OSError where the data end early, or the last row is
+    there before them."""
 
     pulls_fd = False
 
     def __init__(self, mode: str, *args: Any) -> None:
+        self._made_of = (mode, *args)
         self._inner = Image.core.jpeg_decoder(mode, *args)  # type: ignore[attr-defined]
 
     def setimage(self, *args: Any) -> None:
         """Where the rows go."""
+        self._goes_to = args
         self._inner.setimage(*args)
 
     def cleanup(self) -> None:
@@ -71,20 +143,30 @@ class ToItsEnd:
 
     def decode(self, data: bytes) -> tuple[int, int]:
         """As Pillow's decoders: bytes used (-1 when done) and an error number (below 0 for one)."""
+        frame = frame_of(data)
+        if frame is None or not frame.one_scan:
+            return self._several_scans(data)
+        for end in ends(data, frame.start):
+            used, error = self._inner.decode(memoryview(data)[: max(frame.start, end - SLACK)])
+            if error < 0:
+                return used, error
+            if used >= 0:
+                return self._ended(self._inner.decode(data[used:end] + PADDING))
+            self._begin_again()
+        raise OSError("its data do not fit its size")
+
+    def _begin_again(self) -> None:
+        self._inner.cleanup()
+        self._inner = Image.core.jpeg_decoder(*self._made_of)  # type: ignore[attr-defined]
+        self._inner.setimage(*self._goes_to)
+
+    def _several_scans(self, data: bytes) -> tuple[int, int]:
         found = layout(data)
         if found is None:
             return self._ended(self._inner.decode(data))
-        if found.gathered:
-            if not found.complete:
-                raise OSError("scans are missing")
-            return self._gathered(data[: found.end], data[found.end :])
-        early = int(found.end * (1 - MAX_EXTRA))
-        used, error = self._inner.decode(data[:early])
-        if error < 0:
-            return used, error
-        if used < 0:
-            raise OSError("its data do not fit its size")
-        return self._ended(self._inner.decode(data[used : found.end] + PADDING))
+        if not found.complete:
+            raise OSError("scans are missing")
+        return self._gathered(data[: found.end], data[found.end :])
 
     def _gathered(self, body: bytes, rest: bytes) -> tuple[int, int]:
         """Several scans are decoded when the end marker comes. Before it, a decoder that is through with the last scan
