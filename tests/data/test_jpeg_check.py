@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.data.test_decode import photo_like
 from vggcli.data.decode import ImageError, read_image
-from vggcli.data.jpeg_check import frame_of, scan_end, trimmed
+from vggcli.data.jpeg_check import frame_of, layout, scan_end, trimmed
 
 END = b"\xff\xd9"
 CODINGS: list[dict[str, Any]] = [
@@ -109,3 +109,17 @@ def test_filling_is_told_from_a_stuffed_byte() -> None:
     assert trimmed(b"\x12\xff\0\0\0") == b"\x12\xff\0"  # the first zero belongs to the 0xFF
     assert trimmed(b"\x12\xff\0") == b"\x12\xff\0"
     assert trimmed(b"\x12\0\xff\xff") == b"\x12"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_scan_that_ends_early_is_found_wherever_it_stands(tmp_path: Path, mode: str) -> None:
+    plain = coded(mode, progressive=True)
+    found = layout(plain)
+    assert found is not None and found.complete
+    assert not refused(tmp_path / "a.jpg", plain)
+    begins = [plain.rindex(b"\xff\xda", 0, end) for end in found.ends]
+    assert len(begins) == (10 if mode == "RGB" else 6)
+    for begin, end in zip(begins, found.ends, strict=True):
+        data = begin + 2 + int.from_bytes(plain[begin + 2 : begin + 4], "big")
+        middle = (data + end) // 2
+        assert refused(tmp_path / "a.jpg", plain[:middle].rstrip(b"\xff") + plain[end:])

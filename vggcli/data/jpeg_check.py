@@ -5,6 +5,7 @@ the same decoder gets the data without the marker that ends them: one that still
 had enough before the last bytes came met other data than were written.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,24 +59,26 @@ def frame_of(data: bytes) -> Frame | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the data of the last scan end (an offset), whether there is more than one scan to be gathered, and whether the
-    scans bring every coefficient down to its last bit."""
+    """Where the data of each scan end (offsets), and whether the scans bring every coefficient down to its last bit."""
 
-    end: int
-    gathered: bool
+    ends: tuple[int, ...]
     complete: bool
 
 
 def layout(data: bytes) -> Layout | None:
     """How the JPEG in `data` is laid out; None where its end marker is missing or its coding is a rare one."""
-    position, frame, components, scanned = 2, 0, 0, 0
+    position, frame, components, scanned, within = 2, 0, 0, 0, False
     brought: set[tuple[int, int]] = set()  # component, coefficient
+    ends: list[int] = []
     while (found := MARKER.search(data, position)) is not None:
         marker, position = data[found.end() - 1], found.end()
+        if within:
+            ends.append(found.start())
+        within = marker == START_OF_SCAN
         if marker == END_OF_IMAGE:
             known = frame in (*ONE_SCAN, PROGRESSIVE) and scanned
             gathered = frame == PROGRESSIVE or scanned != components
-            return Layout(found.start(), gathered, not gathered or len(brought) == 64 * components) if known else None
+            return Layout(tuple(ends), not gathered or len(brought) == 64 * components) if known else None
         segment = data[position : position + int.from_bytes(data[position : position + 2], "big")]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame, not tables or their kin
             frame, components = marker, segment[7] if len(segment) > 7 else 0
@@ -161,26 +164,25 @@ class ToItsEnd:
         self._inner.setimage(*self._goes_to)
 
     def _several_scans(self, data: bytes) -> tuple[int, int]:
+        """Several scans are decoded when the end marker comes. Where the data of one end, a decoder that is through with
+        them skips byte after byte; one that is not holds on to those that complete no block."""
         found = layout(data)
         if found is None:
             return self._ended(self._inner.decode(data))
         if not found.complete:
             raise OSError("scans are missing")
-        return self._gathered(data[: found.end], data[found.end :])
-
-    def _gathered(self, body: bytes, rest: bytes) -> tuple[int, int]:
-        """Several scans are decoded when the end marker comes. Before it, a decoder that is through with the last scan
-        skips byte after byte; one that is not holds on to those that complete no block."""
-        left = body
-        for more in (PADDING, b"\0", b"\0", b"\0"):
-            left += more
-            used, error = self._inner.decode(left)
-            if used < 0:
-                return used, error
-            left = left[used:]
-            if left and more != PADDING:
-                raise OSError("its data end early")
-        return self._ended(self._inner.decode(left + rest))
+        left = b""
+        for begin, end in itertools.pairwise((0, *found.ends)):
+            left += data[begin:end]
+            for more in (PADDING, b"\0", b"\0", b"\0"):
+                left += more
+                used, error = self._inner.decode(left)
+                if used < 0:
+                    return used, error
+                left = left[used:]
+                if left and more != PADDING:
+                    raise OSError("its data end early")
+        return self._ended(self._inner.decode(left + data[found.ends[-1] :]))
 
     @staticmethod
     def _ended(result: tuple[int, int]) -> tuple[int, int]:
