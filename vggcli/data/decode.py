@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint
 from vggcli.data.jpeg_check import decode_to_its_end
-from vggcli.data.png_text import PNG, without_metadata
+from vggcli.data.metadata import PNG, without_all, without_broken
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
@@ -73,7 +73,7 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large or odd files; ours is the one verdict
-            with _open(place) as image:
+            with open_image(place) as image:
                 check_pixels(place, image.size)
                 stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
@@ -123,9 +123,9 @@ class UnknownRange(ValueError):
     """Pixels of an intact image that nothing says how to bring to 8 bits."""
 
 
-def _open(place: Place) -> Image.Image:
-    """The image at `place`, opened; a PNG without its text and colour profile, of which Pillow refuses long ones. Raises
-    ImageError for anything but a regular file."""
+def open_image(place: Place) -> Image.Image:
+    """The image at `place`, opened; without the metadata of which Pillow refuses broken or long ones. Raises ImageError for
+    anything but a regular file."""
     if isinstance(place, TarMember):
         data = place.read()
     else:
@@ -135,9 +135,14 @@ def _open(place: Place) -> Image.Image:
         if state.st_size > LARGE and not _head(place).startswith(PNG):
             return Image.open(place, formats=(*FORMATS, *formats_of(_head(place))))
         data = place.read_bytes()
-    if data.startswith(PNG):
-        data = without_metadata(data)
-    return Image.open(io.BytesIO(data), formats=(*FORMATS, *formats_of(data[:HEAD_BYTES])))
+    formats = (*FORMATS, *formats_of(data[:HEAD_BYTES]))
+    try:
+        return Image.open(io.BytesIO(without_broken(data)), formats=formats)
+    except UnidentifiedImageError:
+        bare = without_all(data)
+        if bare == data:
+            raise
+        return Image.open(io.BytesIO(bare), formats=formats)
 
 
 def _head(place: Place) -> bytes:
