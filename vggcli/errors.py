@@ -7,6 +7,11 @@ what to do. The command line turns it into that sentence and the exit code; anyt
 from enum import IntEnum
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2 images`: a number with what it counts, `many` where that does not just take an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 class ExitCode(IntEnum):
     """What the shell is told."""
 

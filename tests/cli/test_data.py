@@ -28,10 +28,10 @@ def test_a_source_is_shown_by_class(make_folder: MakeFolder, capsys: pytest.Capt
     assert ["class0", "8", "5"] in rows
     assert ["class1", "2", "4"] in rows
     assert ["all", "18", "13"] in rows
-    assert "1 images right in" in out
+    assert "1 image right in" in out
     assert "4.0 times" in out
-    assert "1 images cannot be read, such as val/class2/0.jpg" in out
-    assert "1 validation images are training images too" in out
+    assert "1 image cannot be read, such as val/class2/0.jpg" in out
+    assert "1 validation image is a training image too" in out
 
 
 def test_json_has_the_same_numbers(make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,8 +50,8 @@ def test_training_says_what_is_odd_about_its_data(
     monkeypatch.chdir(tmp_path)
     assert train(uneven(make_folder()), "--max-steps", "1") == 0
     said = capsys.readouterr().err
-    assert "data: 1 validation images are training images too" in said
-    assert "belong to no class folder" in said
+    assert "data: 1 validation image is a training image too" in said
+    assert "belongs to no class folder" in said
 
 
 def test_what_cannot_be_trained_on_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

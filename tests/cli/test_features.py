@@ -182,14 +182,14 @@ def test_every_odd_image_has_one_outcome(
 ) -> None:
     from vggcli.data import decode
 
-    opened = decode._opened
+    opened = decode.open_image
 
     def guarded(place: decode.Place) -> Any:  # a test that runs as root may read anything
         if str(place).endswith("locked.jpg"):
             raise PermissionError(13, "Permission denied")
         return opened(place)
 
-    monkeypatch.setattr(decode, "_opened", guarded)
+    monkeypatch.setattr(decode, "open_image", guarded)
     outcomes = odd_images(here / "odd")
     features("odd", "--gap", "--out", "f.safetensors", "--json", "-j", "0", "--scales", "44", code=3)
     said = capsys.readouterr()

@@ -262,5 +262,5 @@ def test_unused_descriptors_are_said(photos: Path, tmp_path: Path, capsys: pytes
     (photos / "val" / "class1").rmdir()
     assert run(["probe", "d.safetensors", "--data", str(photos), "--costs", "1", "--per-class"]) == 0
     shown = capsys.readouterr()
-    assert "d.safetensors: 6 descriptors are of images that are not among those probed" in shown.err
+    assert "d.safetensors: 6 descriptors of images that are not among those probed left out" in shown.err
     assert "no test image" in shown.out

@@ -120,7 +120,7 @@ def test_images_and_annotations_belong_together(tmp_path: Path) -> None:
     root = voc_set(tmp_path / "set", IMAGES)
     images, marks = root / "JPEGImages", root / "Annotations"
     (marks / "two.xml").rename(tmp_path / "two.xml")
-    with pytest.raises(DataError, match=r"1 of the images .* no annotation; the first would be .*two\.xml"):
+    with pytest.raises(DataError, match=r"1 image of .* has no annotation; the first would be .*two\.xml"):
         load_split(root, "train")
     (tmp_path / "two.xml").rename(marks / "two.xml")
     (images / "three.jpg").rename(tmp_path / "three.jpg")

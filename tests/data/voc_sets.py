@@ -1,6 +1,6 @@
 """Small sets with Pascal VOC annotations, as tests make them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.conftest import picture
@@ -21,7 +21,7 @@ def annotation(filename: str, objects: Sequence[Marked]) -> str:
 
 
 def voc_set(
-    root: Path, images: dict[str, Sequence[Marked]], annotations: str = "Annotations", pictures: str = "JPEGImages"
+    root: Path, images: Mapping[str, Sequence[Marked]], annotations: str = "Annotations", pictures: str = "JPEGImages"
 ) -> Path:
     """A folder with one JPEG and one XML file for each stem of `images`."""
     for folder in (annotations, pictures):

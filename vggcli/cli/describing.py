@@ -15,7 +15,7 @@ from vggcli.cli.storing import Work, finished, one_file, shards
 from vggcli.cli.summarising import draw_maps, show, show_one
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.sources import load_split
-from vggcli.errors import ExitCode, Interrupted, UsageError
+from vggcli.errors import ExitCode, Interrupted, UsageError, counted
 from vggcli.features.describe import default_norm
 from vggcli.features.extract import FeatureOptions, check_options
 from vggcli.features.formats import SUFFIXES, check_format, parquet, sidecar
@@ -135,7 +135,9 @@ def output(asked: Asked, images: ImageList) -> Path | None:
             raise UsageError("--maps draws one layer of one image; give one of each")
     if asked.out is None:
         if len(images) > 1:
-            raise UsageError(f"there are {len(images)} images: say where their rows go with --out FILE.safetensors")
+            raise UsageError(
+                f"there are {counted(len(images), 'image')}: say where their rows go with --out FILE.safetensors"
+            )
         return None
     if asked.shard_size is not None:
         if asked.out.suffix in SUFFIXES:

@@ -11,7 +11,7 @@ from typing import Any
 from vggcli.cli import options
 from vggcli.cli.measuring import measure
 from vggcli.cli.weights import find_weights
-from vggcli.errors import UsageError
+from vggcli.errors import UsageError, counted
 from vggcli.evaluation.fusion import fused, load_scores
 from vggcli.evaluation.metrics import correct_counts, expected_calibration_error
 from vggcli.evaluation.protocol import PARTS, EvaluateOptions, Protocol, Scores
@@ -139,8 +139,8 @@ def show_fusion(fusion: Fusion) -> None:
     rows = [(one["name"], f"{one['arch']}, {one['protocol']} at {one['scales']}", one) for one in result["members"]]
     if len(fusion.members) > 2:
         rows += [(" + ".join(pair["members"]), "pair", pair) for pair in result["pairs"]]
-    rows.append(("all", f"{len(fusion.members)} members", result))
+    rows.append(("all", f"{counted(len(fusion.members), 'member')}", result))
     data = f" of {fusion.data} ({fusion.split})" if fusion.data else ""
     skipped = f" ({result['skipped']} left out)" if result["skipped"] else ""
-    title = f"Ensemble over {result['images']} images{skipped}{data}, posteriors averaged"
+    title = f"Ensemble over {counted(result['images'], 'image')}{skipped}{data}, posteriors averaged"
     options.stdout_console().print(ensemble_table(title, rows))

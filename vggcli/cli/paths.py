@@ -14,10 +14,12 @@ from pathlib import Path
 
 from vggcli.cli import options
 from vggcli.data.decode import Place
-from vggcli.data.extra_formats import unread_below
+from vggcli.data.extra_formats import EXTRA_SUFFIXES, kind_named
 from vggcli.data.listed_text import decoded_text, listed_names
 from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
+from vggcli.data.unread import unread_below, unread_sentences
+from vggcli.data.walking import HEAD_BYTES, unread_kind_of
 from vggcli.errors import DataError
 
 COLUMN = "path"  # of a CSV
@@ -50,12 +52,27 @@ def listed_images(paths: Sequence[str]) -> ImageList:
         if not name.lower().endswith((SUFFIX, *COMPRESSED)) or not os.path.isfile(name):  # noqa: PTH113 (as below)
             names[name] = None
             continue
-        for member in image_members(Path(name), IMAGE_SUFFIXES):
+        for member in _members(Path(name)):
             names[str(member)] = None
             members[str(member)] = member
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     return ImageList(Path(), tuple(names), members)
+
+
+def _members(archive: Path) -> list[TarMember]:
+    """The images in a tar; those that cannot be read here are said on stderr."""
+    kept, unread = [], []
+    for member in image_members(archive, IMAGE_SUFFIXES | EXTRA_SUFFIXES):
+        named = kind_named(member.name)
+        kind = named and unread_kind_of(member.read(HEAD_BYTES), member.name)
+        if kind is None:
+            kept.append(member)
+        else:
+            unread.append(kind)
+    for sentence in unread_sentences(unread, f"in {archive}"):
+        options.note(sentence)
+    return kept
 
 
 def image_names(paths: Sequence[str]) -> Iterator[str]:

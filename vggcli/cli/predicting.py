@@ -14,7 +14,7 @@ from vggcli.cli.weights import check_published_classifier, fetched
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
-from vggcli.errors import DataError
+from vggcli.errors import DataError, counted
 from vggcli.evaluation.protocol import EvaluateOptions, image_posteriors
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
@@ -101,4 +101,6 @@ def finish(found: Predictions) -> None:
     for bad in found.bad:
         options.note(f"not used: {bad}")
     if found.bad:
-        raise DataError(f"{len(found.bad)} of {len(found.bad) + len(found.images)} files could not be used; see above")
+        raise DataError(
+            f"{len(found.bad)} of {counted(len(found.bad) + len(found.images), 'file')} could not be used; see above"
+        )

@@ -12,7 +12,7 @@ import numpy as np
 
 from vggcli import paper
 from vggcli.cli import options
-from vggcli.errors import UsageError
+from vggcli.errors import UsageError, counted
 from vggcli.features.labelled import Labelled, drawn_images, split_images
 from vggcli.features.parts import Drawing
 from vggcli.features.probe import (
@@ -210,16 +210,18 @@ def _with_defaults(plan: Plan, name: str) -> Plan:
 def _say_left_out(labelled: Labelled, stores: Sequence[Store]) -> None:
     options.note_remarks(labelled.images)
     if labelled.skipped:
-        options.note(f"left out: {labelled.skipped} images without a descriptor")
+        options.note(f"left out: {counted(labelled.skipped, 'image')} without a descriptor")
     for store, unused in zip(stores, labelled.unused, strict=True):
         if unused:
-            options.note(f"{store.path}: {unused} descriptors are of images that are not among those probed; not used")
+            options.note(
+                f"{store.path}: {counted(unused, 'descriptor')} of images that are not among those probed left out"
+            )
 
 
 def _warn(result: ProbeResult) -> None:
     unfinished = sum(one.unfinished for one in result.splits)
     if unfinished:
-        options.note(f"{unfinished} machines did not converge; a smaller C is safer")
+        options.note(f"{counted(unfinished, 'machine')} did not converge; a smaller C is safer")
     if any(_at_an_end(one.held_out) for one in result.splits):
         options.note("the best C lies at an end of the range; give a wider one with --costs")
 
@@ -269,7 +271,9 @@ def _how(probed: Probed) -> str:
     if drawing is not None:
         tested = "the rest" if drawing.test_per_class is None else f"at most {drawing.test_per_class}"
         count = f"{drawing.splits} random splits" if drawing.splits > 1 else "a random split"
-        return f"{count}, {drawing.train_per_class} images a class to train, {tested} to test, seed {plan.seed}"
+        return (
+            f"{count}, {counted(drawing.train_per_class, 'image')} a class to train, {tested} to test, seed {plan.seed}"
+        )
     points = "at 11 recalls" if plan.eleven_points else "over all recalls"
     return (
         f"trained on {plan.train_split}, measured on {plan.split}{f', AP {points}' if plan.protocol == 'voc' else ''}"
@@ -278,7 +282,7 @@ def _how(probed: Probed) -> str:
 
 def _described_as(store: Store) -> str:
     known = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
-    return f"{store.path}: {store.dimension} numbers{f' ({known})' if known else ''}"
+    return f"{store.path}: {counted(store.dimension, 'number')}{f' ({known})' if known else ''}"
 
 
 def _choice(cost: float, held_out: Sequence[float], grid: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from vggcli.cli import options
 from vggcli.cli.measuring import Measured, measure
 from vggcli.cli.tabulating import check_table, show_networks
 from vggcli.data.decode import read_image
-from vggcli.errors import MachineError, UsageError
+from vggcli.errors import MachineError, UsageError, counted
 from vggcli.evaluation.metrics import (
     class_reports,
     confusion_counts,
@@ -116,7 +116,7 @@ def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
             pictures = [fitted(read_image(measured.images.root / one.image), THUMBNAIL) for one in mistakes]
             captions = [f"{one.answer} {one.posterior:.2f}, is {one.label}\n{Path(one.image).name}" for one in mistakes]
             save_sheet(pictures, captions, path)
-            written["worst"] = f"{path} ({len(mistakes)} mistakes, the surest first)"
+            written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
     return written
 
 
@@ -140,11 +140,11 @@ def show(measured: Measured, report: ReportOptions, written: dict[str, str]) -> 
     several = (("flips", one.flip), ("crops", one.crops > 0), ("scales", len(one.scales) > 1))
     averaged = ", ".join(name for name, more in several if more)
     skipped = f", {one.skipped} left out" if one.skipped else ""
-    crops = f"{one.crops} crops an image; " if one.crops else ""
+    crops = f"{counted(one.crops, 'crop')} an image; " if one.crops else ""
     facts = {
         "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
         "top-5 error": f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)",
-        "images": f"{one.images}{skipped}, of {one.classes} classes: {one.data} ({one.split})",
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}: {one.data} ({one.split})",
         "protocol": f"{one.protocol} at Q = {', '.join(map(str, one.scales))}; {crops}"
         + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),
         "calibration": f"{one.calibration_error:.1f} % expected calibration error",

@@ -7,7 +7,7 @@ from pathlib import Path
 from vggcli.cli import options
 from vggcli.data.decode import Place, read_image
 from vggcli.data.tars import SUFFIX, image_members
-from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
 from vggcli.features.reading import Stored, open_rows
 from vggcli.features.search import Neighbour, nearest
@@ -49,7 +49,7 @@ def search_store(
         neighbours = [{"path": one.name, "cosine": one.cosine} for one in found]
         print(json.dumps({"query": str(query), "store": str(store), "neighbours": neighbours}))
         return
-    title = f"Nearest to {query} of {len(stored.names)} images, {stored.metadata['layer']} of {store}"
+    title = f"Nearest to {query} of {counted(len(stored.names), 'image')}, {stored.metadata['layer']} of {store}"
     options.stdout_console().print(neighbours_table(title, [(one.name, one.cosine) for one in found]))
 
 

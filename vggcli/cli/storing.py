@@ -13,7 +13,7 @@ from vggcli.cli import options
 from vggcli.cli.paths import ImageList
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
-from vggcli.errors import DataError, UsageError
+from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Done, FeatureOptions, check_options, image_rows, row_shapes
 from vggcli.features.formats import write_table
 from vggcli.features.manifest import Job, Part, inputs_hashes, open_folder
@@ -140,7 +140,10 @@ def shards(work: Work, out: Path, size: int, part: Part, quiet: bool) -> Outcome
     missing = job.mine(part)
     there = len(range(part.rank, job.shards, part.world)) - len(missing)
     if there:
-        options.note(f"{there} of {there + len(missing)} shards are there already; going on with the others")
+        options.note(
+            f"of {counted(there + len(missing), 'shard')}, {there} {'is' if there == 1 else 'are'} there "
+            f"already; going on with the others"
+        )
     order = [index for number in missing for index in job.span(number)]
     started = time.perf_counter()
     with Bar(options.stderr_console(), "describing", len(order) * len(opts.scales), "views", quiet) as bar:
@@ -172,7 +175,7 @@ def finished(outcome: Outcome) -> None:
     list_bad(outcome.bad)
     if outcome.bad:
         total = len(outcome.bad) + outcome.rows
-        raise DataError(f"{len(outcome.bad)} of {total} files could not be used; see above")
+        raise DataError(f"{len(outcome.bad)} of {counted(total, 'file')} could not be used; see above")
 
 
 def list_bad(bad: Sequence[tuple[str, str]]) -> None:

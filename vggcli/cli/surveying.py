@@ -7,6 +7,7 @@ from vggcli.cli import options
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_both
 from vggcli.data.survey import Survey, survey
+from vggcli.errors import counted
 from vggcli.report.progress import Bar
 from vggcli.report.tables import survey_table
 
@@ -42,13 +43,13 @@ def notes(found: Survey) -> list[str]:
     if found.imbalance >= UNEVEN:
         said.append(f"the largest class has {found.imbalance:.1f} times the training images of the smallest")
     if found.unreadable:
-        said.append(f"{len(found.unreadable)} images cannot be read, such as {found.unreadable[0]}")
+        said.append(f"{counted(len(found.unreadable), 'image')} cannot be read, such as {found.unreadable[0]}")
     if found.repeated:
         ours, theirs = found.repeated[0]
-        said.append(
-            f"{len(found.repeated)} validation images are training images too, byte for byte, such as {theirs} ({ours}); "
-            f"errors measured on them are too low"
+        repeated = counted(
+            len(found.repeated), "validation image is a training image", "validation images are training images"
         )
+        said.append(f"{repeated} too, byte for byte, such as {theirs} ({ours}); errors measured on them are too low")
     return said
 
 

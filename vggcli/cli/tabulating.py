@@ -6,7 +6,7 @@ from typing import Any
 from vggcli.cli import options
 from vggcli.cli.fusing import Fusion
 from vggcli.cli.measuring import Measured
-from vggcli.errors import UsageError
+from vggcli.errors import UsageError, counted
 from vggcli.evaluation.metrics import correct_counts
 from vggcli.evaluation.protocol import PARTS, Scores
 from vggcli.evaluation.published import imagenet_validation, published_fusion, published_result
@@ -34,7 +34,7 @@ def show_networks(several: Sequence[Measured]) -> None:
     """Evaluations of one protocol in the form of Tables 3 and 4; dense with multi-crop as Table 5, on stdout."""
     first = several[0].evaluation
     skipped = f" ({first.skipped} left out)" if first.skipped else ""
-    images = f"{first.images} images{skipped} of {first.data} ({first.split}); posteriors averaged"
+    images = f"{counted(first.images, 'image')}{skipped} of {first.data} ({first.split}); posteriors averaged"
     flips = ", with flips" if first.flip else ""
     console = options.stdout_console()
     if not several[0].scores.parts:
@@ -84,9 +84,8 @@ def show_combined(fusion: Fusion) -> None:
     ]
     data = f" of {fusion.data} ({fusion.split})" if fusion.data else ""
     left_out = f" ({skipped} left out)" if skipped else ""
-    title = (
-        f"Error of {len(about)} networks, their posteriors averaged: {len(fusion.whole.images)} images{left_out}{data}"
-    )
+    images = f"{counted(len(fusion.whole.images), 'image')}{left_out}{data}"
+    title = f"Error of {len(about)} networks, their posteriors averaged: {images}"
     console = options.stdout_console()
     console.print(fusion_table(title, rows))
     if imagenet:

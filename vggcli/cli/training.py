@@ -22,7 +22,7 @@ from vggcli.data.decode import read_image
 from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.sources import load_training
 from vggcli.data.views import ViewPlan, rescaled_views
-from vggcli.errors import DataError, ExitCode, Interrupted, UsageError, WeightsError
+from vggcli.errors import DataError, ExitCode, Interrupted, UsageError, WeightsError, counted
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
@@ -183,12 +183,12 @@ def _check_not_finished(path: Path, plan: Plan, state: RunState) -> None:
         raise UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
     if state.epoch >= plan.recipe.epochs:
         raise UsageError(
-            f"{path} has trained {state.epoch} epochs already; train longer with "
+            f"{path} has trained {counted(state.epoch, 'epoch')} already; train longer with "
             f"--resume {shlex.quote(str(path))} --epochs N, above that"
         )
     if plan.max_steps is not None and state.total_steps >= plan.max_steps:
         raise UsageError(
-            f"{path} has finished its {plan.max_steps} steps; train longer with "
+            f"{path} has finished its {counted(plan.max_steps, 'step')}; train longer with "
             f"--resume {shlex.quote(str(path))} --max-steps N"
         )
 
@@ -203,7 +203,7 @@ def run_to_end(session: Session, control: RunControl) -> None:
     opts = TrainOptions(
         recipe, plan.seed, micro_batch, control.workers, control.device, dtype, plan.max_steps, plan.layers
     )
-    counts = f"{len(session.data.train)} training and {len(session.data.val)} validation images"
+    counts = f"{len(session.data.train)} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
     learning = {"all": "", "fc": "; the FC layers learn", "last": "; the last layer learns"}[plan.layers]
     steps = f"steps of {size} by {micro_batch}"
@@ -256,7 +256,7 @@ def _show_result(path: Path, seconds: float, session: Session, control: RunContr
         return
     facts = {
         "best": f"top-1 error {best['top1_error']:.2f} %, top-5 {best['top5_error']:.2f} %, epoch {best['epoch']}",
-        "trained": f"{len(records)} epochs, {records[-1]['step']} steps, {seconds:.0f} s",
+        "trained": f"{counted(len(records), 'epoch')}, {counted(records[-1]['step'], 'step')}, {seconds:.0f} s",
         "run": str(path),
         "files": f"{BEST}, {LAST}, {LOG}, {CONFIG}, curves.png, views.png",
         "next": f"vgg eval --weights {shlex.quote(str(path))} --data {shlex.quote(str(session.plan.data))} --dense",

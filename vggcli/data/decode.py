@@ -16,13 +16,15 @@ from typing import cast
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vggcli.data.extra_formats import READABLE, hint
+from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint
 from vggcli.data.jpeg_check import decode_to_its_end
-from vggcli.data.png_text import PNG, without_metadata
+from vggcli.data.metadata import PNG, without_all, without_broken
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", *READABLE.values())
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and the extra ones
+HEAD_BYTES = 64
+LARGE = 64 << 20  # bytes from which a file is not read whole before it is opened
 MAX_PIXELS = 100_000_000  # as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 UPRIGHT = {
@@ -71,7 +73,7 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large or odd files; ours is the one verdict
-            with _open(place) as image:
+            with open_image(place) as image:
                 check_pixels(place, image.size)
                 stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
@@ -88,7 +90,11 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     except PermissionError as error:
         raise ImageError(place, "permission denied") from error
     except UnidentifiedImageError as error:
-        raise ImageError(place, hint(str(place)) or f"it is not an image ({', '.join(FORMATS)})") from error
+        reason = (
+            hint(_head(place), str(place))
+            or f"it is not an image ({', '.join((*FORMATS, *filter(can_read, SUFFIXES)))})"
+        )
+        raise ImageError(place, reason) from error
     except Image.DecompressionBombError as error:
         raise ImageError(place, "it has more than 100 megapixels") from error
     except UnknownRange as error:
@@ -117,27 +123,34 @@ class UnknownRange(ValueError):
     """Pixels of an intact image that nothing says how to bring to 8 bits."""
 
 
-def _open(place: Place) -> Image.Image:
-    """The image at `place`, opened; a PNG without its text and colour profile, of which Pillow refuses long ones."""
-    opened = _opened(place)
-    if isinstance(opened, io.BytesIO):
-        head = opened.getvalue()[: len(PNG)]
-    else:
-        with opened.open("rb") as file:
-            head = file.read(len(PNG))
-    if head == PNG:
-        whole = opened.getvalue() if isinstance(opened, io.BytesIO) else opened.read_bytes()
-        opened = io.BytesIO(without_metadata(whole))
-    return Image.open(opened, formats=FORMATS)
-
-
-def _opened(place: Place) -> Path | io.BytesIO:
-    """What Pillow opens. Raises ImageError for anything but a regular file."""
+def open_image(place: Place) -> Image.Image:
+    """The image at `place`, opened; without the metadata of which Pillow refuses broken or long ones. Raises ImageError for
+    anything but a regular file."""
     if isinstance(place, TarMember):
-        return io.BytesIO(place.read())
-    if not stat.S_ISREG(place.stat().st_mode):
-        raise ImageError(place, "it is not a regular file")
-    return place
+        data = place.read()
+    else:
+        state = place.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise ImageError(place, "it is not a regular file")
+        if state.st_size > LARGE and not _head(place).startswith(PNG):
+            return Image.open(place, formats=(*FORMATS, *formats_of(_head(place))))
+        data = place.read_bytes()
+    formats = (*FORMATS, *formats_of(data[:HEAD_BYTES]))
+    try:
+        return Image.open(io.BytesIO(without_broken(data)), formats=formats)
+    except UnidentifiedImageError:
+        bare = without_all(data)
+        if bare == data:
+            raise
+        return Image.open(io.BytesIO(bare), formats=formats)
+
+
+def _head(place: Place) -> bytes:
+    """The first bytes at `place`."""
+    if isinstance(place, TarMember):
+        return place.read(HEAD_BYTES)
+    with place.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def check_pixels(place: Place, size: Size) -> None:

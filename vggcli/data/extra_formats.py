@@ -1,8 +1,9 @@
-"""HEIC, AVIF and JPEG 2000: read where Pillow or pillow-heif can, else counted and said."""
+"""HEIC, AVIF and JPEG 2000: told by content, else by name, and read where Pillow or pillow-heif can.
 
-import os
-from importlib.util import find_spec
-from pathlib import Path
+Neither is asked, nor pillow-heif imported, before a file of the kind is met.
+"""
+
+from functools import cache
 
 from PIL import features
 
@@ -16,50 +17,51 @@ HINTS = {
     "AVIF": "install a newer Pillow, or convert them",
     "JPEG 2000": "install a Pillow that has it, or convert them",
 }
+PILLOW = {"HEIC": "HEIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}  # Pillow's names
+HEIC_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())  # ISO/IEC 23008-12
+AVIF_BRANDS = frozenset((b"avif", b"avis"))
+JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # a file, a bare codestream
+EXTRA_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 
-def _readable() -> dict[str, str]:
-    """Pillow's name of each of these formats that can be read here."""
-    found = {}
-    if find_spec("pillow_heif") is not None:
-        from pillow_heif import register_heif_opener
-
+@cache
+def can_read(kind: str) -> bool:
+    """Whether images of `kind`, a key of SUFFIXES, can be read here; from then on Pillow opens them."""
+    if kind == "HEIC":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return False
         register_heif_opener()
-        found["HEIC"] = "HEIF"
-    if features.check("avif"):
-        found["AVIF"] = "AVIF"
-    if features.check("jpg_2000"):
-        found["JPEG 2000"] = "JPEG2000"
-    return found
+        return True
+    return bool(features.check({"AVIF": "avif", "JPEG 2000": "jpg_2000"}[kind]))
 
 
-READABLE = _readable()
+def kind_of(head: bytes) -> str | None:
+    """Which of these formats a file is that begins with `head` (64 bytes or more), by its brand or signature; or None."""
+    if head.startswith(JPEG_2000):
+        return "JPEG 2000"
+    if head[4:8] != b"ftyp":
+        return None
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
+    if brands[0] in AVIF_BRANDS or (brands[0] not in HEIC_BRANDS - {b"mif1", b"msf1"} and AVIF_BRANDS & {*brands}):
+        return "AVIF"
+    return "HEIC" if HEIC_BRANDS & {*brands} else None
 
 
-def readable_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case, of those that can be read here."""
-    return frozenset(suffix for kind in READABLE for suffix in SUFFIXES[kind])
+def kind_named(name: str) -> str | None:
+    """Which of these formats a file called `name` is, by its suffix, or None."""
+    return next((kind for kind, suffixes in SUFFIXES.items() if name.lower().endswith(suffixes)), None)
 
 
-def hint(name: str) -> str | None:
-    """Why a file called `name` cannot be read and what to do, where its suffix is of a format that is not read here."""
-    kinds = [kind for kind in SUFFIXES if kind not in READABLE and name.lower().endswith(SUFFIXES[kind])]
-    return f"{kinds[0]} cannot be read here; {HINTS[kinds[0]]}" if kinds else None
+def formats_of(head: bytes) -> tuple[str, ...]:
+    """Pillow's names of the formats, of these, that a file which begins with `head` may be read as."""
+    kind = kind_of(head)
+    return (PILLOW[kind],) if kind is not None and can_read(kind) else ()
 
 
-def unread_below(folder: Path) -> list[str]:
-    """One sentence for each format of which files lie below `folder` and cannot be read here, hidden ones aside."""
-    missing = {suffix: kind for kind in SUFFIXES if kind not in READABLE for suffix in SUFFIXES[kind]}
-    if not missing:
-        return []
-    counts: dict[str, int] = {}
-    for _, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "@"))]
-        for name in files:
-            kind = missing.get(os.path.splitext(name)[1].lower())  # noqa: PTH122 (a Path for each file is slow)
-            if kind is not None and not name.startswith("."):
-                counts[kind] = counts.get(kind, 0) + 1
-    return [
-        f"{count} {kind} images below {folder} cannot be read here and are not used; {HINTS[kind]}"
-        for kind, count in counts.items()
-    ]
+def hint(head: bytes, name: str) -> str | None:
+    """Why a file that begins with `head` cannot be read and what to do, where it is of a format that is not read here."""
+    kind = kind_of(head) or kind_named(name)
+    return None if kind is None or can_read(kind) else f"{kind} cannot be read here; {HINTS[kind]}"

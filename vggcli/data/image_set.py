@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.data.voc import MarkedObject
-from vggcli.errors import DataError
+from vggcli.errors import DataError, counted
 
 Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels of the upright image
 
@@ -73,7 +73,8 @@ def joined(one: ImageSet, other: ImageSet) -> ImageSet:
     shared = set(one.names) & set(other.names)
     if shared:
         raise DataError(
-            f"the splits {one.split} and {other.split} of {one.root} share {len(shared)} images, such as {min(shared)}; "
+            f"the splits {one.split} and {other.split} of {one.root} share {counted(len(shared), 'image')}, "
+            f"such as {min(shared)}; "
             f"take two that do not"
         )
     classes = tuple(sorted({*one.classes, *other.classes}))

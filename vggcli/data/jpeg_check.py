@@ -1,43 +1,84 @@
-"""Whether a JPEG's data go on to its end.
+"""Whether a JPEG's data go on to its end, and no further.
 
-libjpeg fills what is missing with grey when a marker stops the data early, and Pillow keeps its warning to itself. Here the
-same decoder gets the data without the marker that ends them: one that still waits for more was cut short.
+libjpeg fills what is missing with grey when a marker stops the data early, and Pillow keeps its warnings to itself. Here
+the same decoder gets the data without the marker that ends them: one that still waits for more was cut short, and one that
+had enough before the last bytes came met other data than were written.
 """
 
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
 CODEC = "jpeg_to_its_end"
-START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9  # ITU T.81, table B.1
+START_OF_SCAN, END_OF_IMAGE, NUMBER_OF_LINES = 0xDA, 0xD9, 0xDC  # ITU T.81, table B.1
 ONE_SCAN, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames coded by Huffman
+TABLES = (0xC4, 0xC8, 0xCC)  # among the frames' markers
+END = b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # one that ends a scan: no stuffed 0xFF, no restart
 PADDING = bytes(16)  # more than the decoder reads ahead
-MAX_EXTRA = 1 / 8  # of the file may be left over when the last row is there
+SLACK = 8  # bytes that may be left over when the last row is there
+TRAILER = 64  # bytes behind the end marker from which on it is looked for from the front
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the head of a JPEG says: the marker of its frame, the number of components there and in the first scan, and
+    where the data of that scan begin (an offset)."""
+
+    marker: int
+    components: int
+    scanned: int
+    start: int
+
+    @property
+    def one_scan(self) -> bool:
+        """Whether the first scan is the only one."""
+        return self.marker in ONE_SCAN and self.scanned == self.components
+
+
+def frame_of(data: bytes) -> Frame | None:
+    """The frame of the JPEG in `data`, or None where its head is an odd one."""
+    position, marker, components = 2, 0, 0
+    while position + 4 < len(data) and data[position] == 0xFF:
+        kind = data[position + 1]
+        if kind == 0xFF:  # a fill byte
+            position += 1
+            continue
+        following = position + 2 + (data[position + 2] << 8 | data[position + 3])
+        if kind == START_OF_SCAN:
+            return Frame(marker, components, data[position + 4], following)
+        if 0xC0 <= kind <= 0xCF and kind not in TABLES and position + 9 < len(data):
+            marker, components = kind, data[position + 9]
+        position = following
+    return None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the data of the last scan end (an offset), whether there is more than one scan to be gathered, and whether the
-    scans bring every coefficient down to its last bit."""
+    """Where the data of each scan end (offsets), and whether the scans bring every coefficient down to its last bit."""
 
-    end: int
-    gathered: bool
+    ends: tuple[int, ...]
     complete: bool
 
 
 def layout(data: bytes) -> Layout | None:
     """How the JPEG in `data` is laid out; None where its end marker is missing or its coding is a rare one."""
-    position, frame, components, scanned = 2, 0, 0, 0
+    position, frame, components, scanned, within = 2, 0, 0, 0, False
     brought: set[tuple[int, int]] = set()  # component, coefficient
+    ends: list[int] = []
     while (found := MARKER.search(data, position)) is not None:
         marker, position = data[found.end() - 1], found.end()
+        if within:
+            ends.append(found.start())
+        within = marker == START_OF_SCAN
         if marker == END_OF_IMAGE:
             known = frame in (*ONE_SCAN, PROGRESSIVE) and scanned
             gathered = frame == PROGRESSIVE or scanned != components
-            return Layout(found.start(), gathered, not gathered or len(brought) == 64 * components) if known else None
+            return Layout(tuple(ends), not gathered or len(brought) == 64 * components) if known else None
         segment = data[position : position + int.from_bytes(data[position : position + 2], "big")]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame, not tables or their kin
             frame, components = marker, segment[7] if len(segment) > 7 else 0
@@ -52,17 +93,51 @@ def layout(data: bytes) -> Layout | None:
     return None
 
 
+def ends(data: bytes, start: int) -> Iterator[int]:
+    """Where the data of the one scan, which begin at `start`, may end (offsets), the likeliest first: before the last end
+    marker, before the first one, and before the bytes that fill up the file. The next is wanted where the last row is there
+    before one of them."""
+    last = data.rfind(END, start)
+    if last >= 0 and len(data) - last < TRAILER:
+        yield last
+    elif last < 0:
+        yield len(data)
+    first = scan_end(data, start)
+    if first >= 0:
+        if first != last or len(data) - last >= TRAILER:
+            yield first
+        filled = len(trimmed(data[start:first])) + start
+        if filled < first:
+            yield filled
+
+
+def scan_end(data: bytes, start: int) -> int:
+    """Where the data of a scan that begins at `start` and is the last one end (an offset); -1 where no end marker does."""
+    found = MARKER.search(data, start)
+    if found is not None and data[found.end() - 1] == NUMBER_OF_LINES:
+        found = MARKER.search(data, found.end())
+    return found.start() if found is not None and data[found.end() - 1] == END_OF_IMAGE else -1
+
+
+def trimmed(scan: bytes) -> bytes:
+    """A scan's data without the bytes that fill it up to some length."""
+    body = scan.rstrip(b"\xff").rstrip(b"\0")
+    return body + b"\0" if body.endswith(b"\xff") else body  # which belong together
+
+
 class ToItsEnd:
-    """Pillow's JPEG decoder, given the whole file at once. Raises OSError where the data end early, or go on long after the
-    last row."""
+    """Pillow's JPEG decoder, given the whole file at once. Raises OSError where the data end early, or the last row is
+    there before them."""
 
     pulls_fd = False
 
     def __init__(self, mode: str, *args: Any) -> None:
+        self._made_of = (mode, *args)
         self._inner = Image.core.jpeg_decoder(mode, *args)  # type: ignore[attr-defined]
 
     def setimage(self, *args: Any) -> None:
         """Where the rows go."""
+        self._goes_to = args
         self._inner.setimage(*args)
 
     def cleanup(self) -> None:
@@ -71,34 +146,43 @@ class ToItsEnd:
 
     def decode(self, data: bytes) -> tuple[int, int]:
         """As Pillow's decoders: bytes used (-1 when done) and an error number (below 0 for one)."""
+        frame = frame_of(data)
+        if frame is None or not frame.one_scan:
+            return self._several_scans(data)
+        for end in ends(data, frame.start):
+            used, error = self._inner.decode(memoryview(data)[: max(frame.start, end - SLACK)])
+            if error < 0:
+                return used, error
+            if used >= 0:
+                return self._ended(self._inner.decode(data[used:end] + PADDING))
+            self._begin_again()
+        raise OSError("its data do not fit its size")
+
+    def _begin_again(self) -> None:
+        self._inner.cleanup()
+        self._inner = Image.core.jpeg_decoder(*self._made_of)  # type: ignore[attr-defined]
+        self._inner.setimage(*self._goes_to)
+
+    def _several_scans(self, data: bytes) -> tuple[int, int]:
+        """Several scans are decoded when the end marker comes. Where the data of one end, a decoder that is through with
+        them skips byte after byte; one that is not holds on to those that complete no block."""
         found = layout(data)
         if found is None:
             return self._ended(self._inner.decode(data))
-        if found.gathered:
-            if not found.complete:
-                raise OSError("scans are missing")
-            return self._gathered(data[: found.end], data[found.end :])
-        early = int(found.end * (1 - MAX_EXTRA))
-        used, error = self._inner.decode(data[:early])
-        if error < 0:
-            return used, error
-        if used < 0:
-            raise OSError("its data do not fit its size")
-        return self._ended(self._inner.decode(data[used : found.end] + PADDING))
-
-    def _gathered(self, body: bytes, rest: bytes) -> tuple[int, int]:
-        """Several scans are decoded when the end marker comes. Before it, a decoder that is through with the last scan
-        skips byte after byte; one that is not holds on to those that complete no block."""
-        left = body
-        for more in (PADDING, b"\0", b"\0", b"\0"):
-            left += more
-            used, error = self._inner.decode(left)
-            if used < 0:
-                return used, error
-            left = left[used:]
-            if left and more != PADDING:
-                raise OSError("its data end early")
-        return self._ended(self._inner.decode(left + rest))
+        if not found.complete:
+            raise OSError("scans are missing")
+        left = b""
+        for begin, end in itertools.pairwise((0, *found.ends)):
+            left += data[begin:end]
+            for more in (PADDING, b"\0", b"\0", b"\0"):
+                left += more
+                used, error = self._inner.decode(left)
+                if used < 0:
+                    return used, error
+                left = left[used:]
+                if left and more != PADDING:
+                    raise OSError("its data end early")
+        return self._ended(self._inner.decode(left + data[found.ends[-1] :]))
 
     @staticmethod
     def _ended(result: tuple[int, int]) -> tuple[int, int]:

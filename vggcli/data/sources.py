@@ -5,22 +5,18 @@ anywhere), a folder with Pascal VOC annotations, or a CSV. Labels travel as name
 sorted names.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vggcli.data.annotated import annotated_records
 from vggcli.data.csv_file import csv_records
-from vggcli.data.extra_formats import unread_below
 from vggcli.data.image_set import Box, ImageSet, Record, joined
-from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, picked, picked_role, role_of
-from vggcli.data.voc import annotated_image, annotated_stems, annotation_folder, by_stem, image_folder, listed_stems
+from vggcli.data.splits import hashed, picked, picked_role, role_of
+from vggcli.data.unread import readable, unread_below
 from vggcli.data.walking import IMAGE_SUFFIXES, composed, folders_in, images_below, images_in
-from vggcli.errors import DataError
+from vggcli.errors import DataError, counted
 
 __all__ = ["IMAGE_SUFFIXES", "Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
-
-LISTED_NAMES = (*SPLIT_NAMES, "trainval")  # the splits that a devkit's lists may name
-VALIDATION_SHARE = 0.2
 
 
 def load_split(source: Path, split: str) -> ImageSet:
@@ -30,7 +26,7 @@ def load_split(source: Path, split: str) -> ImageSet:
     if source.is_dir():
         records = _folder(source, split, remarks)
     elif source.is_file():
-        records = _csv_split(source, split)
+        records = _csv_split(source, split, remarks)
         source = source.parent
     else:
         raise DataError(
@@ -85,9 +81,9 @@ def load_whole(source: Path) -> ImageSet:
 
 
 def _folder(source: Path, split: str, remarks: list[str]) -> Iterable[Record]:
-    annotations = annotation_folder(source)
-    if annotations is not None:
-        return _annotated(source, annotations, split)
+    annotated = annotated_records(source, split, remarks)
+    if annotated is not None:
+        return annotated
     names = folders_in(source)
     splits = [name for name in names if role_of(name)]
     remarks += _loose(source) + unread_below(source)
@@ -98,7 +94,7 @@ def _folder(source: Path, split: str, remarks: list[str]) -> Iterable[Record]:
             folder /= inner[0]
         remarks += _loose(folder)
         return _class_folders(source, folder, may_be_empty=role_of(folder.name) != "train")
-    return _hashed(_class_folders(source, source), split)
+    return hashed(_class_folders(source, source), split)
 
 
 def _are_splits(source: Path, splits: list[str], names: list[str]) -> bool:
@@ -119,36 +115,8 @@ def _are_splits(source: Path, splits: list[str], names: list[str]) -> bool:
 def _loose(folder: Path) -> list[str]:
     """The remark that images lie beside the class folders of `folder`, where some do."""
     count = images_in(folder)
-    return [f"{count} images right in {folder} belong to no class folder and are not used"] if count else []
-
-
-def _annotated(source: Path, annotations: Path, split: str) -> Iterable[Record]:
-    """Every image with a VOC annotation, in the splits that ImageSets/Main lists, else split by the hash. Its label is the
-    class of its largest object, its boxes those of that class."""
-    images = by_stem(images_below(image_folder(source)))
-    marked = annotated_stems(annotations)
-    lists = listed_stems(source, LISTED_NAMES, marked | set(images))
-    stems = lists[_one_of(split, lists, source)] if lists else sorted(marked | set(images))
-    files = [annotations / f"{stem}.xml" for stem in stems]
-    missing = [path for path in files if not path.is_file()]
-    if missing:
-        raise DataError(f"{len(missing)} of the images of {source} have no annotation; the first would be {missing[0]}")
-    records = []
-    for file in files:
-        path, objects = annotated_image(file, images)
-        label = max(objects, key=lambda one: one.area).label
-        boxes = tuple(one.box for one in objects if one.label == label)
-        records.append(Record(path.relative_to(source).as_posix(), label, boxes, objects))
-    return records if lists else _hashed(records, split)
-
-
-def _one_of(split: str, present: Iterable[str], source: Path) -> str:
-    """`split` as the lists of `source` call it: itself, or for "val" the first of its other names that there is."""
-    names = [split, *VALIDATION_NAMES] if split == "val" else [split]
-    found = next((name for name in names if name in set(present)), None)
-    if found is None:
-        raise DataError(f"{source} has no split {split!r} (it has {', '.join(present)})")
-    return found
+    verbs = "belongs to no class folder and is" if count == 1 else "belong to no class folder and are"
+    return [f"{counted(count, 'image')} right in {folder} {verbs} not used"] if count else []
 
 
 def _class_folders(source: Path, folder: Path, may_be_empty: bool = False) -> Iterator[Record]:
@@ -167,20 +135,10 @@ def _class_folders(source: Path, folder: Path, may_be_empty: bool = False) -> It
             raise DataError(f"the class folder {folder / name} {what}")
 
 
-def _hashed(records: Iterable[Record], split: str) -> Iterator[Record]:
-    """The records of one side of an 80/20 split by a hash of the relative path."""
-    if split not in ("train", "val"):
-        raise DataError(f"this source has no split {split!r}: it is divided into train and val by a hash of the paths")
-    for record in records:
-        digest = hashlib.sha256(record.name.encode(errors="surrogateescape")).digest()
-        in_val = int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64
-        if in_val == (split == "val"):
-            yield record
-
-
-def _csv_split(path: Path, split: str) -> Iterable[Record]:
-    records, roles = csv_records(path)
+def _csv_split(path: Path, split: str, remarks: list[str]) -> Iterable[Record]:
+    listed, roles = csv_records(path)
+    records = readable(listed, path.parent, f"of {path}", remarks)
     if not roles:
-        return _hashed(records, split)
+        return hashed(records, split)
     role = picked_role(split, roles.values())
     return [record for record in records if roles[record.name] == role]

@@ -4,10 +4,12 @@ A name has a role ("train", "val" or "test") or none. "val" means what there is 
 source has no other.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from vggcli.data.image_set import Record
 from vggcli.errors import DataError
 
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
@@ -20,6 +22,7 @@ ROLES = {
 AROUND = frozenset(
     "set data dataset images imgs img image pictures photos seg split folder".split()
 )  # seg_train, Test set
+VALIDATION_SHARE = 0.2
 WORD = re.compile(r"([a-z]+?)(?:data|images|set)?(?:19\d\d|20\d\d)?")  # trainset, val2017
 
 
@@ -61,3 +64,14 @@ def picked_role(split: str, roles: Iterable[str]) -> str | None:
     if split == "val" and "val" not in present and "test" in present:
         return "test"
     return role if role in present else None
+
+
+def hashed(records: Iterable[Record], split: str) -> Iterator[Record]:
+    """The records of one side of an 80/20 split by a hash of the relative path. Raises DataError for any other split."""
+    if split not in ("train", "val"):
+        raise DataError(f"this source has no split {split!r}: it is divided into train and val by a hash of the paths")
+    for record in records:
+        digest = hashlib.sha256(record.name.encode(errors="surrogateescape")).digest()
+        in_val = int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64
+        if in_val == (split == "val"):
+            yield record

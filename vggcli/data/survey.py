@@ -10,8 +10,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from vggcli.data.decode import FORMATS
+from vggcli.data.decode import FORMATS, open_image
 from vggcli.data.image_set import ImageSet
+from vggcli.errors import DataError
 
 PROBE_BYTES = 4096  # from the middle of a file; files that differ there are not read whole
 
@@ -55,12 +56,21 @@ def has_header(path: Path) -> bool:
     """Whether the file begins as an image of a known format does and states its size; what follows is not looked at."""
     if not path.is_file():
         return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _opens(path, _quickly) or _opens(path, open_image)
+
+
+def _quickly(path: Path) -> Image.Image:
+    """Opened, where nothing is odd about it, without reading what lies behind the header."""
+    return Image.open(path, formats=FORMATS)
+
+
+def _opens(path: Path, opener: Callable[[Path], Image.Image]) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                return min(image.size) > 0
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+        with opener(path) as image:
+            return min(image.size) > 0
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError, DataError):
         return False
 
 

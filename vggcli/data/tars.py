@@ -28,11 +28,11 @@ class TarMember:
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
 
-    def read(self) -> bytes:
-        """The member's bytes; fewer where the archive is cut short."""
+    def read(self, at_most: int | None = None) -> bytes:
+        """The member's bytes, or its first ones; fewer where the archive is cut short."""
         with self.archive.open("rb") as file:
             file.seek(self.offset)
-            return file.read(self.size)
+            return file.read(self.size if at_most is None else min(at_most, self.size))
 
 
 def image_members(archive: Path, suffixes: frozenset[str]) -> Iterator[TarMember]:

@@ -8,14 +8,14 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
+from vggcli.data.extra_formats import EXTRA_SUFFIXES
 from vggcli.data.listed_text import listed_names
+from vggcli.data.walking import IMAGE_SUFFIXES, composed, is_junk
 from vggcli.errors import DataError
 
-ANNOTATION_FOLDERS = ("Annotations", "annotations", "annots")
-IMAGE_FOLDERS = ("JPEGImages", "images", "Images")  # else the images lie anywhere below
 LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
 MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image shows a class, behind its stem in the devkit's lists
@@ -38,25 +38,16 @@ class MarkedObject:
         return (xmax - xmin) * (ymax - ymin)
 
 
-def annotation_folder(source: Path) -> Path | None:
-    """The folder of `source` that holds XML files, if it is a set of this kind."""
-    folders = (source / name for name in ANNOTATION_FOLDERS)
-    return next((folder for folder in folders if folder.is_dir() and annotated_stems(folder)), None)
-
-
-def annotated_stems(annotations: Path) -> set[str]:
-    """The stems of the XML files of a folder; hidden ones are none, such as the ._ files that macOS leaves."""
-    return {path.stem for path in annotations.glob("*.xml") if not path.name.startswith(".")}
-
-
-def image_folder(source: Path) -> Path:
-    """Where the images of a set of this kind lie: a folder of their own, or anywhere below `source`."""
-    return next((source / name for name in IMAGE_FOLDERS if (source / name).is_dir()), source)
+def annotation_files(folder: Path) -> dict[str, Path]:
+    """The XML files right in a folder by their stems; hidden ones are none, such as the ._ files that macOS leaves."""
+    files = (path for path in folder.iterdir() if path.suffix.lower() == ".xml" and not is_junk(path.name))
+    return {composed(path.stem): path for path in files}
 
 
 def listed_stems(source: Path, names: Iterable[str], stems: Collection[str]) -> dict[str, list[str]]:
     """The splits of `names` that ImageSets/Main lists, each with the stems of its images; none where there is no list.
-    A line is one of `stems`, which may hold spaces, or one with the devkit's mark (1, 0 or -1) behind it.
+    A line is one of `stems`, which may hold spaces, or the image's file name, or one of these with the devkit's mark (1, 0
+    or -1) behind it.
 
     Raises DataError where a list cannot be read.
     """
@@ -69,14 +60,21 @@ def _listed(path: Path, stems: Collection[str]) -> list[str]:
         lines = [line.strip() for line in listed_names(path.read_bytes())]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read as a list: {error}; save it as UTF-8") from error
-    return [line if line in stems else MARK.sub("", line) for line in lines]
+    return [_stem(composed(line), stems) for line in lines]
+
+
+def _stem(line: str, stems: Collection[str]) -> str:
+    unmarked = MARK.sub("", line)
+    named = [PurePosixPath(name) for name in (line, unmarked)]
+    files = [path.stem for path in named if path.suffix.lower() in IMAGE_SUFFIXES | EXTRA_SUFFIXES]
+    return next((stem for stem in (line, unmarked, *files) if stem in stems), unmarked)
 
 
 def by_stem(images: Iterable[Path]) -> dict[str, list[Path]]:
     """Images under the stem of their file names."""
     found: dict[str, list[Path]] = {}
     for path in sorted(images):
-        found.setdefault(path.stem, []).append(path)
+        found.setdefault(composed(path.stem), []).append(path)
     return found
 
 
@@ -86,7 +84,7 @@ def annotated_image(annotation: Path, images: Mapping[str, list[Path]]) -> tuple
     Raises DataError where it cannot be read, marks nothing, or has no image or more than one.
     """
     stated, objects = read_annotation(annotation)
-    found = images.get(annotation.stem, [])
+    found = images.get(composed(annotation.stem), [])
     if len(found) > 1:
         found = [path for path in found if path.name == stated] or found
     if not found:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from vggcli.data.extra_formats import readable_suffixes
+from vggcli.data.extra_formats import can_read, kind_named, kind_of
 from vggcli.errors import DataError
 
 JUNK = frozenset(
@@ -37,10 +37,7 @@ JUNK = frozenset(
     }
 )
 JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
-IMAGE_SUFFIXES = (
-    frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
-    | readable_suffixes()
-)
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
 HEAD_BYTES = 256
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
@@ -50,6 +47,16 @@ PNM = re.compile(rb"P[456](?:\s+(?:#[^\n]*\n\s*)*)\d+\s+(?:#[^\n]*\n\s*)*\d+\s")
 def images_below(folder: Path, broken_links: bool = False) -> Iterator[Path]:
     """Every image below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
     cannot be read and for a link that leads nowhere, unless `broken_links` are to be listed as well."""
+    for path in files_below(folder):
+        if not broken_links:
+            check_link(path)
+        if looks_like_image(path) or (path.is_symlink() and not path.exists()):
+            yield path
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
+    cannot be read."""
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
         real = os.path.realpath(parent)
@@ -58,11 +65,7 @@ def images_below(folder: Path, broken_links: bool = False) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not is_junk(name)]
-        for path in (Path(parent, name) for name in files if not is_junk(name)):
-            if not broken_links:
-                check_link(path)
-            if looks_like_image(path) or (path.is_symlink() and not path.exists()):
-                yield path
+        yield from (Path(parent, name) for name in files if not is_junk(name))
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -98,13 +101,35 @@ def is_junk(name: str) -> bool:
 
 
 def looks_like_image(path: Path) -> bool:
-    """By suffix, or else by its first bytes: a file named like an image counts as one even if it turns out damaged."""
+    """By suffix, or else by its first bytes: a file named like an image counts as one even if it turns out damaged. One of
+    an extra format does where that can be read here."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
+    kind = kind_named(path.name)
+    if kind is None or not can_read(kind):
+        head = head_of(path)
+        kind = kind_of(head)
+        return begins_like_image(head) or (kind is not None and can_read(kind))
+    return True
+
+
+def unread_kind(path: Path) -> str | None:
+    """The extra format of a file that is one and cannot be read here, else None; by its first bytes, else by suffix."""
+    return None if path.suffix.lower() in IMAGE_SUFFIXES else unread_kind_of(head_of(path), path.name)
+
+
+def unread_kind_of(head: bytes, name: str) -> str | None:
+    """As `unread_kind`, of a file called `name` that begins with `head`."""
+    kind = kind_of(head) or kind_named(name)
+    return None if kind is None or begins_like_image(head) or can_read(kind) else kind
+
+
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file; none of anything else."""
     if not path.is_file():
-        return False
+        return b""
     with path.open("rb") as file:
-        return begins_like_image(file.read(HEAD_BYTES))
+        return file.read(HEAD_BYTES)
 
 
 def begins_like_image(head: bytes) -> bool:

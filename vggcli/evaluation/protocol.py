@@ -19,7 +19,7 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan, grid_offsets
-from vggcli.errors import DataError, WeightsError
+from vggcli.errors import DataError, WeightsError, counted
 from vggcli.zoo.device import autocast
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.network import VGG
@@ -135,7 +135,7 @@ def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipp
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
         first = next(iter(skipped.values()))
-        raise DataError(f"none of the {len(images)} images can be used; the first: {first}")
+        raise DataError(f"none of the {counted(len(images), 'image')} can be used; the first: {first}")
     posteriors_PNK = sums_PNK[:, kept] / len(options.scales)
     posteriors_NK = posteriors_PNK.mean(0)
     if not torch.isfinite(posteriors_NK).all():

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vggcli.errors import MachineError, UsageError
+from vggcli.errors import MachineError, UsageError, counted
 from vggcli.zoo.files import replacing, write_text
 
 SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")
@@ -123,7 +123,8 @@ def _write_safetensors(path: Path, table: Table) -> None:
     text += b" " * (-len(text) % 8)
     if len(text) > LARGEST_HEADER:
         raise UsageError(
-            f"the names of {len(table.names)} images do not fit into one .safetensors file; add --shard-size 10000 or so"
+            f"the names of {counted(len(table.names), 'image')} do not fit into one .safetensors file; add "
+            f"--shard-size 10000 or so"
         )
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

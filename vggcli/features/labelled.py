@@ -11,7 +11,7 @@ import numpy as np
 
 from vggcli.data.image_set import ImageSet, joined
 from vggcli.data.sources import load_split, load_whole
-from vggcli.errors import DataError
+from vggcli.errors import DataError, counted
 from vggcli.features.parts import Drawing, Ints, Part, draw_parts, label_targets, object_targets
 from vggcli.features.stored import Store, matched_rows
 
@@ -74,11 +74,12 @@ def described(
         missing = np.flatnonzero(rows_N < 0)
         if len(missing) == len(images):
             raise DataError(
-                f"{store.path} describes none of the {len(images)} images of {images.root} ({images.split})"
+                f"{store.path} describes none of the {counted(len(images), 'image')} of {images.root} ({images.split})"
             )
         if len(missing) and not skip_missing:
             raise DataError(
-                f"{store.path} has no descriptor of {len(missing)} of the {len(images)} images of {images.root}; the first "
+                f"{store.path} has no descriptor of {len(missing)} of the {counted(len(images), 'image')} "
+                f"of {images.root}; the first "
                 f"is {images.names[missing[0]]}: describe them, or leave them out with --skip-missing"
             )
     kept = np.flatnonzero(np.all([rows_N >= 0 for rows_N in rows], axis=0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vggcli.errors import MachineError, UsageError
+from vggcli.errors import MachineError, UsageError, counted
 from vggcli.zoo.files import machine_error, write_text
 
 MANIFEST, INDEX = "manifest.json", "index.parquet"
@@ -153,7 +153,7 @@ def _compare(job: Job, found: dict[str, Any], wanted: dict[str, Any]) -> None:
             names = f"{job.names[span[0]]} … {job.names[span[-1]]}"
             differences.append(
                 f"the names or sizes of images {span[0] + 1} to {span[-1] + 1} ({names}) are others"
-                + (f", and those of {len(changed) - 1} more shards" if len(changed) > 1 else "")
+                + (f", and those of {counted(len(changed) - 1, 'more shard')}" if len(changed) > 1 else "")
             )
     if differences:
         raise UsageError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vggcli import paper
 from vggcli.data.voc import MarkedObject
-from vggcli.errors import DataError
+from vggcli.errors import DataError, counted
 
 Ints = NDArray[np.int64]
 Part = tuple[Ints, Ints]  # rows to train on, rows to test on
@@ -54,7 +54,8 @@ def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: i
     for name, rows in zip(classes, members, strict=True):
         if len(rows) <= drawing.train_per_class:
             raise DataError(
-                f"class {name!r} has {len(rows)} images, too few to train on {drawing.train_per_class} and test on the "
+                f"class {name!r} has {counted(len(rows), 'image')}, too few to train on "
+                f"{drawing.train_per_class} and test on the "
                 f"rest; give a smaller --train-per-class"
             )
     parts = []

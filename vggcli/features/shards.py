@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from vggcli.data.decode import ImageError
-from vggcli.errors import DataError, UsageError
+from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Done, check_alike
 from vggcli.features.formats import Array, Table, column_of, name_array, name_type, parquet, write_table
 from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, shard_name
@@ -100,7 +100,9 @@ def finish(job: Job) -> Written:
         _write_index(job, [dict(facts.skipped) for facts in found])
     skipped = tuple(pair for facts in found for pair in facts.skipped)
     if not filled:
-        raise DataError(f"none of the {len(job.names)} images can be used; the first: {skipped[0][0]}: {skipped[0][1]}")
+        raise DataError(
+            f"none of the {counted(len(job.names), 'image')} can be used; the first: {skipped[0][0]}: {skipped[0][1]}"
+        )
     return Written(sum(facts.rows for facts in found), filled[0][1].shapes, skipped)
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from vggcli.data.decode import ImageError
-from vggcli.errors import DataError, UsageError
+from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Rows, check_alike
 from vggcli.features.formats import CHUNK, FEATURES, Array, Column, Table
 from vggcli.zoo.files import machine_error
@@ -69,7 +69,7 @@ class Spool:
         """What is kept, in the order of the images. Raises DataError where that is nothing."""
         if not self.present.any():
             raise DataError(
-                f"none of the {len(self.names)} images can be used; the first: {next(iter(self.bad.values()))}"
+                f"none of the {counted(len(self.names), 'image')} can be used; the first: {next(iter(self.bad.values()))}"
             )
         rows = int(self.present.sum())
         keys = tensor_names(self.layers)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.data.image_set import ImageSet
-from vggcli.errors import DataError
+from vggcli.errors import DataError, counted
 from vggcli.features.reading import open_rows
 
 FEATURES = "features"  # the tensor's name
@@ -67,7 +67,10 @@ def read_store(path: Path) -> Store:
             f"{path} holds features of the shape {shape}, not one row an image; pool them with --gap or --gmp"
         )
     if len(images) != len(features):
-        raise DataError(f"{path} is damaged: it has {len(features)} descriptors and the names of {len(images)} images")
+        raise DataError(
+            f"{path} is damaged: it has {counted(len(features), 'descriptor')} and the names of "
+            f"{counted(len(images), 'image')}"
+        )
     if not features.size:
         raise DataError(f"{path} holds no descriptor")
     twice = next((name for name, count in Counter(images).items() if count > 1), None)
@@ -186,7 +189,8 @@ def matched_rows(store: Store, images: ImageSet) -> NDArray[np.int64]:
         name, (one, other) = ambiguous[0]
         raise DataError(
             f"{store.path}: the descriptor of {name} could be that of {one!r} or of {other!r} ({len(ambiguous)} of "
-            f"{len(images)} images are not told apart); describe the images below {images.root} by their own paths"
+            f"{counted(len(images), 'image')} are not told apart); describe the images below {images.root} "
+            f"by their own paths"
         )
     _check_once(store, images, rows)
     return rows

@@ -1,0 +1,54 @@
+"""Images of formats that cannot be read here: counted, said and left out, wherever they lie.
+
+A class of nothing else is an error, as it would vanish.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vggcli.data.extra_formats import HINTS
+from vggcli.data.image_set import Record
+from vggcli.data.walking import files_below, unread_kind
+from vggcli.errors import DataError, counted
+
+
+def unread_images(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every image below `folder` that cannot be read here, junk aside, with its format."""
+    for path in files_below(folder):
+        kind = unread_kind(path)
+        if kind is not None:
+            yield path, kind
+
+
+def unread_below(folder: Path) -> list[str]:
+    """One sentence for each format of which files lie below `folder` and cannot be read here."""
+    return unread_sentences((kind for _, kind in unread_images(folder)), f"below {folder}")
+
+
+def unread_sentences(kinds: Iterable[str], where: str) -> list[str]:
+    """What is said of images that are not read, each given by its format: a sentence for each of these, with the count."""
+    return [
+        f"{counted(count, f'{kind} image')} {where} cannot be read here and {'is' if count == 1 else 'are'} not used; "
+        f"{HINTS[kind]}"
+        for kind, count in Counter(kinds).items()
+    ]
+
+
+def readable(records: Iterable[Record], root: Path, where: str, remarks: list[str]) -> list[Record]:
+    """The records, named relative to `root`, whose images can be read here as far as their format goes; the others are
+    said in `remarks`. Raises DataError for a class of which none is left."""
+    kept: list[Record] = []
+    left_out: dict[str, list[str]] = {}  # formats by class
+    for record in records:
+        kind = unread_kind(root / record.name)
+        if kind is None:
+            kept.append(record)
+        else:
+            left_out.setdefault(record.label, []).append(kind)
+    remarks += unread_sentences((kind for kinds in left_out.values() for kind in kinds), where)
+    lost = sorted(left_out.keys() - {record.label for record in kept})
+    if lost:
+        said = unread_sentences(left_out[lost[0]], where)[0]
+        raise DataError(f"the class {lost[0]!r} has no image that can be read: {said}")
+    return kept
