@@ -200,7 +200,7 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
         options.note(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
         if checkpoint.training.get("operations") == "assumed":
             options.note(
-                f"{weights} does not say its operations; taken to be VGG's (3x3 padded by 1, ReLU, 2x2 maximum)"
+                f"{weights} does not say its operations; taken to be VGG's (maps keep their size, ReLU, 2x2 maximum)"
             )
         if checkpoint.classes == imagenet_names() and published_file(weights, weights_cache()) is None:
             options.note(f"{weights} does not name its 1000 classes; taken to be ImageNet's")
