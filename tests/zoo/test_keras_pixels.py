@@ -14,6 +14,8 @@ from tests.rounding import depth, relative, rounding
 from tests.zoo.keras_nets import CROP, layers, network, outputs, saved
 from vggcli.errors import UsageError, WeightsError
 from vggcli.zoo.checkpoint import load_checkpoint, read_checkpoint
+from vggcli.zoo.keras_config import KerasLayer
+from vggcli.zoo.keras_operations import said_pixels
 from vggcli.zoo.preprocessing import PIXELS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -79,6 +81,8 @@ def test_the_pixels_that_the_layers_in_front_make_are_used(front: str, suffix: s
     [
         (lambda: [layers().Rescaling(-1.0)], "rescaling.* no mean and divisor"),
         (lambda: [layers().Rescaling(0.0)], "rescaling.* no mean and divisor"),
+        (lambda: [layers().Rescaling(1e-320)], "rescaling.* no mean and divisor"),
+        (lambda: [layers().Rescaling([0.5, 0.5, float("inf")])], "rescaling.* no mean and divisor"),
         (lambda: [layers().Normalization(mean=[0.5] * 3, variance=[0.05] * 3)], "pixels from 0 to 1"),
         (lambda: [layers().Normalization(mean=[99.0] * 3, variance=[9.0] * 3, invert=True)], "no mean and divisor"),
         (lambda: [layers().Normalization(axis=1, mean=[9.0] * CROP, variance=[9.0] * CROP)], "no mean and divisor"),
@@ -91,6 +95,15 @@ def test_what_is_no_mean_and_divisor_is_named(front: Callable[[], list[Any]], me
     import_keras().backend.clear_session()
     with pytest.raises(WeightsError, match=message):
         load_checkpoint(saved(network(behind(front())), tmp_path / "net.keras"))
+
+
+@pytest.mark.parametrize("scale", [None, "x", [1, 2], {}, [[[[[[[1]]]]]]], 10**400])
+def test_settings_that_are_no_numbers_are_named(scale: Any, tmp_path: Path) -> None:
+    layer = KerasLayer("Rescaling", {"name": "front", "scale": scale}, "front", "rescaling")
+    with pytest.raises(WeightsError, match="front .Rescaling. has settings that are no mean"):
+        said_pixels([layer], lambda layer: [], tmp_path)
+    with pytest.raises(WeightsError, match="front"):
+        said_pixels([KerasLayer("Rescaling", {"name": "front"}, "front", "rescaling")], lambda layer: [], tmp_path)
 
 
 def test_pixels_rescaled_inside_the_network_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vggcli.errors import WeightsError
 
 MODELS = ("Sequential", "Functional", "Model")
 DEEPEST = 8  # models inside models
+LARGEST_SIDE = 4096  # pixels
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def input_side(layers: list[KerasLayer]) -> int:
         shape = layer.settings.get("batch_shape") or layer.settings.get("batch_input_shape")
         if shape:
             side = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
-            fits = isinstance(side, int) and side == shape[2] and side >= paper.STRIDE
+            fits = isinstance(side, int) and side == shape[2] and paper.STRIDE <= side <= LARGEST_SIDE
             return side if fits and isinstance(side, int) else paper.CROP
     return paper.CROP
 

@@ -57,16 +57,16 @@ def said_pixels(
         last = layer
         try:
             scale, shift = _rescaling(layer) if layer.kind == "Rescaling" else _normalization(layer, vectors)
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise _no_vgg(path, layer, "has settings that are no mean and divisor for each channel") from error
         factor = [one * two for one, two in zip(scale, factor, strict=True)]
         offset = [one * two + three for one, two, three in zip(scale, offset, shift, strict=True)]
     if last is None:
         return None
-    if not all(map(math.isfinite, (*factor, *offset))) or min(factor) <= 0:
+    mean = tuple(-shift / scale if scale else math.nan for scale, shift in zip(factor, offset, strict=True))
+    divisor = tuple(1 / scale if scale else math.nan for scale in factor)
+    if not all(map(math.isfinite, (*mean, *divisor))) or min(divisor) <= 0:
         raise _no_vgg(path, last, "has settings that are no mean and divisor for each channel")
-    mean = tuple(-shift / scale for scale, shift in zip(factor, offset, strict=True))
-    divisor = tuple(1 / scale for scale in factor)
     if max(divisor) < 1 and max(map(abs, mean)) <= 1:
         raise _no_vgg(path, last, "is for pixels from 0 to 1, and nothing in the file brings them there")
     return (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2])
