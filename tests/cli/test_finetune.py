@@ -4,6 +4,7 @@ wrong."""
 import json
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -119,6 +120,32 @@ def test_convolutions_alone_are_started_from_but_not_evaluated(
     assert torch.equal(tensors("runs/A-2")["conv1_1.weight"], theirs["features.0.weight"])
     _, about = load_checkpoint(Path("runs/A-2/last.safetensors"))
     assert about.preprocessing["divisor"] == 1.0
+
+
+def test_keras_weights_without_their_top_are_started_from_and_described_by(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["convert", "runs/A-1", "whole.h5"]) == 0
+    with h5py.File("whole.h5") as whole, h5py.File("notop.h5", "w") as root:
+        names = [name for name in map(str, whole.attrs["layer_names"]) if name.startswith("block")]
+        root.attrs["layer_names"] = names
+        for name in names:
+            whole.copy(name, root)
+    capsys.readouterr()
+    words = ["notop.h5", "--data", str(source), "--scales", "224"]
+    assert run(["eval", *words]) == run(["predict", str(source), "--weights", "notop.h5"]) == 4
+    assert "without a classifier" in capsys.readouterr().err
+    one = next(path for path in sorted(source.rglob("*")) if path.is_file())
+    asked = ["features", str(one), "--layer", "pool5", "--gap", "--scales", "224", "--json", "--weights"]
+    assert run([*asked, "notop.h5"]) == 0
+    said = capsys.readouterr().err
+    assert "notop.h5 is taken to expect keras's pixels" in said
+    assert "notop.h5 does not say its operations; taken to be VGG's" in said
+    assert finetune("--weights", "notop.h5", "--scale", "256", "--max-steps", "1", "-b", "2", "--layers", "fc",
+                    "--data", str(source)) == 0  # fmt: skip
+    assert "notop.h5; new: fc6, fc7, fc8" in capsys.readouterr().err
+    assert torch.equal(tensors("runs/A-2")["conv1_1.weight"], tensors("runs/A-1")["conv1_1.weight"])
+    assert load_checkpoint(Path("runs/A-2/last.safetensors"))[1].config.crop == 224
 
 
 def test_a_cache_gives_the_same_run_again(source: Path, make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -19,6 +19,35 @@ FIELDS = {  # as in caffe.proto: message, then name, number, type (a message by 
         ("shape", 7, "BlobShape", False),
         ("double_data", 8, Field.TYPE_DOUBLE, True),
     ],
+    "ConvolutionParameter": [
+        ("num_output", 1, Field.TYPE_UINT32, False),
+        ("pad", 3, Field.TYPE_UINT32, True),
+        ("kernel_size", 4, Field.TYPE_UINT32, True),
+        ("group", 5, Field.TYPE_UINT32, False),
+        ("stride", 6, Field.TYPE_UINT32, True),
+        ("pad_h", 9, Field.TYPE_UINT32, False),
+        ("pad_w", 10, Field.TYPE_UINT32, False),
+        ("stride_h", 13, Field.TYPE_UINT32, False),
+        ("dilation", 18, Field.TYPE_UINT32, True),
+    ],
+    "PoolingParameter": [
+        ("pool", 1, Field.TYPE_INT32, False),
+        ("kernel_size", 2, Field.TYPE_UINT32, False),
+        ("stride", 3, Field.TYPE_UINT32, False),
+        ("pad", 4, Field.TYPE_UINT32, False),
+        ("global_pooling", 12, Field.TYPE_BOOL, False),
+    ],
+    "ReLUParameter": [("negative_slope", 1, Field.TYPE_FLOAT, False)],
+    "InnerProductParameter": [
+        ("num_output", 1, Field.TYPE_UINT32, False),
+        ("transpose", 6, Field.TYPE_BOOL, False),
+    ],
+    "TransformationParameter": [
+        ("scale", 1, Field.TYPE_FLOAT, False),
+        ("crop_size", 3, Field.TYPE_UINT32, False),
+        ("mean_file", 4, Field.TYPE_STRING, False),
+        ("mean_value", 5, Field.TYPE_FLOAT, True),
+    ],
     "LayerParameter": [
         ("name", 1, Field.TYPE_STRING, False),
         ("type", 2, Field.TYPE_STRING, False),
@@ -26,6 +55,11 @@ FIELDS = {  # as in caffe.proto: message, then name, number, type (a message by 
         ("top", 4, Field.TYPE_STRING, True),
         ("phase", 10, Field.TYPE_INT32, False),
         ("blobs", 7, "BlobProto", True),
+        ("transform_param", 100, "TransformationParameter", False),
+        ("convolution_param", 106, "ConvolutionParameter", False),
+        ("inner_product_param", 117, "InnerProductParameter", False),
+        ("pooling_param", 121, "PoolingParameter", False),
+        ("relu_param", 123, "ReLUParameter", False),
     ],
     "V1LayerParameter": [
         ("bottom", 2, Field.TYPE_STRING, True),
@@ -34,6 +68,11 @@ FIELDS = {  # as in caffe.proto: message, then name, number, type (a message by 
         ("type", 5, Field.TYPE_INT32, False),
         ("blobs", 6, "BlobProto", True),
         ("blobs_lr", 7, Field.TYPE_FLOAT, True),
+        ("convolution_param", 10, "ConvolutionParameter", False),
+        ("inner_product_param", 17, "InnerProductParameter", False),
+        ("pooling_param", 19, "PoolingParameter", False),
+        ("relu_param", 30, "ReLUParameter", False),
+        ("transform_param", 36, "TransformationParameter", False),
     ],
     "NetParameter": [
         ("name", 1, Field.TYPE_STRING, False),
@@ -43,7 +82,10 @@ FIELDS = {  # as in caffe.proto: message, then name, number, type (a message by 
     ],
 }
 PACKED = {"dim", "data", "diff", "double_data"}
-KINDS_2014 = {"Convolution": 4, "InnerProduct": 14, "ReLU": 18, "LRN": 15, "SoftmaxWithLoss": 21}
+KINDS_2014 = {
+    "Accuracy": 1, "Convolution": 4, "Data": 5, "Dropout": 6, "InnerProduct": 14, "LRN": 15, "Pooling": 17, "ReLU": 18,
+    "Sigmoid": 19, "Softmax": 20, "SoftmaxWithLoss": 21, "Split": 22, "TanH": 23,
+}  # fmt: skip
 
 
 def _messages() -> dict[str, Any]:

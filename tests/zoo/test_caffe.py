@@ -96,7 +96,7 @@ def test_what_is_no_plain_network_is_refused(tmp_path: Path) -> None:
     path, layers = tmp_path / "w.caffemodel", layers_of(small("A"))
     with pytest.raises(WeightsError, match=r"'norm1' of type LRN"):
         load_checkpoint(written(path, [*layers, ("norm1", "LRN", [])]))
-    with pytest.raises(WeightsError, match=r"'norm1' of type 15"):
+    with pytest.raises(WeightsError, match=r"'norm1' of type LRN"):
         load_checkpoint(written(path, [*layers, ("norm1", "LRN", [])], of_2014=True))
     with pytest.raises(WeightsError, match="names 'fc8' twice"):
         load_checkpoint(written(path, [*layers, layers[-1]]))

@@ -146,14 +146,6 @@ def test_vgg16_of_keras_applications_at_full_width(tmp_path: Path) -> None:
     assert relative(network(picture).softmax(1), expected) < 1e-4
 
 
-def test_weights_without_the_top_have_no_classifier(tmp_path: Path) -> None:
-    model = keras_network("A")
-    keras = import_keras()
-    keras.Model(model.inputs, model.get_layer("block5_pool").output).save_weights(tmp_path / "notop.weights.h5")
-    with pytest.raises(WeightsError, match="no classifier"):
-        load_checkpoint(tmp_path / "notop.weights.h5")
-
-
 @pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
 def test_other_floating_point_becomes_float32(dtype: str, tmp_path: Path) -> None:
     network = small("A")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
+from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.errors import UsageError, WeightsError
 from vggcli.report.tables import facts_table
@@ -47,6 +48,7 @@ def convert_weights(
     path = fetched(find_weights(source, arch), quiet)
     _check(layout, read_checkpoint(path, pixels))
     network, checkpoint = load_checkpoint(path, pixels=pixels)
+    say_what_is_assumed(path, checkpoint)
     about = _write(layout, target, network, checkpoint)
     config, colour = checkpoint.config, checkpoint.preprocessing
     return {

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from vggcli.cli import options
+from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.paths import ImageList, listed_images
 from vggcli.cli.storing import Work, finished, one_file, shards
 from vggcli.cli.summarising import draw_maps, show, show_one
@@ -167,6 +168,7 @@ def prepared(asked: Asked, images: ImageList, part: Part) -> Work:
     named = [] if asked.data else [name for name in images.names if name not in images.members]
     weights = fetched(find_weights(asked.weights, asked.arch), asked.quiet, named)
     network, checkpoint = load_checkpoint(weights, device, options.pixels_of(asked.preprocessing))
+    say_what_is_assumed(weights, checkpoint)
     opts = FeatureOptions(
         layers=asked.layers,
         pool="gap" if asked.gap else "gmp" if asked.gmp else "none",

@@ -180,10 +180,10 @@ def _network(
     untrained = [name for name in new if not stages.learns(name)]
     if untrained:
         raise UsageError(f"--layers {plan.layers} would leave {untrained[0]} random, which {start.path} does not give")
-    before = start.checkpoint.config.classes
-    replaced = f"; fc8 is new: {count} classes of the data in place of {before}" if "fc8" in new else ""
-    others = [name for name in new if name != "fc8"]
-    also = f"; new too: {', '.join(others)}" if others else ""
+    before, had = start.checkpoint.config.classes, start.checkpoint.config.head != "none"
+    replaced = f"; fc8 is new: {count} classes of the data in place of {before}" if "fc8" in new and had else ""
+    others = [name for name in new if name != "fc8" or not had]
+    also = f"; new{' too' if had else ''}: {', '.join(others)}" if others else ""
     options.note(f"starting from {start.path}{replaced}{also}")
     return network
 

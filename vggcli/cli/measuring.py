@@ -189,7 +189,8 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 
 def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
-    """Which preprocessing weights of another framework that say nothing of it are taken to expect."""
+    """Which preprocessing weights of another framework that say nothing of it are taken to expect, which operations, and
+    which classes."""
     if framework := checkpoint.training.get("framework"):
         mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
         divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
@@ -197,6 +198,12 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
         what = f"is taken to expect {framework}'s pixels"
         if channels := checkpoint.training.get("channels"):
             what = f"gets the pixels that were given for it ({channels}, here in the order RGB)"
+        elif channels := checkpoint.training.get("pixels"):
+            what = f"says itself which pixels it expects ({channels}, here in the order RGB)"
         options.note(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
+        if checkpoint.training.get("operations") == "assumed":
+            options.note(
+                f"{weights} does not say its operations; taken to be VGG's (maps keep their size, ReLU, 2x2 maximum)"
+            )
         if checkpoint.classes == imagenet_names() and published_file(weights, weights_cache()) is None:
             options.note(f"{weights} does not name its 1000 classes; taken to be ImageNet's")

@@ -13,6 +13,18 @@ import torch
 
 from vggcli import paper
 from vggcli.errors import WeightsError
+from vggcli.zoo.caffe_config import (
+    PARAMETERS,
+    PARAMETERS_2014,
+    TYPES_2014,
+    CaffeLayer,
+    check_kernels,
+    check_layers,
+    check_sequence,
+    read_settings,
+    said_pixels,
+)
+from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
 from vggcli.zoo.safetensors_file import file_rows
 from vggcli.zoo.stored import Shape, Stored, by_rows
@@ -22,20 +34,11 @@ from vggcli.zoo.wire import BYTES, Field, WireReader
 NET_NAME, NET_LAYERS_2014, NET_LAYERS = 1, 2, 100
 NOTE = "vgg:"  # the net's name, free text to Caffe, begins so where this program wrote the file
 # caffe.proto: LayerParameter, and V1LayerParameter of 2014
-NAME, TYPE, BLOBS = 1, 2, 7
-NAME_2014, TYPE_2014, BLOBS_2014, OLDER_LAYER = 4, 5, 6, 1
+NAME, TYPE, BOTTOM, TOP, BLOBS = 1, 2, 3, 4, 7
+BOTTOM_2014, TOP_2014, NAME_2014, TYPE_2014, BLOBS_2014, OLDER_LAYER = 2, 3, 4, 5, 6, 1
 # caffe.proto: BlobProto; before BlobShape, four numbers
 BLOB_SIZES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
 SHAPE_SIZES = 1
-TYPES = frozenset(
-    "Convolution InnerProduct ReLU Pooling Dropout Softmax SoftmaxWithLoss Accuracy Data ImageData MemoryData DummyData "
-    "HDF5Data Input Split Silence Flatten".split()
-)
-TYPES_2014 = {
-    1: "Accuracy", 4: "Convolution", 5: "Data", 6: "Dropout", 8: "Flatten", 9: "HDF5Data", 12: "ImageData",
-    14: "InnerProduct", 17: "Pooling", 18: "ReLU", 20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split", 29: "MemoryData",
-    32: "DummyData", 36: "Silence",
-}  # fmt: skip
 FC_NAMES = ("fc6", "fc7", "fc8")
 
 
@@ -47,44 +50,64 @@ class _Blob:
 
 
 @dataclass
-class _Layer:
-    name: str = ""
-    kind: str = ""
+class _Layer(CaffeLayer):
     blobs: list[_Blob] = field(default_factory=list)
 
 
 def read_caffe(path: Path) -> Foreign:
-    """The weights of a .caffemodel. Raises WeightsError where it is damaged or not one of the zoo's plain networks."""
+    """The weights of a .caffemodel. Raises WeightsError where it is damaged or not one of the zoo's plain networks, by its
+    weights or by what it says of its operations."""
     with path.open("rb") as file:
-        reader = WireReader(file, path)
-        layers, note = _net(reader)
-    weighted = {layer.name: layer.blobs for layer in layers if layer.blobs}
-    missing = next((name for name in ("conv1_1", *FC_NAMES) if len(weighted.get(name, ())) != 2), None)
-    if missing:
-        found = ", ".join(list(weighted)[:5]) or "none"
-        raise WeightsError(
-            f"{path} has no layer {missing} with weights and biases; its layers with weights are {found}"
-        )
-    odd = next((name for name, blobs in weighted.items() if len(blobs) != 2), None)
-    if odd:
-        raise WeightsError(f"{path}: the layer {odd} has {len(weighted[odd])} arrays; weights and biases are expected")
-    convolutions = [(name, weighted[name][0].shape) for name in weighted if name not in FC_NAMES]
-    odd = next((name for name, shape in convolutions if len(shape) != 4 or shape[2] != shape[3]), None)
-    if odd:
-        raise WeightsError(f"{path}: the layer {odd} is no convolution with square kernels, and no fully connected one")
-    kernels = [(shape[2], shape[1], shape[0]) for _, shape in convolutions]
-    fully_connected = [_inputs_outputs(weighted[name][0].shape) for name in FC_NAMES]
-    rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
-    config = recognised(Shapes(kernels, fully_connected), path, rows)
-    side = config.crop // paper.STRIDE
+        layers, note = _net(WireReader(file, path))
+    check_layers(layers, path)
+    blobs = {layer.name: layer.blobs for layer in layers if layer.blobs}
+    convolutions = [layer.name for layer in layers if layer.blobs and layer.kind == "Convolution"]
+    dense = [layer.name for layer in layers if layer.blobs and layer.kind == "InnerProduct"]
+    config = _config(blobs, convolutions, dense, path)
+    check_kernels({name: blobs[name][0].shape[2] for name in convolutions}, layers, path)
+    said = check_sequence(layers, config, path)
+    ours = [layer.name for layer in network_layers(config) if layer.kind in ("conv", "fc")]
     stored = {}
-    for name, (weight, bias) in weighted.items():
-        window = (side if name == "fc6" else 1,) * 2 if name in FC_NAMES else weight.shape[2:]
+    for name, theirs in zip(ours, (*convolutions, *dense), strict=True):
+        weight, bias = blobs[theirs]
+        window = (
+            weight.shape[2:] if theirs in convolutions else (config.crop // paper.STRIDE if name == "fc6" else 1,) * 2
+        )
         outputs = math.prod(bias.shape)
         inputs = math.prod(weight.shape) // max(1, outputs * math.prod(window))
         stored[f"{name}.weight"] = _stored(path, weight, (outputs, inputs, *window), reverse=name == "conv1_1")
         stored[f"{name}.bias"] = _stored(path, bias, (outputs,))
-    return Foreign(stored, config, "caffe", OXFORD_MEAN, 1.0, oxford_scale(config), note)
+    pixels = said_pixels(layers, path)
+    mean, divisor = pixels or (OXFORD_MEAN, 1.0)
+    return Foreign(
+        stored, config, "caffe", mean, divisor, oxford_scale(config), note, "BGR" if pixels else None, assumed=not said
+    )
+
+
+def _config(blobs: dict[str, list[_Blob]], convolutions: list[str], dense: list[str], path: Path) -> NetworkConfig:
+    """The network that these layers are, by their shapes."""
+    found = ", ".join(list(blobs)[:5]) or "none"
+    if not convolutions or len(dense) not in (0, 3):
+        wanted = ("conv1_1", *FC_NAMES)
+        missing = next((name for name in wanted if name not in blobs), None)
+        what = f"no layer {missing}" if missing else f"{len(dense)} fully connected layers and not three"
+        raise WeightsError(f"{path} has {what} with weights and biases; its layers with weights are {found}")
+    odd = next((name for name in blobs if len(blobs[name]) != 2), None)
+    if odd:
+        raise WeightsError(f"{path}: the layer {odd} has {len(blobs[odd])} arrays; weights and biases are expected")
+    odd = next((name for name in blobs if name not in (*convolutions, *dense)), None)
+    if odd:
+        raise WeightsError(f"{path}: the layer {odd} has weights, and is no convolution and no fully connected one")
+    shapes = [blobs[name][0].shape for name in convolutions]
+    odd = next(
+        (name for name, shape in zip(convolutions, shapes, strict=True) if len(shape) != 4 or shape[2] != shape[3]),
+        None,
+    )
+    if odd:
+        raise WeightsError(f"{path}: the layer {odd} is no convolution with square kernels")
+    kernels = [(shape[2], shape[1], shape[0]) for shape in shapes]
+    rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
+    return recognised(Shapes(kernels, [_inputs_outputs(blobs[name][0].shape) for name in dense]), path, rows)
 
 
 def _stored(path: Path, blob: _Blob, shape: Shape, reverse: bool = False) -> Stored:
@@ -112,27 +135,30 @@ def _net(reader: WireReader) -> tuple[list[_Layer], str | None]:
     names = [layer.name for layer in layers if layer.blobs]
     if len(set(names)) < len(names):
         raise WeightsError(f"{reader.path} names {next(name for name in names if names.count(name) > 1)!r} twice")
-    odd = next((layer for layer in layers if layer.kind not in TYPES), None)
-    if odd:
-        raise WeightsError(
-            f"{reader.path} has the layer {odd.name!r} of type {odd.kind}, which is in no network read here"
-        )
     return layers, note
 
 
 def _layer(reader: WireReader, part: Field, of_2014: bool) -> _Layer:
-    layer = _Layer()
+    layer = _Layer(kind="None")
+    messages = PARAMETERS_2014 if of_2014 else PARAMETERS
     for inner in reader.fields(part.start, part.end):
-        if inner.number == (NAME_2014 if of_2014 else NAME):
+        number = inner.number
+        if number == (NAME_2014 if of_2014 else NAME):
             layer.name = reader.text(inner)
-        elif of_2014 and inner.number == OLDER_LAYER:
+        elif number == (BOTTOM_2014 if of_2014 else BOTTOM):
+            layer.bottoms.append(reader.text(inner))
+        elif number == (TOP_2014 if of_2014 else TOP):
+            layer.tops.append(reader.text(inner))
+        elif of_2014 and number == OLDER_LAYER:
             raise WeightsError(f"{reader.path} is of before 2014; bring it up to date with upgrade_net_proto_binary")
-        elif of_2014 and inner.number == TYPE_2014:
-            layer.kind = TYPES_2014.get(inner.value, str(inner.value))
-        elif not of_2014 and inner.number == TYPE:
+        elif of_2014 and number == TYPE_2014:
+            layer.kind = dict(enumerate(TYPES_2014)).get(inner.value, str(inner.value))
+        elif not of_2014 and number == TYPE:
             layer.kind = reader.text(inner)
-        elif inner.number == (BLOBS_2014 if of_2014 else BLOBS):
+        elif number == (BLOBS_2014 if of_2014 else BLOBS):
             layer.blobs.append(_blob(reader, inner))
+        elif number in messages and inner.wire == BYTES:
+            layer.settings[messages[number]] = read_settings(reader, inner, messages[number])
     return layer
 
 

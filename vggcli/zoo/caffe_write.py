@@ -14,12 +14,13 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo import caffe_files as caffe
+from vggcli.zoo.caffe_config import PARAMETERS
 from vggcli.zoo.checkpoint import Checkpoint
 from vggcli.zoo.files import replacing, write_text
 from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
 from vggcli.zoo.stored import PIECE
-from vggcli.zoo.wire import opening, text, varint
+from vggcli.zoo.wire import number, opening, text, varint
 
 
 def check_caffe(config: NetworkConfig) -> None:
@@ -45,9 +46,10 @@ def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
     state = network.state_dict()
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(text(caffe.NET_NAME, caffe.NOTE + checkpoint.to_json()))
+        below = "data"
         for layer in network_layers(checkpoint.config):
-            if layer.kind in ("conv", "fc"):
-                file.writelines(_layer(layer, state))
+            file.writelines(_layer(layer, below, state))
+            below = layer.name
     try:
         write_text(prototxt, deploy_prototxt(checkpoint))
     except BaseException:
@@ -56,12 +58,35 @@ def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
     return prototxt
 
 
-def _layer(layer: Layer, state: Mapping[str, Tensor]) -> Iterator[bytes]:
-    """A LayerParameter in pieces: its length is known before its numbers are touched."""
+def _layer(layer: Layer, below: str, state: Mapping[str, Tensor]) -> Iterator[bytes]:
+    """A layer's LayerParameter in pieces, its length known before its numbers are touched, and that of its ReLU."""
+    name, side = layer.name, layer.kernel
+    if layer.kind == "pool":
+        yield _message(_head(name, "Pooling", below, name, "pooling", number(2, side) + number(3, 2)))
+    elif layer.kind == "conv":
+        sizes = number(1, layer.channels) + number(3, side // 2) + number(4, side)
+        yield from _weighted(layer, _head(name, "Convolution", below, name, "convolution", sizes), state)
+        yield _message(_head(f"relu{name.removeprefix('conv')}", "ReLU", name, name))
+    else:
+        sizes = number(1, layer.channels)
+        yield from _weighted(layer, _head(name, "InnerProduct", below, name, "inner product", sizes), state)
+        if name != "fc8":
+            yield _message(_head(f"relu{name.removeprefix('fc')}", "ReLU", name, name))
+
+
+def _head(name: str, kind: str, below: str, top: str, message: str | None = None, settings: bytes = b"") -> bytes:
+    """What a LayerParameter has but its numbers; `message` as in PARAMETERS."""
+    named = text(caffe.NAME, name) + text(caffe.TYPE, kind) + text(caffe.BOTTOM, below) + text(caffe.TOP, top)
+    return named + b"".join(text(field, settings) for field, known in PARAMETERS.items() if known == message)
+
+
+def _message(content: bytes) -> bytes:
+    return text(caffe.NET_LAYERS, content)
+
+
+def _weighted(layer: Layer, head: bytes, state: Mapping[str, Tensor]) -> Iterator[bytes]:
     weight, bias = state[f"{layer.name}.weight"], state[f"{layer.name}.bias"]
     shape = (weight.shape[0], weight[0].numel()) if layer.kind == "fc" else tuple(weight.shape)
-    kind = "InnerProduct" if layer.kind == "fc" else "Convolution"
-    head = text(caffe.NAME, layer.name) + text(caffe.TYPE, kind)
     heads = [_blob_head(shape), _blob_head(tuple(bias.shape))]
     sizes = [len(blob) + 4 * tensor.numel() for blob, tensor in zip(heads, (weight, bias), strict=True)]
     openings = [opening(caffe.BLOBS, size) for size in sizes]

@@ -134,8 +134,8 @@ def read_checkpoint(path: Path, pixels: Pixels | None = None) -> Checkpoint:
 
 
 def says_preprocessing(checkpoint: Checkpoint) -> bool:
-    """Whether the preprocessing is that of the file, or has been given, rather than what its framework's usually is."""
-    return "framework" not in checkpoint.training or "channels" in checkpoint.training
+    """Whether the preprocessing is of the file, or was given, rather than what its framework's usually is."""
+    return "framework" not in checkpoint.training or not {"channels", "pixels"}.isdisjoint(checkpoint.training)
 
 
 def _opened(path: Path, pixels: Pixels | None) -> tuple[dict[str, Stored], Checkpoint]:
@@ -249,10 +249,10 @@ def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]
     """The weights with what this program has noted in their file, else with what holds for their framework."""
     if foreign.note is not None:
         return foreign.stored, _noted(foreign.note, path)
-    training = {"framework": foreign.framework, "source": path.name}
     preprocessing = {"mean": foreign.mean, "divisor": foreign.divisor, "eigenvalues": (), "eigenvectors": ()}
     imagenet = foreign.config.classes == paper.IMAGENET_CLASSES and foreign.config.head != "none"
     classes = imagenet_names() if imagenet else ()
+    training = foreign.training(path.name)
     return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
 
 

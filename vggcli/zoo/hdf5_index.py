@@ -10,6 +10,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vggcli.errors import MachineError, WeightsError
 
 NOTE = "vgg"  # the attribute of the file that holds what this program wrote about the network
 MOST_LAYERS = 1000
+DEEPEST = 8  # models inside models
 SECONDS, MEMORY = 0.5, 2 << 30  # of processor time, once h5py is there, and bytes that a listing may take
 PATIENCE = 60  # seconds of a machine that is busy with other things
 
@@ -39,12 +41,17 @@ class Array:
 
 @dataclass(frozen=True)
 class Index:
-    """The layers that have arrays, in the order of the file, and two texts: the note of this program and the description
-    of the network that Keras keeps in older files."""
+    """The layers that have arrays, and two texts: the note of this program and the description of the network that Keras
+    keeps in older files.
+
+    A layer is named as Keras names it, in the order of the file, or, `by_count`, as Keras 3 counts it (conv2d_1), in none.
+    Inside another model the name of the model and a slash come first.
+    """
 
     layers: dict[str, tuple[Array, ...]]
     note: str | None
     config: str | None
+    by_count: bool = False
 
 
 def need_h5py() -> None:
@@ -66,13 +73,18 @@ def read_index(path: Path, start: int, size: int) -> Index:
     if done.returncode != 0:
         raise WeightsError(f"{path} is damaged: HDF5 cannot find its way in it")
     found = json.loads(done.stdout)
+    if found.get("outdated"):
+        raise WeightsError(
+            f"{path} is in the layout that Keras had until 2015 (layer_1/param_0), which is not read here; take the"
+            " same weights as they are published today, by the names of layers"
+        )
     if "error" in found:
         raise WeightsError(f"{path} is damaged, cut short, or no weights of Keras: {found['error']}")
     layers = {name: tuple(_array(fields, start) for fields in arrays) for name, arrays in found["layers"]}
     for array in (one for arrays in layers.values() for one in arrays):
         if array.start < start or array.start + array.bytes > start + size:
             raise WeightsError(f"{path} is cut short: it does not hold all of {array.name}")
-    return Index(layers, found["note"], found["config"])
+    return Index(layers, found["note"], found["config"], found["by_count"])
 
 
 def _array(fields: list[Any], start: int) -> Array:
@@ -134,12 +146,15 @@ def _listing(root: Any) -> dict[str, Any]:
     if root.userblock_size:
         raise ValueError("something lies before its beginning")
     group = _inside(root, "model_weights") if "model_weights" in root else root
+    if "nb_layers" in group.attrs or "layer_1/param_0" in group:
+        return {"outdated": True}
     layers = [(name, [_place(array) for array in arrays]) for name, arrays in _layers(group).items() if arrays]
     note, config = root.attrs.get(NOTE), root.attrs.get("model_config")
     return {
         "layers": layers,
         "note": note if isinstance(note, str) else None,
         "config": None if config is None else _text(config),
+        "by_count": "layer_names" not in group.attrs,
     }
 
 
@@ -147,14 +162,29 @@ def _layers(group: Any) -> dict[str, list[Any]]:
     """The arrays of every layer in the order in which Keras lists them."""
     if "layer_names" in group.attrs:
         names = [_text(name) for name in group.attrs["layer_names"][:MOST_LAYERS]]
-        found = {name: _inside(group, name) for name in names}
-        listed = {name: [_text(one) for one in layer.attrs["weight_names"]] for name, layer in found.items()}
-        return {name: [_inside(found[name], one) for one in weights] for name, weights in listed.items()}
+        found: dict[str, list[Any]] = {}
+        for name in names:
+            holder = _inside(group, name)
+            weights = [_text(one) for one in holder.attrs["weight_names"][:MOST_LAYERS]]
+            inner = [one.rpartition("/")[0].rpartition("/")[2] for one in weights]
+            for one, layer in zip(weights, inner, strict=True):  # of several layers where it is a model
+                key = name if len(set(inner)) == 1 else f"{name}/{layer}"
+                found.setdefault(key, []).append(_inside(holder, one))
+        return found
     if "layers" not in group:
         raise ValueError(f"an HDF5 file without Keras' layers; it holds {', '.join(list(group)[:5]) or 'nothing'}")
-    holders = {name: _inside(_inside(group, "layers"), name) for name in list(group["layers"])[:MOST_LAYERS]}
-    variables = {name: _inside(layer, "vars") for name, layer in holders.items() if "vars" in layer}
-    return {name: [_inside(found, one) for one in sorted(found)] for name, found in variables.items()}
+    return dict(_counted(_inside(group, "layers"), ""))
+
+
+def _counted(group: Any, model: str, deepest: int = DEEPEST) -> Iterator[tuple[str, list[Any]]]:
+    """The same in the layout of Keras 3, whose models hold theirs under `layers`."""
+    for name in list(group)[:MOST_LAYERS]:
+        holder = _inside(group, name)
+        if "vars" in holder:
+            variables = _inside(holder, "vars")
+            yield f"{model}{name}", [_inside(variables, one) for one in sorted(variables)]
+        if "layers" in holder and deepest:
+            yield from _counted(_inside(holder, "layers"), f"{model}{name}/", deepest - 1)
 
 
 def _text(name: object) -> str:
@@ -180,7 +210,8 @@ def _place(dataset: Any) -> tuple[str, list[int], str, int]:
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise ValueError(f"{dataset.name} is no array")
     name, dtype = dataset.name, dataset.dtype.str
-    if dtype[1:] not in ("f2", "f4", "f8"):
+    counter = dataset.shape == () and dtype[1] in "iu"  # of Normalization
+    if dtype[1:] not in ("f2", "f4", "f8") and not counter:
         raise ValueError(f"{name} holds {dataset.dtype} numbers; weights are floating point (2 to 8 bytes)")
     start = dataset.id.get_offset()
     plain = dataset.chunks is None and not dataset.is_virtual and not dataset.external

@@ -1,80 +1,127 @@
-"""What Keras' own description of a network says of its operations: weights of VGG's shapes need not be VGG's.
+"""Keras' own description of a network, followed from its input to its output: one row of layers, nested models opened.
 
 The description is JSON, `config.json` of a .keras archive or the attribute `model_config` of an .h5; nothing in it is run.
 """
 
 import json
-from itertools import pairwise
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vggcli import paper
 from vggcli.errors import WeightsError
 
-SILENT = frozenset({"InputLayer", "Flatten", "Dropout"})  # nothing happens in these at evaluation
-CONVOLUTION = {
-    "padding": "same", "strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "data_format": "channels_last",
-}  # fmt: skip
-POOLING = {"pool_size": [2, 2], "strides": [2, 2], "padding": "valid", "data_format": "channels_last"}
+MODELS = ("Sequential", "Functional", "Model")
+DEEPEST = 8  # models inside models
+LARGEST_SIDE = 4096  # pixels
 
 
-def check_operations(text: str, path: Path) -> None:
-    """Raises WeightsError, which names the layer, where the description `text` ("" for none) is not of a plain VGG."""
-    if not text:
-        return
+@dataclass(frozen=True)
+class KerasLayer:
+    """A layer by Keras' class and settings, and the two names that its weights may have in the file: `by_name`, as in .h5,
+    and `by_count`, as in .keras."""
+
+    kind: str
+    settings: dict[str, Any]
+    by_name: str
+    by_count: str
+
+    @property
+    def name(self) -> str:
+        """How Keras' user calls it."""
+        return str(self.settings.get("name", self.kind))
+
+
+def described_layers(text: str, path: Path) -> list[KerasLayer]:
+    """The layers of the description `text`, in the order in which an image passes through them.
+
+    Raises WeightsError where it is damaged or the layers are no single row.
+    """
     try:
-        layers = _layers(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return list(_row(json.loads(text), (), (), path))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: its description of the network cannot be read") from error
-    last = max((at for at, (kind, _) in enumerate(layers) if kind == "Dense"), default=-1)
-    followed = [after for _, after in pairwise([*layers, ("", {})])]
-    for at, ((kind, settings), after) in enumerate(zip(layers, followed, strict=True)):
-        odd = _oddity(kind, settings, after, at == last, at > last >= 0)
-        if odd:
-            name = settings.get("name", kind)
+
+
+def input_side(layers: list[KerasLayer]) -> int:
+    """The height and width in pixels that the network was made for; 224 where the description leaves it open."""
+    for layer in layers:
+        shape = layer.settings.get("batch_shape") or layer.settings.get("batch_input_shape")
+        if shape:
+            side = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
+            fits = isinstance(side, int) and side == shape[2] and paper.STRIDE <= side <= LARGEST_SIDE
+            return side if fits and isinstance(side, int) else paper.CROP
+    return paper.CROP
+
+
+def _row(model: dict[str, Any], names: tuple[str, ...], counts: tuple[str, ...], path: Path) -> Iterator[KerasLayer]:
+    """The layers of a model, `names` and `counts` those of the models around it."""
+    if len(names) > DEEPEST:
+        raise ValueError("too deep")
+    config = model.get("config", {})
+    entries = config if isinstance(config, list) else config.get("layers", [])  # a list in Keras' first years
+    numbered = _numbered([str(entry["class_name"]) for entry in entries])
+    places = {_name(entry): index for index, entry in enumerate(entries)}
+    followed: Sequence[int] = range(len(entries))
+    if model.get("class_name") != "Sequential" and isinstance(config, dict) and config.get("output_layers"):
+        followed = _followed(config, places, path)
+    for index in followed:
+        entry, kind = entries[index], str(entries[index]["class_name"])
+        name, inside = _name(entry), (*counts, numbered[index])
+        if kind in MODELS:
+            yield from _row(entry, (*names, name), inside, path)
+        else:
+            by_name = f"{names[0]}/{name}" if names else name
+            yield KerasLayer(kind, dict(entry["config"]), by_name, "/".join(inside))
+
+
+def _name(entry: dict[str, Any]) -> str:
+    config = entry["config"]
+    return str(entry.get("name") or (config.get("name", "") if isinstance(config, dict) else ""))
+
+
+def _followed(config: dict[str, Any], places: dict[str, int], path: Path) -> Sequence[int]:
+    """The places of the layers on the way from the one output back to the input, in the order of computation."""
+    entries, way = config["layers"], list[int]()
+    sources = list(_sources(config["output_layers"]))
+    while sources:
+        if len(sources) > 1:
+            after = f"its layer {_name(entries[way[-1]])} takes" if way else "its outputs are"
+            shown = ", ".join(sources)[:200]
             raise WeightsError(
-                f"{path} is no VGG network: its layer {name} ({kind}) {odd}; give weights of a plain VGG"
+                f"{path} is no VGG network: {after} what {len(sources)} layers give ({shown}) where one is expected; give "
+                "weights of a plain VGG"
             )
+        place = places[sources[0]]
+        if place in way:
+            raise ValueError("a circle")
+        way.append(place)
+        sources = list(_sources(entries[place].get("inbound_nodes", [])))
+    return way[::-1]
 
 
-def _layers(described: Any) -> list[tuple[str, dict[str, Any]]]:
-    found = described.get("config", {}).get("layers", [])
-    return [(str(layer["class_name"]), dict(layer["config"])) for layer in found]
+def _sources(nodes: Any) -> Iterator[str]:
+    """The layers that are named as [name, node, tensor] anywhere in `nodes`, as Keras 2 and 3 both write it."""
+    if isinstance(nodes, list):
+        if len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
+            yield nodes[0]
+            nodes = nodes[3:]
+        for node in nodes:
+            yield from _sources(node)
+    elif isinstance(nodes, dict):
+        for node in nodes.values():
+            yield from _sources(node)
 
 
-def _oddity(
-    kind: str, settings: dict[str, Any], after: tuple[str, dict[str, Any]], last: bool, behind: bool
-) -> str | None:
-    """What a layer does that VGG does not, or None."""
-    if kind in SILENT:
-        return None
-    if kind in ("Activation", "ReLU", "Softmax"):
-        wanted = "softmax" if behind else "relu"
-        given = _activation(kind, settings)
-        return None if given == wanted else f"has the activation {given} where {wanted} is expected"
-    if kind == "MaxPooling2D":
-        return _difference(settings, POOLING)
-    if kind not in ("Conv2D", "Dense"):
-        return "is in no VGG network"
-    given = str(settings.get("activation", "linear"))
-    if last:
-        odd = None if given in ("linear", "softmax") else f"has the activation {given} where softmax is expected"
-    elif given == "linear" and after[0] in ("Activation", "ReLU"):
-        odd = None
-    else:
-        odd = None if given == "relu" else f"has the activation {given} where relu is expected"
-    return odd or (_difference(settings, CONVOLUTION) if kind == "Conv2D" else None)
-
-
-def _activation(kind: str, settings: dict[str, Any]) -> str:
-    if kind == "Activation":
-        return str(settings.get("activation", "linear"))
-    changed = any(settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
-    return "changed relu" if changed else kind.lower()
-
-
-def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    for key, value in wanted.items():
-        given = settings.get(key, value)
-        if (list(given) if isinstance(given, list | tuple) else given) != value:
-            return f"has {key} {given} where {value} is expected"
-    return None
+def _numbered(kinds: list[str]) -> list[str]:
+    """What Keras 3 calls layers of these classes inside its files: conv2d, conv2d_1, max_pooling2d, …"""
+    seen: dict[str, int] = {}
+    names = []
+    for kind in kinds:
+        name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
+        name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+        names.append(f"{name}_{seen[name]}" if name in seen else name)
+        seen[name] = seen.get(name, 0) + 1
+    return names

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +19,24 @@ from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.zoo.archives import member_start, stored_members
 from vggcli.zoo.hdf5_index import Array, Index, need_h5py, read_index
-from vggcli.zoo.keras_config import check_operations
+from vggcli.zoo.keras_config import KerasLayer, described_layers, input_side
+from vggcli.zoo.keras_operations import operations, said_pixels
 from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.operations import Operation, check_order
 from vggcli.zoo.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
 from vggcli.zoo.stored import PIECE, Stored
 
 WEIGHTS = "model.weights.h5"  # inside a .keras archive
 FC_NAMES = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 LONGEST_CONFIG = 4 << 20  # bytes
-BY_COUNT = re.compile(r"(conv2d|dense)(?:_(\d{1,3}))?")  # how Keras 3 names a layer inside its files
+WEIGHTED = ("Conv2D", "Dense")
+Weights = dict[str, tuple[Array, ...]]  # kernel and bias by layer
 DTYPES = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}
+
+
+class _Found(NamedTuple):
+    config: NetworkConfig
+    names: tuple[str, ...]
 
 
 def layer_names(config: NetworkConfig) -> dict[str, str]:
@@ -37,19 +46,37 @@ def layer_names(config: NetworkConfig) -> dict[str, str]:
 
 
 def read_keras(path: Path, kind: str) -> Foreign:
-    """The weights of a Keras file, `kind` "hdf5" or "keras". Raises WeightsError where it is damaged, holds no network of
-    the zoo or no classifier; MachineError without h5py."""
+    """The weights of a Keras file, `kind` "hdf5" or "keras", with or without a classifier. Raises WeightsError where it is
+    damaged or holds no network of the zoo, by its weights or by its own description; MachineError without h5py."""
     need_h5py()
-    start, size = 0, path.stat().st_size
+    start, size, text = 0, path.stat().st_size, ""
     if kind == "keras":
-        _check_config(_archived_config(path), path)
+        text = _archived_config(path)
+        _check_channels(text, path)
         members = stored_members(path)
         if WEIGHTS not in members:
             raise WeightsError(f"{path} is a zip archive without {WEIGHTS}, so Keras has not written it")
         start, size = member_start(path, members[WEIGHTS]), members[WEIGHTS].file_size
     index = read_index(path, start, size)
-    _check_config(index.config or "", path)
-    return _network(index, path)
+    text = text or index.config or ""
+    _check_channels(text, path)
+    layers = described_layers(text, path) if text else []
+    acts = _operations(layers, path)
+    weights = _described_weights(index, layers, path) if layers else _undescribed_weights(index, path)
+    averaged = any(one.does == "average" for one in acts)
+    config, names = _network(weights, path, input_side(layers), averaged, bool(layers))
+    if layers:
+        check_order(acts, config, path)
+    pixels = said_pixels(layers, _vectors(index, path), path)
+    mean, divisor = pixels or (OXFORD_MEAN, 1.0)
+    stored: dict[str, Stored] = {}
+    for ours, name in zip(layer_names(config), names, strict=True):
+        weight, bias = weights[name]
+        window = config.crop // paper.STRIDE if ours == "fc6" else 1
+        stored[f"{ours}.weight"] = _kernel(weight, path, window, reverse=ours == "conv1_1" and pixels is None)
+        stored[f"{ours}.bias"] = _bias(bias, path)
+    scale, channels = oxford_scale(config), "RGB" if pixels else None
+    return Foreign(stored, config, "keras", mean, divisor, scale, index.note, channels, assumed=not layers)
 
 
 def _archived_config(path: Path) -> str:
@@ -62,44 +89,108 @@ def _archived_config(path: Path) -> str:
         return file.read(config.file_size).decode("utf-8", errors="replace")
 
 
-def _check_config(config: str, path: Path) -> None:
+def _check_channels(config: str, path: Path) -> None:
     if "channels_first" in config:
         raise WeightsError(
             f"{path} is of a network with channels first; save it with Keras' usual order, channels last"
         )
-    check_operations(config, path)
 
 
-def _network(index: Index, path: Path) -> Foreign:
-    layers = dict(sorted(index.layers.items(), key=lambda item: _by_number(item[0])))
-    for name, arrays in layers.items():
+def _operations(layers: list[KerasLayer], path: Path) -> list[Operation]:
+    try:
+        return operations(layers, path)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise WeightsError(f"{path} is damaged: its description of the network cannot be read") from error
+
+
+def _described_weights(index: Index, layers: list[KerasLayer], path: Path) -> Weights:
+    """The arrays of the layers in the order of the description, which has to know them all."""
+    names = [(layer, layer.by_count if index.by_count else layer.by_name) for layer in layers]
+    lacking = next((layer for layer, name in names if layer.kind in WEIGHTED and name not in index.layers), None)
+    if lacking:
+        raise WeightsError(f"{path} has no weights for its layer {lacking.name}, which its description names")
+    known = {name: layer for layer, name in names}
+    extra = next((name for name in index.layers if name not in known), None)
+    if extra:
+        raise WeightsError(f"{path} has weights of the layer {extra}, which its description does not use")
+    return {name: index.layers[name] for layer, name in names if layer.kind in WEIGHTED}
+
+
+def _undescribed_weights(index: Index, path: Path) -> Weights:
+    """The arrays of all layers in the order of the file, or, where it has none, of their numbers."""
+    models = list(dict.fromkeys(name.partition("/")[0] for name in index.layers))
+
+    def place(name: str) -> tuple[int, ...]:
+        model, _, inner = name.rpartition("/")
+        if index.by_count or model:
+            return (0 if index.by_count else models.index(name.partition("/")[0]), *_by_number(inner))
+        return (models.index(name),)
+
+    for kind, axes in (("convolutions", 4), ("dense layers", 2)):
+        parts = {name.rpartition("/")[0] for name, arrays in index.layers.items() if len(arrays[0].shape) == axes}
+        if len(parts) > 1:
+            raise WeightsError(
+                f"{path} has {kind} in {len(parts)} models, one inside the other, and does not say their order; save the "
+                "whole model with Keras' model.save('net.keras')"
+            )
+    return {name: index.layers[name] for name in sorted(index.layers, key=place)}
+
+
+def _network(weights: Weights, path: Path, side: int, averaged: bool, described: bool) -> _Found:
+    """The network that the layers are by their shapes, and the names of its convolutions and dense layers; `side` is that
+    of the input, for a network whose layers do not tell, `averaged` whether its last map is."""
+    for name, arrays in weights.items():
         if len(arrays) != 2 or len(arrays[0].shape) not in (2, 4) or len(arrays[1].shape) != 1:
             raise WeightsError(f"{path}: the layer {name} is no convolution and no dense layer with a bias")
-    convolutions = {name: weight.shape for name, (weight, _) in layers.items() if len(weight.shape) == 4}
-    dense = {name: weight.shape for name, (weight, _) in layers.items() if len(weight.shape) == 2}
-    if len(convolutions) >= 8 and not dense:
-        raise WeightsError(f"{path} holds no classifier (include_top=False in Keras); give weights with their top")
-    if len(dense) != 3 or not convolutions or any(shape[0] != shape[1] for shape in convolutions.values()):
-        found = ", ".join(layers)[:200] or "none"
+    convolutions = [name for name, (weight, _) in weights.items() if len(weight.shape) == 4]
+    dense = [name for name, (weight, _) in weights.items() if len(weight.shape) == 2]
+    shapes = [weights[name][0].shape for name in convolutions]
+    if shapes and shapes[0][0] != shapes[0][1] and shapes[0][2] == shapes[0][3]:
+        raise WeightsError(
+            f"{path} keeps its kernels in the order of Theano (th_kernels); take the file with tf_kernels in its name, or "
+            "save the weights again with Keras on another backend"
+        )
+    if not convolutions or any(shape[0] != shape[1] for shape in shapes):
+        found = ", ".join(weights)[:200] or "none"
         raise WeightsError(f"{path} holds no VGG network as Keras has it; its layers are {found}")
+    _check_classifier(dense, path, averaged, described)
     rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
-    kernels = [(shape[0], shape[2], shape[3]) for shape in convolutions.values()]
-    config = recognised(Shapes(kernels, [(shape[0], shape[1]) for shape in dense.values()]), path, rows)
-    stored: dict[str, Stored] = {}
-    for (ours, wanted), name in zip(layer_names(config).items(), (*convolutions, *dense), strict=True):
-        if name != wanted and not BY_COUNT.fullmatch(name):
-            raise WeightsError(f"{path} has the layer {name}, which network {config.arch} does not have")
-        weight, bias = layers[name]
-        window = config.crop // paper.STRIDE if ours == "fc6" else 1
-        stored[f"{ours}.weight"] = _kernel(weight, path, window, reverse=ours == "conv1_1")
-        stored[f"{ours}.bias"] = _bias(bias, path)
-    return Foreign(stored, config, "keras", OXFORD_MEAN, 1.0, oxford_scale(config), index.note)
+    kernels = [(shape[0], shape[2], shape[3]) for shape in shapes]
+    fully_connected = [(weights[name][0].shape[0], weights[name][0].shape[1]) for name in dense]
+    return _Found(recognised(Shapes(kernels, fully_connected), path, rows, side), (*convolutions, *dense))
+
+
+def _check_classifier(dense: list[str], path: Path, averaged: bool, described: bool) -> None:
+    """Raises WeightsError unless there are three dense layers, one behind the mean of each map, or none."""
+    shown = ", ".join(dense)[:200]
+    if len(dense) == 1 and not described:
+        raise WeightsError(
+            f"{path} has one dense layer, {shown}, and does not say whether the mean or the maximum of maps is in front "
+            "of it; save the whole model with Keras' model.save('net.keras')"
+        )
+    if len(dense) not in (0, 1 if averaged else 3):
+        what = f"{len(dense)} dense layers{' behind the mean of each map' if averaged else ''} ({shown})"
+        raise WeightsError(
+            f"{path} has a classifier of {what}, which VGG does not have; save its convolutions alone, and train a "
+            "classifier on them with `vgg finetune`"
+        )
 
 
 def _by_number(name: str) -> tuple[int, ...]:
     """Sorts block1_conv1, … block5_conv4, fc1, fc2, predictions, and conv2d, … conv2d_10, dense, dense_1, dense_2."""
-    numbers = map(int, re.findall(r"\d{1,4}", name.replace("2d", "").replace("predictions", "3")))
-    return (name.startswith(("dense", "fc", "predictions")), *numbers)
+    return tuple(map(int, re.findall(r"\d{1,4}", name.replace("2d", "").replace("predictions", "3"))))
+
+
+def _vectors(index: Index, path: Path) -> Callable[[KerasLayer], list[list[float]]]:
+    """Reads the arrays of Normalization: mean and variance, three numbers each or one."""
+
+    def read(layer: KerasLayer) -> list[list[float]]:
+        arrays = index.layers.get(layer.by_count if index.by_count else layer.by_name, ())[:2]
+        if len(arrays) != 2 or any(math.prod(one.shape) not in (1, 3) or one.dtype[1] != "f" for one in arrays):
+            raise ValueError("no mean and variance")
+        return [_reader(one, path)(0, (*one.shape, 1)[0]).flatten().tolist() for one in arrays]
+
+    return read
 
 
 def _reader(array: Array, path: Path) -> Callable[[int, int], Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
-from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
+from vggcli.zoo.layers import Head, NetworkConfig, network_layers, scaled_channels
 from vggcli.zoo.stored import Stored
 
 FORMATS = {
@@ -33,7 +33,8 @@ OXFORD_SCALE = (256, 512)  # their training range of S
 class Foreign:
     """Weights of another framework under our names, not read yet, and the network that they are. `mean` RGB and `divisor`
     are of pixels from 0 to 255; `scale` is the training range of S; `note` what this program wrote into the file about
-    them (`Checkpoint.to_json`), which wins where it is there."""
+    them (`Checkpoint.to_json`), which wins where it is there. `channels` (RGB or BGR) where the file itself says the mean
+    and the divisor; `assumed` where it does not say its operations, which are then taken to be VGG's."""
 
     stored: dict[str, Stored]
     config: NetworkConfig
@@ -42,12 +43,20 @@ class Foreign:
     divisor: float | tuple[float, float, float]
     scale: tuple[int, int]
     note: str | None = None
+    channels: str | None = None
+    assumed: bool = False
+
+    def training(self, name: str) -> dict[str, str]:
+        """How they came to be, for the record of the checkpoint: the file's `name` and what is known of it."""
+        known = {"framework": self.framework, "source": name}
+        known |= {"pixels": self.channels} if self.channels else {}
+        return known | ({"operations": "assumed"} if self.assumed else {})
 
 
 @dataclass(frozen=True)
 class Shapes:
     """What the layers of a file look like: kernel side, inputs and outputs of each convolution in order, and inputs and
-    outputs of the three fully connected layers."""
+    outputs of the fully connected layers: three, one behind the average of the last map, or none."""
 
     convolutions: Sequence[tuple[int, int, int]]
     fully_connected: Sequence[tuple[int, int]]
@@ -102,19 +111,30 @@ def _is_text(head: bytes) -> bool:
     return "�" not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text) and bool(text)
 
 
-def recognised(shapes: Shapes, where: Path | str, rows: Sequence[paper.Row]) -> NetworkConfig:
-    """The network, among `rows`, that layers of these shapes make. Raises WeightsError where there is none."""
-    (inputs, hidden), _, (_, classes) = shapes.fully_connected
+def recognised(shapes: Shapes, where: Path | str, rows: Sequence[paper.Row], crop: int = paper.CROP) -> NetworkConfig:
+    """The network, among `rows`, that layers of these shapes make; `crop` is that of a network whose layers do not tell.
+    Raises WeightsError where there is none."""
     last = shapes.convolutions[-1][2] if shapes.convolutions else 0
-    side = isqrt(inputs // last) if last else 0
-    if side == 0 or side * side * last != inputs:
-        raise WeightsError(
-            f"{where}: the first fully connected layer has {inputs} inputs, no square window of {last} maps"
-        )
+    head: Head = "fc" if len(shapes.fully_connected) == 3 else "gap" if shapes.fully_connected else "none"
+    classes, widths = paper.IMAGENET_CLASSES, _widths(None, last)
+    if head == "gap":
+        inputs, classes = shapes.fully_connected[0]
+        if inputs != last:
+            raise WeightsError(
+                f"{where}: its only fully connected layer has {inputs} inputs, not one for each of {last} maps"
+            )
+    if head == "fc":
+        (inputs, hidden), _, (_, classes) = shapes.fully_connected
+        side = isqrt(inputs // last) if last else 0
+        if side == 0 or side * side * last != inputs:
+            raise WeightsError(
+                f"{where}: the first fully connected layer has {inputs} inputs, no square window of {last} maps"
+            )
+        crop, widths = side * paper.STRIDE, _widths(hidden, last)
     for row in rows:
-        for width in _widths(hidden, last):
+        for width in widths:
             try:
-                config = NetworkConfig(row.arch, classes, side * paper.STRIDE, width)
+                config = NetworkConfig(row.arch, classes, crop, width, head)
             except UsageError as error:
                 raise WeightsError(f"{where} holds no usable network: {error}") from error
             layers = [layer for layer in network_layers(config) if layer.kind == "conv"]
@@ -124,12 +144,16 @@ def recognised(shapes: Shapes, where: Path | str, rows: Sequence[paper.Row]) -> 
     raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the zoo has")
 
 
-def _widths(hidden: int, last: int) -> list[float]:
-    """Factors on the channel counts that give these two, the roundest first."""
-    exact = [hidden / paper.FC_CHANNELS, last / paper.BLOCK_CHANNELS[-1]]
+def _widths(hidden: int | None, last: int) -> list[float]:
+    """Factors on the channel counts that give these two (`hidden` None: the second alone), the roundest first."""
+    exact = (
+        [last / paper.BLOCK_CHANNELS[-1]]
+        if hidden is None
+        else [hidden / paper.FC_CHANNELS, last / paper.BLOCK_CHANNELS[-1]]
+    )
     widths = [round(width, digits) for digits in (1, 2, 3, 4) for width in exact] + exact
-    fits = [width for width in widths if width > 0 and scaled_channels(paper.FC_CHANNELS, width) == hidden]
-    return list(dict.fromkeys(fits))
+    count, base = (last, paper.BLOCK_CHANNELS[-1]) if hidden is None else (hidden, paper.FC_CHANNELS)
+    return list(dict.fromkeys(width for width in widths if width > 0 and scaled_channels(base, width) == count))
 
 
 def usual_scale(crop: int) -> tuple[int, int]:

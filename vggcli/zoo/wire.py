@@ -4,6 +4,7 @@ Caffe's and ONNX's files are one message of half a gigabyte; a generated reader 
 is checked against the field around it before it is followed.
 """
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,14 @@ class WireReader:
             value, position = self._varint(position, field.end)
             found.append(value)
         return found
+
+    def floats(self, field: Field) -> list[float]:
+        """The float32 values of a field of fixed width, or of a short packed one."""
+        length = 4 if field.wire == FIXED32 else field.value
+        if length > 1000 or length % 4:
+            raise self.damaged("a setting that is no number")
+        self._file.seek(field.start)
+        return list(struct.unpack(f"<{length // 4}f", self._file.read(length)))
 
     def damaged(self, reason: str) -> WeightsError:
         """The error for a file that is no such message."""

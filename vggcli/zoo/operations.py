@@ -1,0 +1,50 @@
+"""The order of operations that another framework's file lists, against that of the network its weights are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+from vggcli.errors import WeightsError
+from vggcli.zoo.layers import NetworkConfig, network_layers
+
+Does = Literal["convolution", "ReLU", "pooling", "average", "fully connected layer", "softmax"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a layer of a file does, `layer` by its name there. A layer with its own activation is two of them."""
+
+    does: Does
+    layer: str
+
+
+def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -> None:
+    """Raises WeightsError, which names the layer, at the first operation of the file `path` that is not the one that
+    `config` has there; a softmax may close them."""
+    if config.head != "none" and found and found[-1].does == "softmax":
+        found = found[:-1]
+    before = "its input"
+    for one, wanted in zip_longest(found, _expected(config)):
+        if one is not None and wanted is not None and one.does == wanted.does:
+            before = f"the layer {one.layer}"
+            continue
+        has = f"network {config.arch} has {f'the {wanted.does} of {wanted.layer}' if wanted else 'its end'}"
+        then = f"{before} is followed by {f'the {one.does} of {one.layer}' if one else 'nothing'}"
+        raise WeightsError(f"{path} is no VGG network: {then} where {has}; give weights of a plain VGG")
+
+
+def _expected(config: NetworkConfig) -> Iterator[Operation]:
+    for layer in network_layers(config):
+        if layer.kind == "pool":
+            yield Operation("pooling", layer.name)
+        elif layer.kind == "conv":
+            yield Operation("convolution", layer.name)
+            yield Operation("ReLU", f"relu{layer.name.removeprefix('conv')}")
+        elif layer.kind == "fc":
+            if config.head == "gap":
+                yield Operation("average", "the last map")
+            yield Operation("fully connected layer", layer.name)
+            if layer.name != "fc8":
+                yield Operation("ReLU", f"relu{layer.name.removeprefix('fc')}")
