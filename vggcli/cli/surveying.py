@@ -1,15 +1,19 @@
 """What is said of the data: the table of `vgg data`, which training begins with, and its notes."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
 from vggcli.data.image_set import ImageSet
-from vggcli.data.sources import load_training
-from vggcli.data.survey import Survey, survey
+from vggcli.data.sources import load_split, load_training
+from vggcli.data.survey import Survey, repeated, survey
+from vggcli.errors import DataError
 from vggcli.report.progress import Bar
 from vggcli.report.tables import survey_table
 
+COMPARED = 20_000  # images of two splits that are compared by content before an evaluation; a second or less
 UNEVEN = 3.0  # largest class over smallest from which it is said
 
 
@@ -42,12 +46,34 @@ def notes(found: Survey) -> list[str]:
     if found.unreadable:
         said.append(f"{len(found.unreadable)} images cannot be read, such as {found.unreadable[0]}")
     if found.repeated:
-        ours, theirs = found.repeated[0]
-        said.append(
-            f"{len(found.repeated)} validation images are training images too, byte for byte, such as {theirs} ({ours}); "
-            f"errors measured on them are too low"
-        )
+        said.append(in_both(found.repeated, "validation"))
     return said
+
+
+def in_both(pairs: Sequence[tuple[str, str]], split: str) -> str:
+    """That images of a split are training images, from their (training, other) names."""
+    ours, theirs = pairs[0]
+    return (
+        f"{len(pairs)} {split} images are training images too, byte for byte, such as {theirs} ({ours}); errors measured on "
+        f"them are too low"
+    )
+
+
+def say_in_both(source: Path, images: ImageSet) -> None:
+    """Say how many images that are about to be measured are training images of the same source too, where both splits
+    together have at most COMPARED images; a source without a training split has nothing to compare with."""
+    if len(images) > COMPARED or images.split == "train":
+        return
+    try:
+        train = load_split(source, "train")
+    except DataError:
+        return
+    if len(train) + len(images) > COMPARED:
+        return
+    pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in set(train.names)]
+    if pairs:
+        name = "validation" if images.split == "val" else images.split
+        options.note(f"data: {in_both(pairs, name)}".encode(errors="backslashreplace").decode())
 
 
 def _looked_at(train: ImageSet, val: ImageSet, quiet: bool) -> Survey:
