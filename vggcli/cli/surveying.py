@@ -54,8 +54,8 @@ def in_both(pairs: Sequence[tuple[str, str]], split: str) -> str:
     """That images of a split are training images, from their (training, other) names."""
     ours, theirs = pairs[0]
     return (
-        f"{len(pairs)} {split} images are training images too, byte for byte, such as {theirs} ({ours}); errors measured on "
-        f"them are too low"
+        f"{len(pairs)} {split} images are training images too, byte for byte, such as {theirs} ({ours}); errors measured "
+        f"on them are too low"
     )
 
 
