@@ -70,7 +70,8 @@ def say_in_both(source: Path, images: ImageSet) -> None:
         return
     if len(train) + len(images) > COMPARED:
         return
-    pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in set(train.names)]
+    known = set(train.names)  # a split that holds the training images by name is no copy of them
+    pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in known]
     if pairs:
         name = "validation" if images.split == "val" else images.split
         options.note(f"data: {in_both(pairs, name)}".encode(errors="backslashreplace").decode())
