@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
+from vggcli.cli import surveying
 from vggcli.cli.app import run
+from vggcli.data.sources import load_split
 
 
 def uneven(root: Path) -> Path:
@@ -67,3 +70,16 @@ def test_a_source_of_one_class_is_shown_though_none_can_be_trained_on_it(
     assert "one class only" in capsys.readouterr().out
     assert train(root) == 3
     assert "one class only" in capsys.readouterr().err
+
+
+def test_a_split_that_holds_the_training_images_by_name_is_not_called_a_copy(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As trainval of VOC does: who asks for it knows."""
+    root = make_folder()
+    surveying.say_in_both(root, replace(load_split(root, "train"), split="trainval"))
+    assert capsys.readouterr().err == ""
+    renamed = replace(load_split(root, "train"), root=root / "train", split="trainval")
+    renamed = replace(renamed, names=tuple(name.removeprefix("train/") for name in renamed.names))
+    surveying.say_in_both(root, renamed)
+    assert "24 trainval images are training images too" in capsys.readouterr().err

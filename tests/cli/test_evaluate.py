@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
+from vggcli.cli import surveying
 from vggcli.cli.app import run
 from vggcli.zoo.files import file_sha256
 
@@ -234,3 +235,37 @@ def test_the_mistakes_of_a_bare_checkpoint_overwrite_no_picture(photos: Path) ->
         assert run(["eval", "-q", "--weights", str(bare), "--data", str(photos), "--worst", "3"]) == 0
     assert Path("worst.png").read_text() == "mine"
     assert {path.name for path in Path().glob("worst*")} == {"worst.png", "worst-2.png", "worst-3.png"}
+
+
+@pytest.mark.parametrize("command", ["eval --weights a.safetensors", "ensemble a.safetensors b.safetensors"])
+def test_images_that_are_training_images_too_are_said_with_a_count(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    for name in ("best", "last"):
+        shutil.copy(f"runs/A-1/{name}.safetensors", {"best": "a", "last": "b"}[name] + ".safetensors")
+    words = [*command.split(), "--data", str(photos), "-q", "-j", "0"]
+
+    def said(*more: str) -> str:
+        capsys.readouterr()
+        assert run([*words, *more]) == 0
+        return capsys.readouterr().err
+
+    assert "too low" not in said()
+    shutil.copy(photos / "train" / "class0" / "1.jpg", photos / "val" / "class0" / "again.jpg")
+    assert (
+        "1 validation images are training images too, byte for byte, such as val/class0/again.jpg (train/class0/1.jpg); "
+        "errors measured on them are too low"
+    ) in said()
+    shutil.copy(photos / "train" / "class1" / "2.jpg", photos / "val" / "class2" / "other.jpg")
+    assert "2 validation images are training images too" in said()
+    assert "too low" not in said("--split", "train")
+    monkeypatch.setattr(surveying, "COMPARED", 24 + 13)  # one fewer than there are
+    assert "too low" not in said()
+
+
+def test_a_source_without_training_images_has_none_in_both(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(photos / "train")
+    assert evaluated(capsys, "--arch", "A", "--data", str(photos))["images"] == 12
+    rows = [f"{path.relative_to(photos)},{path.parent.name},val" for path in sorted(photos.rglob("val/*/*.jpg"))]
+    (photos / "index.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert evaluated(capsys, "--arch", "A", "--data", str(photos / "index.csv"))["images"] == 12

@@ -1,5 +1,6 @@
 """`--table` in the form of Tables 5 to 7: figures against a slow combination of saved posteriors."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,18 +153,20 @@ def test_imagenets_validation_images_stand_beside_tables_6_and_7(
     printed: str,
     ours: str,
 ) -> None:
-    monkeypatch.setattr(paper, "IMAGENET_VALIDATION", 20)
+    monkeypatch.setattr(paper, "IMAGENET_VALIDATION", 21)  # of which one was left out
     files = [str(tmp_path / f"{arch}.safetensors") for arch in "DE"]
     for seed, (arch, file) in enumerate(zip("DE", files, strict=True)):
-        save_scores(Path(file), imagenet_scores(20, seed), imagenet_evaluation(arch, protocol, 20))
+        save_scores(Path(file), imagenet_scores(20, seed), replace(imagenet_evaluation(arch, protocol, 20), skipped=1))
     assert run(["ensemble", *files, "--table"]) == 0
-    lines = cells(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert "20 images (1 left out)" in text
+    lines = cells(text)
     first = next(line for line in lines if line[0:1] == ["D/[256;512]/256,384,512"])
     assert (first[2:4], first[-1]) == (["50.0", "50.0"], printed)
     assert ["these networks", f"2 nets, {ours}", "50.0", "50.0", "-"] in lines
     assert ["GoogLeNet", "7 nets", "-", "(6.7)", "(6.7)"] in lines
     assert ["Krizhevsky et al.", "1 net", "40.7", "18.2", "-"] in lines
-    monkeypatch.setattr(paper, "IMAGENET_VALIDATION", 21)
+    monkeypatch.setattr(paper, "IMAGENET_VALIDATION", 20)
     assert run(["ensemble", *files, "--table"]) == 0
     shown = capsys.readouterr().out
     assert "23.7" not in shown

@@ -53,7 +53,11 @@ def test_other_crops_than_the_papers_have_no_result() -> None:
     found = published_result(evaluation, IDS)
     assert found is not None
     assert (found.table, found.top1_error) == (5, 24.6)
-    assert published_result(replace(evaluation, crops=2 * 9 * 3), IDS) is None
+    other = replace(evaluation, crops=2 * 9 * 3)
+    assert published_result(other, IDS) is None
+    whole = replace(other, protocol="dense+multi-crop")
+    assert published_result(whole, IDS) is None
+    assert published_result(whole, IDS, 5, "dense") is not None  # which no crop takes part in
 
 
 @pytest.mark.parametrize(

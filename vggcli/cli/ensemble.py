@@ -27,8 +27,8 @@ def ensemble(
         bool,
         typer.Option(
             "--table",
-            help="The whole in the form of the paper's Table 6, and for ImageNet's validation images beside Table 7; with "
-            "--dense --multi-crop by dense, by multi-crop and by both averaged, from the same passes.",
+            help="The whole as in the paper's Table 6 (ImageNet: and 7); with --dense --multi-crop by each and by both "
+            "averaged, from the same passes.",
         ),
     ] = False,
     device: options.Device = "auto",

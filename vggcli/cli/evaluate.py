@@ -38,8 +38,8 @@ def evaluate(
         bool,
         typer.Option(
             "--table",
-            help="One line a network, in the form of the paper's Tables 3 and 4; with --dense --multi-crop in that of "
-            "Table 5: dense, multi-crop and both averaged, from the same passes.",
+            help="One line a network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5: each and "
+            "both averaged, from the same passes.",
         ),
     ] = False,
     device: options.Device = "auto",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.surveying import say_in_both
 from vggcli.cli.weights import check_published, fetched, weights_cache
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.sources import ImageSet, load_split
@@ -111,6 +112,7 @@ def measure(
     for one in candidates if len(weights) > 1 else ():
         # so that what is wrong with any of them is said before work with the others starts
         load_checkpoint(one.weights, pixels=one.member.options.pixels)
+    say_in_both(source.path, images)
     views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
     with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
         if len(candidates) == 1:

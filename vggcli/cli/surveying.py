@@ -1,16 +1,19 @@
 """What is said of the data: the table of `vgg data`, which training begins with, and its notes."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
 from vggcli.data.image_set import ImageSet
-from vggcli.data.sources import load_both
-from vggcli.data.survey import Survey, survey
-from vggcli.errors import counted
+from vggcli.data.sources import load_both, load_split
+from vggcli.data.survey import Survey, repeated, survey
+from vggcli.errors import DataError, counted
 from vggcli.report.progress import Bar
 from vggcli.report.tables import survey_table
 
+COMPARED = 20_000  # images of two splits that are compared by content before an evaluation; a second or less
 UNEVEN = 3.0  # largest class over smallest from which it is said
 
 
@@ -45,12 +48,33 @@ def notes(found: Survey) -> list[str]:
     if found.unreadable:
         said.append(f"{counted(len(found.unreadable), 'image')} cannot be read, such as {found.unreadable[0]}")
     if found.repeated:
-        ours, theirs = found.repeated[0]
-        repeated = counted(
-            len(found.repeated), "validation image is a training image", "validation images are training images"
-        )
-        said.append(f"{repeated} too, byte for byte, such as {theirs} ({ours}); errors measured on them are too low")
+        said.append(in_both(found.repeated, "validation"))
     return said
+
+
+def in_both(pairs: Sequence[tuple[str, str]], split: str) -> str:
+    """That images of a split are training images, from their (training, other) names."""
+    ours, theirs = pairs[0]
+    count = counted(len(pairs), f"{split} image is a training image", f"{split} images are training images")
+    return f"{count} too, byte for byte, such as {theirs} ({ours}); errors measured on them are too low"
+
+
+def say_in_both(source: Path, images: ImageSet) -> None:
+    """Say how many images that are about to be measured are training images of the same source too, where both splits
+    together have at most COMPARED images; a source without a training split has nothing to compare with."""
+    if len(images) > COMPARED or images.split == "train":
+        return
+    try:
+        train = load_split(source, "train")
+    except DataError:
+        return
+    if len(train) + len(images) > COMPARED:
+        return
+    known = set(train.names)  # a split that holds the training images by name is no copy of them
+    pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in known]
+    if pairs:
+        name = "validation" if images.split == "val" else images.split
+        options.note(f"data: {in_both(pairs, name)}".encode(errors="backslashreplace").decode())
 
 
 def _looked_at(train: ImageSet, val: ImageSet, quiet: bool) -> Survey:

@@ -15,16 +15,16 @@ def imagenet_validation(classes: Sequence[str], images: int) -> bool:
     return known and images == paper.IMAGENET_VALIDATION
 
 
-def paper_member(about: Mapping[str, Any]) -> paper.Member | None:
+def paper_member(about: Mapping[str, Any], protocol: str) -> paper.Member | None:
     """The network of `about` (fields of `Evaluation.to_json`) as the paper's tables name it, or None where it is not one of
-    the paper's or was measured by other views: without flips, or by another grid of crops."""
+    the paper's or `protocol` took other views: without flips, or by another grid of crops."""
     network = about.get("network")
     if not network or not about.get("flip"):
         return None
     if (network["crop"], network["width"], network["head"]) != (paper.CROP, 1.0, "fc"):
         return None
     scales = tuple(sorted(about["scales"]))
-    if about["crops"] not in (0, 2 * paper.CROP_GRID**2 * len(scales)):
+    if "multi-crop" in protocol and about["crops"] != 2 * paper.CROP_GRID**2 * len(scales):
         return None
     low, high = network["scale"]
     return str(about["arch"]), (low, high), scales
@@ -37,7 +37,8 @@ def published_result(
     `table` alone. `protocol` is that of a part of the evaluation."""
     if not imagenet_validation(classes, evaluation.images + evaluation.skipped):
         return None
-    key = (paper_member(evaluation.to_json()), protocol or evaluation.protocol)
+    protocol = protocol or evaluation.protocol
+    key = (paper_member(evaluation.to_json(), protocol), protocol)
     same = (one for one in paper.RESULTS if ((one.arch, one.scale, one.test_scales), one.protocol) == key)
     return next((one for one in same if table in (None, one.table)), None)
 
@@ -45,7 +46,7 @@ def published_result(
 def published_fusion(about: Sequence[Mapping[str, Any]], protocol: str) -> paper.FusionResult | None:
     """The row of Table 6 for the same networks, in any order, and protocol. Whether the images are ImageNet's is the
     caller's to ask."""
-    members = [paper_member(one) for one in about]
+    members = [paper_member(one, protocol) for one in about]
     for row in paper.TABLE6:
         if (
             row.protocol == protocol
