@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint
 from vggcli.data.jpeg_check import decode_to_its_end
 from vggcli.data.metadata import PNG, without_all, without_broken
+from vggcli.data.png_key import settle_key
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
@@ -79,7 +80,10 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
                     image.draft(image.mode, _scaled_to(image.size, at_least))
                 decode_to_its_end(image)
+                transparent = settle_key(image)
                 image.load()
+                if transparent is not None:
+                    image.paste("white", mask=transparent)
                 plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
                 turned = None if plain else _turned(image)
                 return Decoded(to_rgb(image if turned is None else turned), turned is not None or stored != 1)
