@@ -191,10 +191,78 @@ RESULTS = (
     Result(4, "E", _S256, _Q256, "dense", 26.9, 8.7),
     Result(4, "E", _S384, _Q384, "dense", 26.7, 8.6),
     Result(4, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    Result(5, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
     Result(5, "D", _JITTER, _QJITTER, "multi-crop", 24.6, 7.5),
     Result(5, "D", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.2),
+    Result(5, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
     Result(5, "E", _JITTER, _QJITTER, "multi-crop", 24.6, 7.4),
     Result(5, "E", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.1),
+)
+
+Member = tuple[
+    str, tuple[int, int], tuple[int, ...]
+]  # a network of Table 6: its name, training range of S, test scales
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """A row of Table 6: the error, in per cent, of networks whose posteriors are averaged; `test_top5_error` is on the test
+    images, the others on the validation images. None where the table has a dash."""
+
+    members: tuple[Member, ...]
+    protocol: str
+    top1_error: float
+    top5_error: float
+    test_top5_error: float | None
+
+
+_D_AND_E: tuple[Member, ...] = (("D", _JITTER, _QJITTER), ("E", _JITTER, _QJITTER))
+_SUBMISSION: tuple[Member, ...] = (  # to ILSVRC-2014; of D at [256, 512] only the FC layers were fine-tuned
+    ("D", _S256, _Q256),
+    ("D", _S384, _Q384),
+    ("D", _JITTER, _QJITTER),
+    ("C", _S256, _Q256),
+    ("C", _S384, _Q384),
+    ("E", _S256, _Q256),
+    ("E", _S384, _Q384),
+)
+TABLE6 = (
+    FusionResult(_SUBMISSION, "dense", 24.7, 7.5, 7.3),
+    FusionResult(_D_AND_E, "dense", 24.0, 7.1, 7.0),
+    FusionResult(_D_AND_E, "multi-crop", 23.9, 7.2, None),
+    FusionResult(_D_AND_E, "dense+multi-crop", 23.7, 6.8, 6.8),
+)
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """A row of Table 7, as `FusionResult`. With `one_cell`, one figure stands across both columns of top-5 errors."""
+
+    method: str
+    nets: str
+    top1_error: float | None
+    top5_error: float | None
+    test_top5_error: float | None
+    one_cell: bool = False
+
+
+# Section 4.5 also has 11.2 for Clarifai with outside training data.
+TABLE7 = (
+    MethodResult("VGG", "2 nets, dense and multi-crop", 23.7, 6.8, 6.8),
+    MethodResult("VGG", "1 net, dense and multi-crop", 24.4, 7.1, 7.0),
+    MethodResult("VGG", "7 nets, dense, ILSVRC submission", 24.7, 7.5, 7.3),
+    MethodResult("GoogLeNet", "1 net", None, 7.9, 7.9, one_cell=True),
+    MethodResult("GoogLeNet", "7 nets", None, 6.7, 6.7, one_cell=True),
+    MethodResult("MSRA", "11 nets", None, None, 8.1),
+    MethodResult("MSRA", "1 net", 27.9, 9.1, 9.1),
+    MethodResult("Clarifai", "several nets", None, None, 11.7),
+    MethodResult("Clarifai", "1 net", None, None, 12.5),
+    MethodResult("Zeiler & Fergus", "6 nets", 36.0, 14.7, 14.8),
+    MethodResult("Zeiler & Fergus", "1 net", 37.5, 16.0, 16.1),
+    MethodResult("OverFeat", "7 nets", 34.0, 13.2, 13.6),
+    MethodResult("OverFeat", "1 net", 35.7, 14.2, None),
+    MethodResult("Krizhevsky et al.", "5 nets", 38.1, 16.4, 16.4),
+    MethodResult("Krizhevsky et al.", "1 net", 40.7, 18.2, None),
 )
 
 # Appendix B: linear SVMs on the descriptors of images

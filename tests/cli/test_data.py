@@ -57,3 +57,13 @@ def test_training_says_what_is_odd_about_its_data(
 def test_what_cannot_be_trained_on_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", str(tmp_path / "nowhere"), "-q"]) == 3
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_source_of_one_class_is_shown_though_none_can_be_trained_on_it(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(classes=1)
+    assert run(["data", str(root), "-q"]) == 0
+    assert "one class only" in capsys.readouterr().out
+    assert train(root) == 3
+    assert "one class only" in capsys.readouterr().err

@@ -74,32 +74,69 @@ def test_labels_that_disagree_are_named() -> None:
         fused([first, replace(first, labels_N=labels)], ["a", "b"])
 
 
+def test_the_mean_of_scores_keeps_no_parts_of_its_members() -> None:
+    given = replace(scores(), parts={"dense": scores().posteriors_NK})
+    assert not fused([given, given], ["a", "b"]).parts
+
+
 def test_saved_scores_come_back_and_other_files_are_none(tmp_path: Path) -> None:
     save_scores(tmp_path / "s.safetensors", scores(), EVALUATION)
     loaded = load_scores(tmp_path / "s.safetensors")
     assert loaded is not None
     assert torch.equal(loaded.scores.posteriors_NK, scores().posteriors_NK)
     assert (loaded.arch, loaded.protocol, loaded.scales) == ("D", "dense", (256, 384))
+    assert loaded.details == {"flip": True, "crops": 0, "skipped": 1, "network": EVALUATION.network}
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"vgg": "{}"})
     assert load_scores(tmp_path / "w.safetensors") is None
     (tmp_path / "junk").write_bytes(b"junk")
     assert load_scores(tmp_path / "junk") is None
 
 
-@pytest.mark.parametrize("change", ["rows", "sums", "nan", "labels"])
+@pytest.mark.parametrize("change", ["rows", "large sums", "small sums", "zeros", "negative", "nan", "labels"])
 def test_damaged_scores_are_refused(tmp_path: Path, change: str) -> None:
     given = scores()
     posteriors, labels = given.posteriors_NK.clone(), given.labels_N.clone()
     if change == "rows":
         posteriors = posteriors[1:]
-    if change == "sums":
-        posteriors[0] *= 2
+    if change == "large sums":
+        posteriors[0] *= 1.01
+    if change == "small sums":
+        posteriors[0] *= 0.99
+    if change == "zeros":
+        posteriors[0] = 0
+    if change == "negative":  # and still of sum 1
+        posteriors[0] = torch.tensor([-0.5, 0.5, 0.5, 0.5, 0, 0, 0])
     if change == "nan":
         posteriors[0, 0] = float("nan")
     if change == "labels":
         labels[0] = 7
     save_scores(tmp_path / "s.safetensors", replace(given, posteriors_NK=posteriors, labels_N=labels), EVALUATION)
     with pytest.raises(WeightsError, match="scores file"):
+        load_scores(tmp_path / "s.safetensors")
+
+
+@pytest.mark.parametrize(
+    "details",
+    ["[]", "{}", None, '{"flip": true}', '{"flip": 1, "crops": 1e999, "skipped": 0, "network": {}}', "1", "{"],
+)
+def test_scores_without_details_are_read_and_details_of_no_use_refused(tmp_path: Path, details: str | None) -> None:
+    about = {
+        "images": '["a"]',
+        "classes": '["x", "y"]',
+        "arch": "D",
+        "protocol": "dense",
+        "scales": "[256]",
+        "weights": "",
+    }
+    about |= {} if details is None else {"details": details}
+    tensors = {"posteriors": torch.tensor([[0.25, 0.75]]), "labels": torch.tensor([1])}
+    save_file(tensors, tmp_path / "s.safetensors", about)
+    if details in ("[]", "{}", None):
+        loaded = load_scores(tmp_path / "s.safetensors")
+        assert loaded is not None
+        assert loaded.details == {}
+        return
+    with pytest.raises(WeightsError, match="metadata"):
         load_scores(tmp_path / "s.safetensors")
 
 
@@ -124,7 +161,7 @@ def test_networks_together_give_what_each_gives_alone(
     for network, scales, order in zip(
         networks(), ((40, 66), (66, 70)), (("class0", "class1", "class2"),) * 2, strict=True
     ):
-        options = replace(OPTIONS, protocol=protocol, scales=scales, flip=True, grid=3)  # type: ignore[arg-type]
+        options = replace(OPTIONS, protocol=protocol, scales=scales, flip=True, grid=3, apart=True)  # type: ignore[arg-type]
         mine = match_classes(images, order)
 
         def load(network: VGG = network) -> VGG:
@@ -139,6 +176,9 @@ def test_networks_together_give_what_each_gives_alone(
     for (one, seconds), other in zip(together, alone, strict=True):
         assert seconds > 0
         assert_same_sums(one.posteriors_NK, other.posteriors_NK, networks()[0])
+        assert len(one.parts) == (2 if protocol == "dense+multi-crop" else 0)
+        for part in one.parts:
+            assert_same_sums(one.parts[part], other.parts[part], networks()[0])
     assert loads[:2] == ["A", "B"]
     assert (len(loads) == 2) == (block > 1)
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,31 @@ from vggcli.evaluation.metrics import (
     confusion_counts,
     correct_counts,
     expected_calibration_error,
-    published_result,
     save_scores,
     worst_mistakes,
 )
 from vggcli.evaluation.protocol import Scores
-from vggcli.zoo.checkpoint import Checkpoint
-from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
-from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.scores import count_correct, error_rate
 
 EVALUATION = Evaluation(
-    "D", "w", "ab" * 32, "data", "val", "dense", (256, 384), True, 0, 40, 1, 7, 30, 38, 2.5, {}, 8.0
+    "D",
+    "w",
+    "ab" * 32,
+    "data",
+    "val",
+    "dense",
+    (256, 384),
+    True,
+    0,
+    40,
+    1,
+    7,
+    30,
+    38,
+    2.5,
+    {},
+    8.0,
+    {"crop": 224, "width": 1.0, "head": "fc", "scale": [256, 512]},
 )
 
 
@@ -175,26 +187,6 @@ def test_of_equally_sure_mistakes_names_decide() -> None:
     posteriors = torch.tensor([[0.9, 0.1]]).expand(3, 2)
     given = Scores(posteriors, torch.ones(3, dtype=torch.int64), ("b", "c", "a"), ("x", "y"))
     assert [mistake.image for mistake in worst_mistakes(given, 2)] == ["a", "b"]
-
-
-def test_the_papers_result_is_named_for_imagenets_validation_images_alone() -> None:
-    ids = imagenet_ids()
-    checkpoint = Checkpoint(NetworkConfig("D"), ids, {}, (256, 512))
-    evaluation = replace(
-        EVALUATION, arch="D", protocol="dense", scales=(512, 256, 384), flip=True, images=50_000, skipped=0
-    )
-    found = published_result(checkpoint, evaluation, ids)
-    assert found is not None
-    assert (found.table, found.top1_error, found.top5_error) == (4, 24.8, 7.5)
-    assert published_result(checkpoint, replace(evaluation, images=49_999, skipped=1), ids) == found
-    assert published_result(checkpoint, replace(evaluation, protocol="multi-crop"), ids).table == 5  # type: ignore[union-attr]
-    for other in ({"images": 10_000}, {"flip": False}, {"scales": (256,)}, {"protocol": "centre-crop"}):
-        assert published_result(checkpoint, replace(evaluation, **other), ids) is None
-    for config in (NetworkConfig("D", width=0.5), NetworkConfig("D", crop=192), NetworkConfig("D", head="gap")):
-        assert published_result(replace(checkpoint, config=config), evaluation, ids) is None
-    assert published_result(checkpoint, evaluation, imagenet_names()) == found
-    assert published_result(checkpoint, evaluation, ("tench", *ids[1:])) is None
-    assert published_result(checkpoint, evaluation, ids[1:]) is None
 
 
 def test_the_zoos_errors_are_the_papers_best_single_scale_results() -> None:

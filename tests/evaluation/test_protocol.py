@@ -137,3 +137,26 @@ def test_weights_whose_posteriors_are_not_finite_are_refused(network: VGG, make_
     broken.load_state_dict({name: value * 1e30 for name, value in network.state_dict().items()})
     with pytest.raises(WeightsError, match="not finite"):
         image_posteriors(broken.eval(), load_split(make_folder(), "val"), COLOUR, OPTIONS)
+
+
+def test_dense_and_multi_crop_kept_apart_are_what_each_gives_alone_from_the_same_passes(
+    network: VGG, make_folder: MakeFolder
+) -> None:
+    images = load_split(make_folder(), "val")
+    options = replace(OPTIONS, protocol="dense+multi-crop", scales=(36, 48), flip=True, grid=2)
+    passes: list[int] = []
+    with network.register_forward_hook(lambda net, views, scores: passes.append(len(views[0]))):
+        mixed = image_posteriors(network, images, COLOUR, options)
+        before = list(passes)
+        apart = image_posteriors(network, images, COLOUR, replace(options, apart=True))
+    assert passes == before * 2
+    assert not mixed.parts
+    assert_same_sums(apart.posteriors_NK, mixed.posteriors_NK, network)
+    assert set(apart.parts) == {"dense", "multi-crop"}
+    for protocol in apart.parts:
+        alone = image_posteriors(network, images, COLOUR, replace(options, protocol=protocol, apart=True))
+        assert not alone.parts
+        part = apart.part(protocol)
+        assert_same_sums(part.posteriors_NK, alone.posteriors_NK, network)
+        assert (part.images, part.labels_N.tolist()) == (alone.images, alone.labels_N.tolist())
+        assert not part.parts

@@ -12,7 +12,7 @@ from vggcli.training.loop import train
 from vggcli.training.options import TrainingData, TrainOptions
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import RunFolder, load_run
-from vggcli.training.state import EpochRecord, RunState
+from vggcli.training.state import EpochRecord, RunState, StepRecord
 from vggcli.zoo.checkpoint import Checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -25,7 +25,8 @@ CPU = torch.device("cpu")
 
 
 class Session:
-    """Everything `train` takes, for a folder of photos; `run` goes on from what the folder holds."""
+    """Everything `train` takes, for a folder of photos; `run` goes on from what the folder holds. `shown` are the records
+    of its micro-batches, which progress shows."""
 
     def __init__(self, photos: Path, out: Path, recipe: Recipe = RECIPE, arch: str = "A", **options: Any) -> None:
         train_set, val_set = load_training(photos)
@@ -37,6 +38,7 @@ class Session:
         self.folder = RunFolder(out, about)
         self.network = VGG(self.config, recipe.dropout)
         initialise(self.network, recipe.init, self.options.seed)
+        self.shown: list[StepRecord] = []
 
     def run(self, stop_after: int | None = None) -> list[EpochRecord]:
         """The records of the epochs; with `stop_after` micro-batches it raises Stopped."""
@@ -52,8 +54,13 @@ class Session:
             count += 1
             return stop_after is not None and count > stop_after
 
-        records = train(network, self.data, self.options, self.folder, state, momentum, stop)
-        return [record for record in records if isinstance(record, EpochRecord)]
+        epochs = []
+        for record in train(network, self.data, self.options, self.folder, state, momentum, stop):
+            if isinstance(record, EpochRecord):
+                epochs.append(record)
+            else:
+                self.shown.append(record)
+        return epochs
 
 
 def outcome(out: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], RunState]:

@@ -59,6 +59,32 @@ def test_two_epochs_equal_torchvisions_network_and_plain_steps(tmp_path: Path) -
         assert_same_steps(ours, named, 4, theirs)
 
 
+def test_progress_shows_loss_and_error_of_the_whole_epoch_so_far(tmp_path: Path) -> None:
+    """After every micro-batch, of every view of the epoch up to it: earlier micro-batches and earlier steps too."""
+    photos = plain.write_pictures(tmp_path / "photos", side=36)
+    recipe = replace(RECIPE, scale=(36, 36), epochs=2, learning_rate=1e-20, dropout=0.0)  # weights stay as they were
+    session = Session(photos, tmp_path / "run", recipe, micro_batch=3)
+    theirs = torchvision_network("A", {name: one.clone() for name, one in session.network.state_dict().items()})
+    session.run()
+    train = plain.Pictures.read(photos / "train")
+    colour = plain.Colour.of(train)
+    shown = iter(session.shown)
+    for epoch in range(2):
+        order, losses, wrong = plain.order(14, 3, epoch), list[float](), 0
+        for first, last in ((0, 3), (3, 6), (6, 8), (8, 11), (11, 14)):  # steps of 8 and of 6 images
+            chosen = order[first:last]
+            labels = torch.tensor([train.labels[k] for k in chosen])
+            with torch.no_grad():
+                scores = theirs(colour.whitened([plain.view(train.pixels[k], colour, 3, epoch, k) for k in chosen]))
+            losses += F.cross_entropy(scores, labels, reduction="none").tolist()
+            wrong += int((scores.argmax(1) != labels).sum())
+            record = next(shown)
+            assert (record.epoch, record.step, record.done, record.images) == (epoch + 1, 1 + first // 8, last, 14)
+            assert record.loss == pytest.approx(sum(losses) / last, rel=1e-4)
+            assert record.error == pytest.approx(100 * wrong / last)
+    assert next(shown, None) is None
+
+
 def _middle(side: int) -> slice:
     """The centre crop, rounded as torchvision's is."""
     first = round((side - 32) / 2.0)

@@ -23,6 +23,14 @@ def ensemble(
     flip: options.Flip = None,
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="The whole in the form of the paper's Table 6, and for ImageNet's validation images beside Table 7; with "
+            "--dense --multi-crop by dense, by multi-crop and by both averaged, from the same passes.",
+        ),
+    ] = False,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.auto,
     batch_size: options.ViewBatch = None,
@@ -37,10 +45,12 @@ def ensemble(
 
     from vggcli.cli.fusing import fuse, show_fusion
     from vggcli.cli.measuring import evaluate_options
+    from vggcli.cli.tabulating import check_table, show_combined
     from vggcli.errors import UsageError
 
     if len(members) < 2:
         raise UsageError("an ensemble needs two members or more; `vgg eval` measures one network")
+    check_table(table, json)
     if save_scores is not None:
         if save_scores.suffix != ".safetensors":
             raise UsageError(f"--save-scores {save_scores}: give a name that ends in .safetensors")
@@ -73,6 +83,7 @@ def ensemble(
         batch_size=batch_size,
         workers=options.worker_count(workers),
         preprocessing=preprocessing,
+        table=table,
     )
     flags = [flag for flag, value in given.items() if value]
     fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet)
@@ -80,5 +91,7 @@ def ensemble(
         fusion.save(save_scores)
     if json:
         print(dumps(fusion.to_json()))
+    elif table:
+        show_combined(fusion)
     else:
         show_fusion(fusion)

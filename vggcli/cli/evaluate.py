@@ -35,7 +35,12 @@ def evaluate(
         typer.Option(min=1, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
     ] = None,
     table: Annotated[
-        bool, typer.Option("--table", help="One line a network, in the form of the paper's Tables 3 and 4.")
+        bool,
+        typer.Option(
+            "--table",
+            help="One line a network, in the form of the paper's Tables 3 and 4; with --dense --multi-crop in that of "
+            "Table 5: dense, multi-crop and both averaged, from the same passes.",
+        ),
     ] = False,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.auto,
@@ -63,6 +68,7 @@ def evaluate(
         batch_size=batch_size,
         workers=options.worker_count(workers),
         preprocessing=preprocessing,
+        table=table,
     )
     report = ReportOptions(per_class, confusion, worst, save_scores, table, json)
     files = evaluated_files(several or [], weights, arch)

@@ -1,6 +1,7 @@
 """What `vgg finetune` does before its run begins: weights become the start of a network, and their scale and recipe the
 defaults of the new plan."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def _replayed(choice: Choice) -> Plan | None:
     plan = Plan.from_file(choice.config)
     if plan.weights is None:
         raise UsageError(
-            f"{choice.config} is of a run from scratch; replay it with `vgg train --config {choice.config}`"
+            f"{choice.config} is of a run from scratch; replay it with "
+            f"`vgg train --config {shlex.quote(str(choice.config))}`"
         )
     return plan
 

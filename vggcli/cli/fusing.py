@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from vggcli.cli.weights import find_weights
 from vggcli.errors import UsageError, counted
 from vggcli.evaluation.fusion import fused, load_scores
 from vggcli.evaluation.metrics import correct_counts, expected_calibration_error
-from vggcli.evaluation.protocol import EvaluateOptions, Scores
+from vggcli.evaluation.protocol import PARTS, EvaluateOptions, Protocol, Scores
 from vggcli.report.tables import ensemble_table
 from vggcli.zoo.checkpoint import save_tensors
 from vggcli.zoo.scores import error_rate
@@ -31,13 +31,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Fusion:
-    """The members and their mean; `data` and `split` are None where only saved scores took part."""
+    """The members and their mean; `data` and `split` are None where only saved scores took part. `parts` are the means of
+    what the members' posteriors are the mean of, by protocol, where all of them kept it apart."""
 
     members: tuple[Member, ...]
     whole: Scores
     data: str | None
     split: str | None
     seconds: float
+    parts: Mapping[Protocol, Scores]
 
     def row(self, chosen: Sequence[Member]) -> dict[str, Any]:
         """Error of some members with their posteriors averaged."""
@@ -121,12 +123,14 @@ def fuse(
             members.append(Member(name, measured[path].scores, measured[path].evaluation.to_json()))
             continue
         about = {"arch": scores.arch, "protocol": scores.protocol, "scales": list(scores.scales)}
-        about |= {"weights": name, "weights_sha256": scores.weights_sha256}
+        about |= {"weights": name, "weights_sha256": scores.weights_sha256, **scores.details}
         members.append(Member(name, scores.scores, about))
     whole = fused([member.scores for member in members], names)
+    apart = all(member.scores.parts for member in members)
+    parts = {part: fused([one.scores.part(part) for one in members], names) for part in PARTS} if apart else {}
     seconds = time.perf_counter() - started
     source = evaluated[0].evaluation.data if networks else None
-    return Fusion(tuple(members), whole, source, split if networks else None, seconds)
+    return Fusion(tuple(members), whole, source, split if networks else None, seconds, parts)
 
 
 def show_fusion(fusion: Fusion) -> None:

@@ -63,8 +63,10 @@ def evaluate_options(
     batch_size: int | None,
     workers: int,
     preprocessing: str | None,
+    table: bool = False,
 ) -> EvaluateOptions:
-    """The options that the flags of evaluation mean; scales stay empty where the network's own are wanted.
+    """The options that the flags of evaluation mean; scales stay empty where the network's own are wanted, and a `table`
+    compares protocols that are averaged.
 
     Raises UsageError for flags that contradict each other or have no effect.
     """
@@ -88,6 +90,7 @@ def evaluate_options(
         workers=workers,
         skip_bad=skip_bad,
         pixels=options.pixels_of(preprocessing),
+        apart=table,
     )
 
 

@@ -1,6 +1,7 @@
 """The plan of a run: every choice that decides its result, as config.json holds it and flags change it."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class Plan:
             raise UsageError("--recipe and --config contradict each other; give one")
         plan = cls(recipe=RECIPES[recipe or "paper"]) if config is None else cls.from_file(config)
         if plan.weights is not None:
-            raise UsageError(f"{config} is of a fine-tuned run; replay it with `vgg finetune --config {config}`")
+            command = f"vgg finetune --config {shlex.quote(str(config))}"
+            raise UsageError(f"{config} is of a fine-tuned run; replay it with `{command}`")
         return plan.with_flags(recipe_flags, run_flags)
 
     @classmethod

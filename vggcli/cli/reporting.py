@@ -12,19 +12,18 @@ from typing import Any
 from vggcli import __version__
 from vggcli.cli import options
 from vggcli.cli.measuring import Measured, measure
+from vggcli.cli.tabulating import check_table, show_networks
 from vggcli.data.decode import read_image
 from vggcli.errors import MachineError, UsageError, counted
 from vggcli.evaluation.metrics import (
     class_reports,
     confusion_counts,
-    published_result,
     save_scores,
     worst_mistakes,
 )
 from vggcli.evaluation.protocol import EvaluateOptions
-from vggcli.paper import CROP
 from vggcli.report.plots import fitted, save_confusion, save_sheet
-from vggcli.report.tables import PaperRow, classes_table, facts_table, paper_table
+from vggcli.report.tables import classes_table, facts_table
 from vggcli.zoo.files import append_line
 
 WORST = "worst.png"
@@ -55,8 +54,7 @@ class ReportOptions:
             if networks > 1:
                 raise UsageError(f"{flag} {path} is one file for {networks} networks; evaluate them one by one")
             options.writable_output(path, flag)
-        if self.table and self.json:
-            raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
+        check_table(self.table, self.json)
         if self.table and self.per_class:
             raise UsageError("--per-class has no place in --table; leave one out")
 
@@ -81,7 +79,7 @@ def evaluate_and_report(
         results = [result_json(measured, report) for measured in several]
         print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
     elif report.table:
-        show_paper_table(several)
+        show_networks(several)
         for path in (path for files in written for path in files.values()):
             options.note(f"written: {path}")
     else:
@@ -159,21 +157,3 @@ def show(measured: Measured, report: ReportOptions, written: dict[str, str]) -> 
     console.print(facts_table("Evaluation", facts))
     if report.per_class:
         console.print(classes_table(class_reports(measured.scores)))
-
-
-def show_paper_table(several: Sequence[Measured]) -> None:
-    """All of them in the form of Tables 3 and 4, on stdout."""
-    rows = []
-    for measured in several:
-        one, config = measured.evaluation, measured.checkpoint.config
-        changes = [f"width {config.width:g}"] * (config.width != 1) + [f"crop {config.crop}"] * (config.crop != CROP)
-        changes += ["gap"] * (config.head == "gap")
-        name = f"{one.arch} ({', '.join(changes)})" if changes else one.arch
-        published = published_result(measured.checkpoint, one, measured.scores.classes)
-        weights = measured.run or measured.weights
-        rows.append(PaperRow(name, measured.checkpoint.scale, one, published, weights.name))
-    first = several[0].evaluation
-    how = f"{first.protocol}{', with flips' if first.flip else ''}"
-    skipped = f" ({first.skipped} left out)" if first.skipped else ""
-    title = f"{how}, {counted(first.images, 'image')}{skipped} of {first.data} ({first.split}); posteriors averaged"
-    options.stdout_console().print(paper_table(title, rows))

@@ -5,7 +5,7 @@ from typing import Any
 
 from vggcli.cli import options
 from vggcli.data.image_set import ImageSet
-from vggcli.data.sources import load_training
+from vggcli.data.sources import load_both
 from vggcli.data.survey import Survey, survey
 from vggcli.errors import counted
 from vggcli.report.progress import Bar
@@ -15,9 +15,9 @@ UNEVEN = 3.0  # largest class over smallest from which it is said
 
 
 def show_data(data: str | None, as_json: bool, quiet: bool) -> None:
-    """`vgg data`: the table and its notes, or one JSON object, on stdout. Raises DataError as training would."""
+    """`vgg data`: the table and its notes, or one JSON object, on stdout. Raises DataError for a source that is none."""
     source = options.data_source(data, options.worker_count(None), quiet)
-    found = _looked_at(*load_training(source.path), quiet)
+    found = _looked_at(*load_both(source.path), quiet)
     if as_json:
         print(json.dumps(_object(source.name, found)))
         return
@@ -38,6 +38,8 @@ def say_data(train: ImageSet, val: ImageSet, quiet: bool) -> None:
 def notes(found: Survey) -> list[str]:
     """What a table of classes does not show, a sentence each; nothing where all is well."""
     said = list(found.remarks)
+    if len(found.classes) == 1:
+        said.append("there is one class only; a classifier needs two or more")
     if found.imbalance >= UNEVEN:
         said.append(f"the largest class has {found.imbalance:.1f} times the training images of the smallest")
     if found.unreadable:

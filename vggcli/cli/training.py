@@ -183,12 +183,13 @@ def _check_not_finished(path: Path, plan: Plan, state: RunState) -> None:
         raise UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
     if state.epoch >= plan.recipe.epochs:
         raise UsageError(
-            f"{path} has trained {counted(state.epoch, 'epoch')} already; train longer with --resume {path} "
-            f"--epochs N, above that"
+            f"{path} has trained {counted(state.epoch, 'epoch')} already; train longer with "
+            f"--resume {shlex.quote(str(path))} --epochs N, above that"
         )
     if plan.max_steps is not None and state.total_steps >= plan.max_steps:
         raise UsageError(
-            f"{path} has finished its {counted(plan.max_steps, 'step')}; train longer with --resume {path} --max-steps N"
+            f"{path} has finished its {counted(plan.max_steps, 'step')}; train longer with "
+            f"--resume {shlex.quote(str(path))} --max-steps N"
         )
 
 

@@ -145,8 +145,8 @@ def training_batches(
 def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatistics:
     """Of a training set seen at a shorter side of `side` pixels (at most 128); of a set of over 10,000 images, 10,000
     spread evenly. Raises ImageError at the first image that cannot be used."""
-    stride = max(1, len(images) // STATISTICS_IMAGES)
-    order = range(0, len(images), stride)
+    count = min(len(images), STATISTICS_IMAGES)
+    order = [rank * len(images) // count for rank in range(count)]
     chunks = [list(order[first : first + STATISTICS_CHUNK]) for first in range(0, len(order), STATISTICS_CHUNK)]
     sums = loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
     return ColourStatistics.from_moments(np.sum(list(_without_errors(sums)), axis=0))

@@ -52,6 +52,14 @@ def load_split(source: Path, split: str) -> ImageSet:
 
 
 def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
+    """The training and the validation split, as `load_both` gives them. Raises DataError where there is one class only."""
+    train, val = load_both(source)
+    if len(train.classes) < 2:
+        raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
+    return train, val
+
+
+def load_both(source: Path) -> tuple[ImageSet, ImageSet]:
     """The training and the validation split, both with the training classes.
 
     A class without a validation image is accepted; raises DataError for a class without a training image.
@@ -62,8 +70,6 @@ def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
         alike = next((name for name in train.classes if name.casefold() == missing[0].casefold()), None)
         hint = f" (the training class is called {alike!r}; call both the same)" if alike else ""
         raise DataError(f"class {missing[0]!r} of {source} has validation images but no training image{hint}")
-    if len(train.classes) < 2:
-        raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
     return train, val.with_classes(train.classes)
 
 

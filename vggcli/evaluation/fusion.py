@@ -7,8 +7,9 @@ only one network is in memory at a time.
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -54,7 +55,7 @@ def networks_posteriors(
         check_scales(member.options.scales, member.config.crop)
     scales = tuple(sorted({scale for member in members for scale in member.options.scales}))
     budget = min(pixel_budget(member.config, member.options.device, member.options.flip) for member in members)
-    sums = [torch.zeros(len(member.images), len(member.images.classes)) for member in members]
+    sums = [torch.zeros(one.options.kept, len(one.images), len(one.images.classes)) for one in members]
     seconds = [0.0] * len(members)
     skipped: dict[str, ImageError] = {}
     batches = test_batches(
@@ -65,18 +66,18 @@ def networks_posteriors(
         torch.device("cpu"),
     )
     for block in _blocks(batches, skipped, first.options.skip_bad):
-        for turn, (member, sums_NK) in enumerate(zip(members, sums, strict=True)):
+        for turn, (member, sums_PNK) in enumerate(zip(members, sums, strict=True)):
             started = time.perf_counter()
             network = member.load()
             for batch in block:
                 if scales[batch.scale_index] in member.options.scales:
-                    sums_NK.index_add_(0, torch.tensor(batch.indices), _posteriors(network, batch, member).cpu())
+                    sums_PNK.index_add_(1, torch.tensor(batch.indices), _posteriors(network, batch, member).cpu())
             del network  # before the next one is loaded
             seconds[turn] += time.perf_counter() - started
         progress(sum(len(batch.indices) for batch in block))
     return [
-        (averaged(sums_NK, member.images, member.options, skipped), taken)
-        for member, sums_NK, taken in zip(members, sums, seconds, strict=True)
+        (averaged(sums_PNK, member.images, member.options, skipped), taken)
+        for member, sums_PNK, taken in zip(members, sums, seconds, strict=True)
     ]
 
 
@@ -110,13 +111,15 @@ def _posteriors(network: VGG, batch: ViewBatch, member: NetworkMember) -> Tensor
 
 @dataclass(frozen=True)
 class SavedScores:
-    """A scores file: posteriors with names, and what they were made with."""
+    """A scores file: posteriors with names, and what they were made with. `details` are flip, crops, skipped and network as
+    in `Evaluation`, or nothing where the file does not say them."""
 
     scores: Scores
     arch: str
     protocol: str
     scales: tuple[int, ...]
     weights_sha256: str
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def load_scores(path: Path) -> SavedScores | None:
@@ -135,8 +138,8 @@ def load_scores(path: Path) -> SavedScores | None:
     try:
         images, classes = tuple(json.loads(fields["images"])), tuple(json.loads(fields["classes"]))
         scales = tuple(int(scale) for scale in json.loads(fields["scales"]))
-        about = (fields["arch"], fields["protocol"], scales, fields["weights"])
-    except (KeyError, ValueError, TypeError) as error:
+        about = (fields["arch"], fields["protocol"], scales, fields["weights"], _details(fields.get("details", "{}")))
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is a scores file whose metadata cannot be used: {error}") from error
     if posteriors_NK.shape != (len(images), len(classes)) or labels_N.shape != (len(images),):
         raise WeightsError(f"{path} is a scores file whose names do not fit its posteriors {list(posteriors_NK.shape)}")
@@ -146,6 +149,26 @@ def load_scores(path: Path) -> SavedScores | None:
     if int(labels_N.min()) < 0 or int(labels_N.max()) >= len(classes):
         raise WeightsError(f"{path} is a scores file with a label that none of its classes has")
     return SavedScores(Scores(posteriors_NK, labels_N, images, classes), *about)
+
+
+def _details(text: str) -> dict[str, Any]:
+    """What a scores file says beyond its figures. Raises ValueError, TypeError or KeyError where it is not of use."""
+    details = dict(json.loads(text))
+    if not details:
+        return {}
+    network = dict(details["network"])
+    low, high = (int(side) for side in network["scale"])
+    return {
+        "flip": bool(details["flip"]),
+        "crops": int(details["crops"]),
+        "skipped": int(details["skipped"]),
+        "network": {
+            "crop": int(network["crop"]),
+            "width": float(network["width"]),
+            "head": str(network["head"]),
+            "scale": [low, high],
+        },
+    }
 
 
 def fused(members: Sequence[Scores], names: Sequence[str]) -> Scores:
@@ -159,7 +182,7 @@ def fused(members: Sequence[Scores], names: Sequence[str]) -> Scores:
     total = torch.zeros_like(first.posteriors_NK, dtype=torch.float64)
     for member, name in zip(members, names, strict=True):
         total += _aligned(member, name, first, names[0]).double()
-    return replace(first, posteriors_NK=(total / len(members)).float())
+    return replace(first, posteriors_NK=(total / len(members)).float(), parts={})
 
 
 def _aligned(member: Scores, name: str, first: Scores, first_name: str) -> Tensor:

@@ -1,26 +1,26 @@
 """Error of posteriors, where it lies, how sure the network is, and the record of an evaluation."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vggcli import paper
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
 from vggcli.zoo.checkpoint import Checkpoint, save_tensors
 from vggcli.zoo.files import file_sha256
-from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
 from vggcli.zoo.scores import answers, count_correct, error_rate
+
+DETAILS = ("flip", "crops", "skipped", "network")  # of an evaluation, kept beside saved scores
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One measured error: what was measured on what and how, and the counts it rests on. `crops` is the number of grid
     crops an image, over flips and scales (0 without multi-crop evaluation); `preprocessing` has mean and divisor, RGB,
-    of 0 to 255. Errors are in per cent."""
+    of 0 to 255; `network` has crop, width, head and the training range of S, `scale`. Errors are in per cent."""
 
     arch: str
     weights: str
@@ -39,6 +39,7 @@ class Evaluation:
     calibration_error: float
     preprocessing: dict[str, Any]
     seconds: float
+    network: dict[str, Any] = field(default_factory=dict)
 
     @property
     def top1_error(self) -> float:
@@ -71,8 +72,9 @@ def evaluation_of(
 ) -> Evaluation:
     """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
     correct_top1, correct_top5 = correct_counts(scores)
+    config = checkpoint.config
     return Evaluation(
-        arch=checkpoint.config.arch,
+        arch=config.arch,
         weights=str(weights.resolve()),
         weights_sha256=file_sha256(weights),
         data=data,
@@ -89,20 +91,8 @@ def evaluation_of(
         calibration_error=expected_calibration_error(scores),
         preprocessing={name: checkpoint.preprocessing[name] for name in ("mean", "divisor")},
         seconds=seconds,
+        network={"crop": config.crop, "width": config.width, "head": config.head, "scale": list(checkpoint.scale)},
     )
-
-
-def published_result(checkpoint: Checkpoint, evaluation: Evaluation, classes: tuple[str, ...]) -> paper.Result | None:
-    """The paper's result for the same network, training scale, protocol and test scales, where the images are ImageNet's
-    validation set: 50,000 images of its 1,000 classes."""
-    theirs = sorted(classes) in (sorted(imagenet_ids()), sorted(imagenet_names()))
-    images = evaluation.images + evaluation.skipped
-    if not theirs or images != paper.IMAGENET_VALIDATION or not evaluation.flip:
-        return None
-    if (checkpoint.config.crop, checkpoint.config.width, checkpoint.config.head) != (paper.CROP, 1.0, "fc"):
-        return None
-    key = (evaluation.arch, checkpoint.scale, tuple(sorted(evaluation.scales)), evaluation.protocol)
-    return next((one for one in paper.RESULTS if (one.arch, one.scale, one.test_scales, one.protocol) == key), None)
 
 
 def correct_counts(scores: Scores) -> tuple[int, int]:
@@ -194,5 +184,6 @@ def save_scores(path: Path, scores: Scores, evaluation: Evaluation) -> None:
         "protocol": evaluation.protocol,
         "scales": json.dumps(evaluation.scales),
         "weights": evaluation.weights_sha256,
+        "details": json.dumps({name: getattr(evaluation, name) for name in DETAILS}),
     }
     save_tensors(path, {"posteriors": scores.posteriors_NK, "labels": scores.labels_N}, metadata)

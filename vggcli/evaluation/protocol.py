@@ -3,11 +3,11 @@
 Posteriors are the currency (sections 3.2, 4.2, 4.3): flips, crops, scales, and dense with multi-crop evaluation are
 combined by averaging them, never scores.
 
-Shapes: N images, K classes, H and W pixels, G crops along a side of the grid.
+Shapes: N images, K classes, H and W pixels, G crops along a side of the grid, P protocols kept apart.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -27,13 +27,14 @@ from vggcli.zoo.preprocessing import Pixels
 from vggcli.zoo.scales import check_scales, views_together
 
 Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
+PARTS: tuple[Protocol, Protocol] = ("dense", "multi-crop")  # of "dense+multi-crop"
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation.
     `batch_size` (views a forward pass) None takes what suits the device; `pixels` is the preprocessing of weights whose
-    file does not say it."""
+    file does not say it. `apart` keeps the posteriors of dense and of multi-crop evaluation beside their mean."""
 
     protocol: Protocol
     scales: tuple[int, ...]
@@ -45,18 +46,30 @@ class EvaluateOptions:
     workers: int = 0
     skip_bad: bool = False
     pixels: Pixels | None = None
+    apart: bool = False
+
+    @property
+    def kept(self) -> int:
+        """How many protocols' posteriors are kept apart."""
+        return len(PARTS) if self.apart and self.protocol == "dense+multi-crop" else 1
 
 
 @dataclass(frozen=True)
 class Scores:
     """Posteriors float32 [N, K] and labels int64 [N] with the name of each row's image and each column's class;
-    `skipped` are the images that could not be used."""
+    `skipped` are the images that could not be used. `parts` are the posteriors of the protocols that these are the mean
+    of, where they were kept apart."""
 
     posteriors_NK: Tensor
     labels_N: Tensor
     images: tuple[str, ...]
     classes: tuple[str, ...]
     skipped: tuple[ImageError, ...] = ()
+    parts: Mapping[Protocol, Tensor] = field(default_factory=dict)
+
+    def part(self, protocol: Protocol) -> "Scores":
+        """The scores of one of the parts."""
+        return replace(self, posteriors_NK=self.parts[protocol], parts={})
 
 
 def crops_an_image(options: EvaluateOptions) -> int:
@@ -99,7 +112,7 @@ def image_posteriors(
     crop = network.config.crop
     check_scales(options.scales, crop)
     plan = ViewPlan(options.scales, centre_crop=crop if options.protocol == "centre-crop" else None)
-    sums_NK = torch.zeros(len(images), len(images.classes))
+    sums_PNK = torch.zeros(options.kept, len(images), len(images.classes))
     skipped: dict[str, ImageError] = {}
     for batch in test_batches(images, plan, _rows(network, options), options.workers, options.device):
         if isinstance(batch, ImageError):
@@ -108,14 +121,14 @@ def image_posteriors(
             skipped[batch.path] = batch
             progress(len(options.scales))
             continue
-        posteriors_NK = view_posteriors(network, normalise(batch.images_NHWC, colour), options)
-        sums_NK.index_add_(0, torch.tensor(batch.indices), posteriors_NK.cpu())
+        posteriors_PNK = view_posteriors(network, normalise(batch.images_NHWC, colour), options)
+        sums_PNK.index_add_(1, torch.tensor(batch.indices), posteriors_PNK.cpu())
         progress(len(batch.indices))
-    return averaged(sums_NK, images, options, skipped)
+    return averaged(sums_PNK, images, options, skipped)
 
 
-def averaged(sums_NK: Tensor, images: ImageSet, options: EvaluateOptions, skipped: dict[str, ImageError]) -> Scores:
-    """The scores that `sums_NK`, posteriors added over the scales, amount to, without the images that were skipped.
+def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipped: dict[str, ImageError]) -> Scores:
+    """The scores that `sums_PNK`, posteriors added over the scales, amount to, without the images that were skipped.
 
     Raises DataError where no image is left, WeightsError where a posterior is not finite.
     """
@@ -123,7 +136,8 @@ def averaged(sums_NK: Tensor, images: ImageSet, options: EvaluateOptions, skippe
     if not kept:
         first = next(iter(skipped.values()))
         raise DataError(f"none of the {counted(len(images), 'image')} can be used; the first: {first}")
-    posteriors_NK = sums_NK[kept] / len(options.scales)
+    posteriors_PNK = sums_PNK[:, kept] / len(options.scales)
+    posteriors_NK = posteriors_PNK.mean(0)
     if not torch.isfinite(posteriors_NK).all():
         raise WeightsError("the network's posteriors are not finite; its weights, or --precision, are at fault")
     return Scores(
@@ -132,17 +146,20 @@ def averaged(sums_NK: Tensor, images: ImageSet, options: EvaluateOptions, skippe
         tuple(images.names[index] for index in kept),
         images.classes,
         tuple(skipped.values()),
+        dict(zip(PARTS, posteriors_PNK, strict=True)) if len(posteriors_PNK) > 1 else {},
     )
 
 
 def view_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
-    """Posteriors [N, K] of views of one shape: of the whole views, of their grids of crops, or the mean of the two."""
+    """Posteriors [P, N, K] of views of one shape: of the whole views, of their grids of crops, or the mean of the two, or
+    these two apart, where `options` say so."""
     parts = []
     if options.protocol != "multi-crop":
         parts.append(_posteriors(network, views_NCHW, options))
     if "multi-crop" in options.protocol:
         parts.append(_grid_posteriors(network, views_NCHW, options))
-    return torch.stack(parts).mean(0)
+    posteriors_PNK = torch.stack(parts)
+    return posteriors_PNK if options.kept > 1 else posteriors_PNK.mean(0, keepdim=True)
 
 
 def _grid_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:

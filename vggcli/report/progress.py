@@ -44,7 +44,8 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if not self.progress.disable:  # some versions of rich leave an empty line even then
+            self.progress.stop()
 
     def __call__(self, more: int) -> None:
         self.done += more
@@ -80,7 +81,8 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if not self.progress.disable:  # some versions of rich leave an empty line even then
+            self.progress.stop()
 
     def step(self, record: StepRecord) -> None:
         """Show a micro-batch."""

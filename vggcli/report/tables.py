@@ -1,7 +1,6 @@
 """Tables as rich renderables."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from vggcli import paper
 from vggcli.data.survey import Survey
-from vggcli.evaluation.metrics import ClassReport, Evaluation
+from vggcli.evaluation.metrics import ClassReport
 from vggcli.zoo.layers import LayerCost, Stack
 from vggcli.zoo.published import BASE, Published
 
@@ -20,7 +19,7 @@ SHOWN_CLASSES = 6  # at either end of a long list
 
 def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
     """The zoo: (row of Table 1, parameters, GMACs) each."""
-    table = _table("Networks of Table 1, with the shallow net of section 4.1 and the batch-normalised variants")
+    table = titled("Networks of Table 1, with the shallow net of section 4.1 and the batch-normalised variants")
     for name in ("network", "also", "layers", "parameters", "GMACs", "top-1 %", "top-5 %", "published in"):
         table.add_column(name, justify="left" if name in ("network", "also", "published in") else "right")
     for row, parameters, gmacs in rows:
@@ -34,7 +33,7 @@ def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
 
 def published_table(weights: Iterable[Published]) -> Table:
     """Weights that can be fetched by name."""
-    table = _table(
+    table = titled(
         f"Published weights, --weights NAME with --arch, from {BASE} (their publisher's errors: centre crop at 256)"
     )
     table.add_column("name")
@@ -51,7 +50,7 @@ def published_table(weights: Iterable[Published]) -> Table:
 
 def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
     """Every layer of a network and what it costs for one image."""
-    table = _table(title)
+    table = titled(title)
     table.add_column("layer")
     for name in ("output", "receptive field", "parameters", "MACs (M)", "memory (MB)"):
         table.add_column(name, justify="right")
@@ -69,7 +68,7 @@ def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
 
 def stacks_table(stacks: Sequence[Stack]) -> Table:
     """The argument of section 2.3 in numbers: stacks of 3x3 layers against one filter of their receptive field."""
-    table = _table("Each stack of 3x3 layers against one filter with the same receptive field (section 2.3)")
+    table = titled("Each stack of 3x3 layers against one filter with the same receptive field (section 2.3)")
     table.add_column("stack")
     for name in ("sees", "weights of the stack", "as one filter", "more"):
         table.add_column(name, justify="right")
@@ -84,7 +83,7 @@ def stacks_table(stacks: Sequence[Stack]) -> Table:
 
 def classes_table(reports: Sequence[ClassReport]) -> Table:
     """Error, support and worst confusion by class, the worst class first."""
-    table = _table("By class")
+    table = titled("By class")
     table.add_column("class")
     for name in ("images", "top-1 error %"):
         table.add_column(name, justify="right")
@@ -95,44 +94,9 @@ def classes_table(reports: Sequence[ClassReport]) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class PaperRow:
-    """A line of `paper_table`: the network, its training range of S, its error, the paper's where there is one, and what
-    its weights are called."""
-
-    network: str
-    scale: tuple[int, int]
-    evaluation: Evaluation
-    published: paper.Result | None
-    weights: str
-
-
-def paper_table(title: str, rows: Sequence[PaperRow]) -> Table:
-    """Errors in the form of Tables 3 and 4, with the paper's beside them where any row has one."""
-    table = _table(title)
-    table.add_column("ConvNet config.", overflow="fold")
-    for name in ("train (S)", "test (Q)"):
-        table.add_column(f"smallest image side\n{name}", justify="center")
-    for name in ("top-1", "top-5"):
-        table.add_column(f"{name} error\n(%)", justify="right")
-    published = any(row.published for row in rows)
-    if published:
-        table.add_column("the paper's\ntop-1, top-5", justify="right")
-    table.add_column("weights", overflow="fold")
-    for row in rows:
-        low, high = row.scale
-        sides = [str(low) if low == high else f"[{low};{high}]", ",".join(map(str, row.evaluation.scales))]
-        errors = [f"{row.evaluation.top1_error:.1f}", f"{row.evaluation.top5_error:.1f}"]
-        if published:
-            theirs = row.published
-            errors.append(f"{theirs.top1_error:.1f}, {theirs.top5_error:.1f} (Table {theirs.table})" if theirs else "-")
-        table.add_row(row.network, *sides, *errors, Text(row.weights))
-    return table
-
-
 def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
     """(name, what it is, its errors) each: members, pairs, and last the whole."""
-    table = _table(title)
+    table = titled(title)
     table.add_column("posteriors of", overflow="fold")
     table.add_column("", overflow="fold")
     for name in ("top-1 error %", "top-5 error %"):
@@ -146,7 +110,7 @@ def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]
 
 def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> Table:
     """(path, its top classes with posteriors) each, with bars."""
-    table = _table("")
+    table = titled("")
     table.add_column("image", overflow="fold")
     table.add_column("class", overflow="fold")
     table.add_column("posterior", justify="right")
@@ -162,7 +126,7 @@ def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]])
 
 def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
     """(path, cosine) each, the nearest first."""
-    table = _table(title)
+    table = titled(title)
     table.add_column("", justify="right")
     table.add_column("image", overflow="fold")
     table.add_column("cosine", justify="right")
@@ -173,7 +137,7 @@ def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
 
 def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     """Names and values, one pair a line."""
-    table = _table(title)
+    table = titled(title)
     table.show_header = False
     table.add_column()
     table.add_column(overflow="fold")
@@ -189,7 +153,7 @@ def _name(text: str, style: str = "") -> Text:
 
 def survey_table(found: Survey) -> Table:
     """Images by class in both splits, the largest class first; of more than 12 classes the largest and the smallest."""
-    table = _table("Images by class")
+    table = titled("Images by class")
     table.add_column("class")
     table.add_column("train", justify="right")
     table.add_column("val", justify="right")
@@ -204,7 +168,8 @@ def survey_table(found: Survey) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def titled(title: str) -> Table:
+    """An empty table in the style of all of them."""
     return Table(title=_name(title, "table.title"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 

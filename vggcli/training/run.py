@@ -6,6 +6,7 @@ belongs together. log.jsonl is written from the state in last.safetensors, never
 """
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ def create_run(out: Path | None, runs: Path, arch: str) -> Path:
     try:
         if out is not None:
             if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise UsageError(f"{out} exists already; give --out a new folder, or go on with --resume {out}")
+                raise UsageError(
+                    f"{out} exists already; give --out a new folder, or go on with --resume {shlex.quote(str(out))}"
+                )
             out.mkdir(parents=True, exist_ok=True)
             return out.resolve()
         number = max((int(run.name.rpartition("-")[2]) for run in numbered_runs(runs, arch)), default=0)

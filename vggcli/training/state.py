@@ -8,7 +8,7 @@ from vggcli.training.plateau import Plateau
 
 @dataclass(frozen=True)
 class StepRecord:
-    """After a micro-batch: `done` of the `images` of this step, and the mean loss and error (per cent) of the epoch so
+    """After a micro-batch: `done` of the `images` of this epoch, and the mean loss and error (per cent) of the epoch so
     far, over the training views."""
 
     epoch: int

@@ -1,0 +1,144 @@
+"""Measurements in the form of the paper's Tables 3 to 7, with its figures beside ours where there are any."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from vggcli import paper
+from vggcli.report.tables import titled
+
+Errors = tuple[float, float]  # top-1 and top-5, per cent
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """A line of Tables 3 to 5: the network, its training range of S, its test scales, what its weights are called, and for
+    each column its errors with the paper's, where it has one."""
+
+    network: str
+    scale: tuple[int, int]
+    test_scales: tuple[int, ...]
+    weights: str
+    errors: tuple[tuple[Errors, paper.Result | None], ...]
+
+
+@dataclass(frozen=True)
+class FusionRow:
+    """A line of Table 6: the networks, how they were evaluated, their error with posteriors averaged, and the paper's."""
+
+    members: tuple[str, ...]
+    protocol: str
+    errors: Errors
+    published: paper.FusionResult | None
+
+
+def range_text(scale: tuple[int, int]) -> str:
+    """A training range of S as the paper writes it: 256, or [256;512]."""
+    low, high = scale
+    return str(low) if low == high else f"[{low};{high}]"
+
+
+def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
+    """Rows with one column of errors in the form of Tables 3 and 4."""
+    table = _narrow(title)
+    table.add_column("ConvNet config.", overflow="fold")
+    for name in ("train (S)", "test (Q)"):
+        table.add_column(f"smallest side\n{name}", justify="center", overflow="fold")
+    for name in ("top-1", "top-5"):
+        table.add_column(f"{name}\nerror (%)", justify="right")
+    published = any(row.errors[0][1] for row in rows)
+    if published:
+        table.add_column("the paper's\ntop-1, top-5", justify="right", overflow="fold")
+    table.add_column("weights", overflow="fold")
+    for row in rows:
+        ((top1, top5), theirs) = row.errors[0]
+        cells = [f"{top1:.1f}", f"{top5:.1f}"]
+        if published:
+            cells.append(f"{theirs.top1_error:.1f}, {theirs.top5_error:.1f} (Table {theirs.table})" if theirs else "-")
+        table.add_row(*_sides(row), *cells, Text(row.weights))
+    return table
+
+
+def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) -> Table:
+    """Rows with one column of errors for each of `columns`, protocols, as Table 5 compares them."""
+    table = _narrow(title)
+    table.add_column("ConvNet\nconfig.", overflow="fold")
+    table.add_column("train (S)\ntest (Q)", overflow="fold")
+    for name in columns:
+        table.add_column(f"{name}\ntop-1, top-5", justify="right", no_wrap=True)
+    table.add_column("weights", overflow="fold")
+    for row in rows:
+        cells = []
+        for (top1, top5), theirs in row.errors:
+            beside = f"\n({theirs.top1_error:.1f}, {theirs.top5_error:.1f})" if theirs else ""
+            cells.append(f"{top1:.1f}, {top5:.1f}{beside}")
+        name, *sides = _sides(row)
+        table.add_row(name, "\n".join(sides), *cells, Text(row.weights))
+    if any(theirs for row in rows for _, theirs in row.errors):
+        table.caption = Text("Errors in per cent; in brackets the paper's, of Table 5.")
+    else:
+        table.caption = Text("Errors in per cent.")
+    table.caption_justify = "left"
+    return table
+
+
+def fusion_table(title: str, rows: Sequence[FusionRow]) -> Table:
+    """Rows of the same networks in the form of Table 6."""
+    table = _narrow(title)
+    table.add_column("combined ConvNet models", overflow="fold")
+    table.add_column("evaluation", overflow="fold", max_width=len("multi-crop"))
+    for name in ("top-1", "top-5"):
+        table.add_column(f"{name}\n(%)", justify="right", no_wrap=True)
+    published = any(row.published for row in rows)
+    if published:
+        table.add_column("the paper's top-1,\ntop-5, test top-5", justify="right", no_wrap=True)
+    for place, row in enumerate(rows):
+        cells = [f"{error:.1f}" for error in row.errors]
+        if published:
+            one = row.published
+            three = (one.top1_error, one.top5_error, one.test_top5_error) if one else ()
+            cells.append(", ".join(map(_figure, three)) or "-")
+        members = "\n".join(row.members) if place == 0 or row.members != rows[place - 1].members else ""
+        table.add_row(Text(members), Text(_spelt(row.protocol)), *cells)
+    return table
+
+
+def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
+    """Our `rows` of so many networks, then Table 7."""
+    table = _narrow("Beside the paper's Table 7 (ImageNet, errors in per cent)")
+    table.add_column("method", no_wrap=True)
+    table.add_column("")
+    for name in ("top-1\nval", "top-5\nval", "top-5\ntest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for place, row in enumerate(rows):
+        last = place == len(rows) - 1
+        ours = [f"{error:.1f}" for error in row.errors]
+        table.add_row("these networks", f"{nets} nets, {_spelt(row.protocol)}", *ours, "-", end_section=last)
+    for one in paper.TABLE7:
+        top5, test = (_figure(error) for error in (one.top5_error, one.test_top5_error))
+        if one.one_cell:
+            top5, test = f"({top5})", f"({test})"
+        table.add_row(one.method, one.nets, _figure(one.top1_error), top5, test)
+    table.caption = Text("In brackets: one figure for both columns.")
+    table.caption_justify = "left"
+    return table
+
+
+def _narrow(title: str) -> Table:
+    table = titled(title)
+    table.collapse_padding = True
+    return table
+
+
+def _sides(row: NetworkRow) -> tuple[str, str, str]:
+    return row.network, range_text(row.scale), ", ".join(map(str, row.test_scales))
+
+
+def _spelt(protocol: str) -> str:
+    return protocol.replace("dense+multi-crop", "dense and multi-crop")
+
+
+def _figure(error: float | None) -> str:
+    return "-" if error is None else f"{error:.1f}"
