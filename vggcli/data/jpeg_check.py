@@ -96,12 +96,12 @@ def layout(data: bytes) -> Layout | None:
 def ends(data: bytes, start: int) -> Iterator[int]:
     """Where the data of the one scan, which begin at `start`, may end (offsets), the likeliest first: before the last end
     marker, before the first one, and before the bytes that fill up the file. The next is wanted where the last row is there
-    before one of them."""
+    before one of them. Raises OSError where there is no end marker."""
     last = data.rfind(END, start)
-    if last >= 0 and len(data) - last < TRAILER:
+    if last < 0:
+        raise OSError("its end marker is missing")
+    if len(data) - last < TRAILER:
         yield last
-    elif last < 0:
-        yield len(data)
     first = scan_end(data, start)
     if first >= 0:
         if first != last or len(data) - last >= TRAILER:
