@@ -59,6 +59,14 @@ def test_heic_without_pillow_heif_is_named_by_its_content(tmp_path: Path, name: 
     assert not has_header(tmp_path / name)
 
 
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_heic_that_is_cut_short_is_damaged(tmp_path: Path, share: float) -> None:
+    data = heic(tmp_path / "a.heic").read_bytes()
+    (tmp_path / "a.heic").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        read_image(tmp_path / "a.heic")
+
+
 def box(major: bytes, *compatible: bytes) -> bytes:
     """How a file of that brand begins."""
     content = b"ftyp" + major + bytes(4) + b"".join(compatible)

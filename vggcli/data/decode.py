@@ -16,9 +16,10 @@ from typing import cast
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint
+from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint, kind_of
 from vggcli.data.jpeg_check import decode_to_its_end
 from vggcli.data.metadata import PNG, without_all, without_broken
+from vggcli.data.png_key import settle_key
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
@@ -79,7 +80,10 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
                     image.draft(image.mode, _scaled_to(image.size, at_least))
                 decode_to_its_end(image)
+                transparent = settle_key(image)
                 image.load()
+                if transparent is not None:
+                    image.paste("white", mask=transparent)
                 plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
                 turned = None if plain else _turned(image)
                 return Decoded(to_rgb(image if turned is None else turned), turned is not None or stored != 1)
@@ -90,17 +94,20 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     except PermissionError as error:
         raise ImageError(place, "permission denied") from error
     except UnidentifiedImageError as error:
-        reason = (
-            hint(_head(place), str(place))
-            or f"it is not an image ({', '.join((*FORMATS, *filter(can_read, SUFFIXES)))})"
-        )
-        raise ImageError(place, reason) from error
+        raise ImageError(place, _why_not_opened(place)) from error
     except Image.DecompressionBombError as error:
         raise ImageError(place, "it has more than 100 megapixels") from error
     except UnknownRange as error:
         raise ImageError(place, str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         raise ImageError(place, f"it is damaged or cut short ({error})") from error
+
+
+def _why_not_opened(place: Place) -> str:
+    head = _head(place)
+    if formats_of(head):
+        return f"it is damaged or cut short (it begins as {kind_of(head)} does)"
+    return hint(head, str(place)) or f"it is not an image ({', '.join((*FORMATS, *filter(can_read, SUFFIXES)))})"
 
 
 def _orientation(image: Image.Image) -> int:

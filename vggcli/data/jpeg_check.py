@@ -7,16 +7,18 @@ had enough before the last bytes came met other data than were written.
 
 import itertools
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, JpegImagePlugin
 
 CODEC = "jpeg_to_its_end"
 START_OF_SCAN, END_OF_IMAGE, NUMBER_OF_LINES = 0xDA, 0xD9, 0xDC  # ITU T.81, table B.1
 ONE_SCAN, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames coded by Huffman
-TABLES = (0xC4, 0xC8, 0xCC)  # among the frames' markers
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those are tables and their kin
+SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, bytes that follow it
 END = b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # one that ends a scan: no stuffed 0xFF, no restart
 PADDING = bytes(16)  # more than the decoder reads ahead
@@ -24,8 +26,7 @@ SLACK = 8  # bytes that may be left over when the last row is there
 TRAILER = 64  # bytes behind the end marker from which on it is looked for from the front
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """What the head of a JPEG says: the marker of its frame, the number of components there and in the first scan, and
     where the data of that scan begin (an offset)."""
 
@@ -43,17 +44,16 @@ class Frame:
 def frame_of(data: bytes) -> Frame | None:
     """The frame of the JPEG in `data`, or None where its head is an odd one."""
     position, marker, components = 2, 0, 0
-    while position + 4 < len(data) and data[position] == 0xFF:
-        kind = data[position + 1]
-        if kind == 0xFF:  # a fill byte
-            position += 1
-            continue
-        following = position + 2 + (data[position + 2] << 8 | data[position + 3])
+    last = len(data) - 10
+    while position < last:
+        begin, kind, length = SEGMENT(data, position)
+        if begin != 0xFF:
+            return None
         if kind == START_OF_SCAN:
-            return Frame(marker, components, data[position + 4], following)
-        if 0xC0 <= kind <= 0xCF and kind not in TABLES and position + 9 < len(data):
+            return Frame(marker, components, data[position + 4], position + 2 + length)
+        if kind in FRAMES:
             marker, components = kind, data[position + 9]
-        position = following
+        position += 1 if kind == 0xFF else 2 + length  # a fill byte
     return None
 
 
@@ -80,7 +80,7 @@ def layout(data: bytes) -> Layout | None:
             gathered = frame == PROGRESSIVE or scanned != components
             return Layout(tuple(ends), not gathered or len(brought) == 64 * components) if known else None
         segment = data[position : position + int.from_bytes(data[position : position + 2], "big")]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame, not tables or their kin
+        if marker in FRAMES:
             frame, components = marker, segment[7] if len(segment) > 7 else 0
         if marker == START_OF_SCAN:
             scanned = segment[2] if len(segment) > 2 else 0
@@ -96,12 +96,12 @@ def layout(data: bytes) -> Layout | None:
 def ends(data: bytes, start: int) -> Iterator[int]:
     """Where the data of the one scan, which begin at `start`, may end (offsets), the likeliest first: before the last end
     marker, before the first one, and before the bytes that fill up the file. The next is wanted where the last row is there
-    before one of them."""
+    before one of them. Raises OSError where there is no end marker."""
     last = data.rfind(END, start)
-    if last >= 0 and len(data) - last < TRAILER:
+    if last < 0:
+        raise OSError("its end marker is missing")
+    if len(data) - last < TRAILER:
         yield last
-    elif last < 0:
-        yield len(data)
     first = scan_end(data, start)
     if first >= 0:
         if first != last or len(data) - last >= TRAILER:

@@ -6,6 +6,8 @@ Pillow refuses a whole file, or loses the fields that follow, where some of them
 import struct
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG begins
+COLOUR_TYPE = 25  # where it stands
+TRANSPARENCY = {0: {2}, 2: {6}, 3: range(257)}  # bytes that a PNG of a colour type may have of it
 TIFF = {b"II*\0": "<", b"MM\0*": ">"}  # and every TIFF, with the order of its bytes
 JPEG = b"\xff\xd8\xff"
 PNG_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # which are left out
@@ -22,8 +24,8 @@ START_OF_SCAN = 0xDA
 
 
 def without_broken(data: bytes) -> bytes:
-    """The file in `data` as it is opened first: a PNG less its texts and profile, a TIFF less the broken fields that decide
-    no pixel, any other unchanged."""
+    """The file in `data` as it is opened first: a PNG less texts, profile and transparency of a wrong length, a TIFF
+    less the broken fields that decide no pixel, any other unchanged."""
     if data.startswith(PNG):
         return _png(data)
     return _tiff(data, TIFF[data[:4]]) if data[:4] in TIFF else data
@@ -40,7 +42,9 @@ def _png(data: bytes) -> bytes:
     kept, position = [data[: len(PNG)]], len(PNG)
     while position + 12 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")  # length, name, content, checksum
-        if data[position + 4 : position + 8] not in PNG_CHUNKS or end > len(data):
+        name, length = data[position + 4 : position + 8], end - position - 12
+        broken = name == b"tRNS" and length not in TRANSPARENCY.get(data[COLOUR_TYPE], ())
+        if not (name in PNG_CHUNKS or broken) or end > len(data):
             kept.append(data[position:end])
         position = end
     return b"".join(kept) + data[position:]
