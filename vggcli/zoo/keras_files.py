@@ -23,7 +23,8 @@ from vggcli.zoo.keras_config import KerasLayer, described_layers, input_side
 from vggcli.zoo.keras_operations import operations, said_pixels
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.operations import Operation, check_order
-from vggcli.zoo.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
+from vggcli.zoo.preprocessing import PIXELS
+from vggcli.zoo.recognise import Foreign, Shapes, oxford_scale, recognised
 from vggcli.zoo.stored import PIECE, Stored
 
 WEIGHTS = "model.weights.h5"  # inside a .keras archive
@@ -68,15 +69,17 @@ def read_keras(path: Path, kind: str) -> Foreign:
     if layers:
         check_order(acts, config, path)
     pixels = said_pixels(layers, _vectors(index, path), path)
-    mean, divisor = pixels or (OXFORD_MEAN, 1.0)
+    expected = pixels or PIXELS["keras"]
     stored: dict[str, Stored] = {}
     for ours, name in zip(layer_names(config), names, strict=True):
         weight, bias = weights[name]
         window = config.crop // paper.STRIDE if ours == "fc6" else 1
-        stored[f"{ours}.weight"] = _kernel(weight, path, window, reverse=ours == "conv1_1" and pixels is None)
+        stored[f"{ours}.weight"] = _kernel(
+            weight, path, window, reverse=ours == "conv1_1" and expected.channels == "BGR"
+        )
         stored[f"{ours}.bias"] = _bias(bias, path)
-    scale, channels = oxford_scale(config), "RGB" if pixels else None
-    return Foreign(stored, config, "keras", mean, divisor, scale, index.note, channels, assumed=not layers)
+    mean, divisor, said = expected.mean, expected.divisor, pixels.channels if pixels else None
+    return Foreign(stored, config, "keras", mean, divisor, oxford_scale(config), index.note, said, assumed=not layers)
 
 
 def _archived_config(path: Path) -> str:
