@@ -125,7 +125,7 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
     [
         ("GlobalMaxPooling2D", (), "GlobalMaxPooling2D. is in no VGG"),
         ("GlobalAveragePooling2D", (256,), "2 dense layers behind the mean of each map"),
-        ("Flatten", (), "1 dense layers .dense"),
+        ("Flatten", (), "1 dense layer .dense"),
         ("Flatten", (256,), "2 dense layers .dense, dense_1"),
         ("Dropout", (256, 256), "dense .Dense. works on every place of a map"),
     ],

@@ -99,7 +99,7 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
         return None
     if layer.kind not in ("Conv2D", "Dense"):
         return "is in no VGG network"
-    given, wanted = str(layer.settings.get("activation", "linear")), "softmax" if last else "relu"
+    given, wanted = _activation(layer), "softmax" if last else "relu"
     fits = given == wanted or (given == "linear" and (last or after.kind in ("Activation", "ReLU")))
     odd = None if fits else f"has the activation {given} where {wanted} is expected"
     if layer.kind == "Conv2D" and odd is None:
@@ -121,12 +121,17 @@ def _padding(before: KerasLayer, layer: KerasLayer) -> str | None:
 
 
 def _activation(layer: KerasLayer) -> str:
-    if layer.kind == "Activation":
-        return str(layer.settings.get("activation", "linear"))
+    """The activation that a layer is or has: relu, softmax, linear, or the name of another."""
     if layer.kind == "Softmax":
         return "softmax" if layer.settings.get("axis", -1) in (-1, [-1], 1, [1]) else "softmax over another axis"
-    changed = any(layer.settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
-    return "changed relu" if changed else "relu"
+    if layer.kind == "ReLU":
+        changed = any(layer.settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
+        return "changed relu" if changed else "relu"
+    given = layer.settings.get("activation") or "linear"
+    if isinstance(given, dict):  # a layer that was given as an activation
+        inner = KerasLayer(str(given["class_name"]), given["config"], "", "")
+        return _activation(inner) if inner.kind in ("ReLU", "Softmax") else inner.kind
+    return str(given)
 
 
 def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
@@ -147,15 +152,12 @@ def _does(layer: KerasLayer) -> Iterator[Operation]:
         yield Operation("pooling", name)
     elif layer.kind == "GlobalAveragePooling2D":
         yield Operation("average", name)
-    activation = str(layer.settings.get("activation")) if layer.kind in ("Conv2D", "Dense") else _own(layer)
+    acts = layer.kind in ("Conv2D", "Dense", "Activation", "ReLU", "Softmax")
+    activation = _activation(layer) if acts else "linear"
     if activation == "relu":
         yield Operation("ReLU", name)
     elif activation == "softmax":
         yield Operation("softmax", name)
-
-
-def _own(layer: KerasLayer) -> str:
-    return _activation(layer) if layer.kind in ("Activation", "ReLU", "Softmax") else ""
 
 
 def _check_flat(layers: Sequence[KerasLayer], path: Path) -> None:
