@@ -141,6 +141,34 @@ def test_padding_and_relu_in_layers_of_their_own_are_the_same(tmp_path: Path) ->
     assert relative(mine(batch.permute(0, 3, 1, 2).flip(1)).softmax(1), expected) < rounding(depth(mine))
 
 
+@torch.inference_mode()
+def test_an_activation_that_is_a_layer_is_that_layer(tmp_path: Path) -> None:
+    keras = import_keras()
+    inputs = keras.Input((CROP, CROP, 3))
+    value = keras.layers.Flatten()(convolutions(inputs))
+    value = keras.layers.Dense(512, activation=keras.layers.ReLU())(value)
+    for other, message in (
+        (keras.layers.ReLU(), None),
+        (keras.layers.LeakyReLU(0.1), "dense_1.* activation LeakyReLU"),
+    ):
+        last = keras.layers.Dense(4)(keras.layers.Dense(512, activation=other, name="dense_1")(value))
+        path = saved(keras.Model(inputs, last), tmp_path / "net.keras")
+        if message:
+            with pytest.raises(WeightsError, match=message):
+                load_checkpoint(path)
+        else:
+            assert load_checkpoint(path)[1].config.arch == "A"
+
+
+def test_other_convolutions_are_named_before_the_classifier(tmp_path: Path) -> None:
+    keras = import_keras()
+    inputs = keras.Input((CROP, CROP, 3))
+    value = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(value)))
+    with pytest.raises(WeightsError, match="convolutions 3x3-8, which no network"):
+        load_checkpoint(saved(model, tmp_path / "net.keras"))
+
+
 @pytest.mark.parametrize("amount", [2, ((1, 0), (1, 0))])
 def test_other_padding_is_named(amount: Any, tmp_path: Path) -> None:
     keras = import_keras()

@@ -1,5 +1,6 @@
 """Keras networks put together by their users: without a classifier, with another one, inside one another, renamed."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def test_weights_without_the_top_are_convolutions_alone(suffix: str, tmp_path: P
     assert relative(mine.convolve(rgb(images())), maps) < rounding(depth(mine))
     with pytest.raises(WeightsError, match="without a classifier"):
         need_classifier(tmp_path / "notop", checkpoint)
+    pooled = import_keras().Model(model.inputs, layers().GlobalAveragePooling2D()(model.outputs[0]))
+    assert read_checkpoint(saved(pooled, tmp_path / f"pooled{suffix}")).config == config  # as pooling="avg" has it
 
 
 def nested(inside: Any, kind: str) -> Any:
@@ -122,7 +125,7 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
     [
         ("GlobalMaxPooling2D", (), "GlobalMaxPooling2D. is in no VGG"),
         ("GlobalAveragePooling2D", (256,), "2 dense layers behind the mean of each map"),
-        ("Flatten", (), "1 dense layers .dense"),
+        ("Flatten", (), "1 dense layer .dense"),
         ("Flatten", (256,), "2 dense layers .dense, dense_1"),
         ("Dropout", (256, 256), "dense .Dense. works on every place of a map"),
     ],
@@ -146,6 +149,36 @@ def test_a_last_layer_of_another_name_is_read(suffix: str, tmp_path: Path) -> No
     keras.utils.set_random_seed(3)
     model = keras.Model(inside.input, classifier(inside.output, last="a_flowers"))
     assert_same_posteriors(saved(model, tmp_path / f"net{suffix}"), model)
+
+
+def as_keras_2_12(old: Any, new: Any) -> None:
+    """Copies the layers of a model, counted in twos as where each was listed twice."""
+    for name in old.get("layers", ()):
+        kind, _, number = name.rpartition("_") if name[-1].isdecimal() and "_" in name else (name, "", "0")
+        into = new.require_group("_layer_checkpoint_dependencies")
+        layer = into.create_group(f"{kind}_{2 * int(number)}" if int(number) else kind)
+        if "vars" in old["layers"][name]:
+            old["layers"][name].copy("vars", layer)
+        as_keras_2_12(old["layers"][name], layer)
+
+
+@pytest.mark.parametrize("described", [True, False])
+@torch.inference_mode()
+def test_the_layout_of_keras_2_12_is_read(described: bool, tmp_path: Path) -> None:
+    model = nested(base(), "sequential")
+    saved(model, tmp_path / "net.keras")
+    saved(model, tmp_path / "net.weights.h5")
+    with h5py.File(tmp_path / "net.weights.h5") as old, h5py.File(tmp_path / "old.weights.h5", "w") as new:
+        as_keras_2_12(old, new)
+    with h5py.File(tmp_path / "old.weights.h5") as new:
+        assert "conv2d_14" in new["_layer_checkpoint_dependencies/functional/_layer_checkpoint_dependencies"]
+    path = tmp_path / "old.weights.h5"
+    if described:
+        path = tmp_path / "old.keras"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", zipfile.ZipFile(tmp_path / "net.keras").read("config.json"))
+            archive.write(tmp_path / "old.weights.h5", "model.weights.h5")
+    assert_same_posteriors(path, model)
 
 
 def test_layouts_of_other_times_are_named(tmp_path: Path) -> None:

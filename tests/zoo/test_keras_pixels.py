@@ -44,6 +44,10 @@ FRONTS: dict[str, Callable[[], list[Any]]] = {
 }
 
 
+def preprocessed(value: Any) -> Any:
+    return import_keras().applications.vgg16.preprocess_input(value)
+
+
 def behind(front: list[Any]) -> Callable[[Any], Any]:
     def change(value: Any) -> Any:
         for layer in front:
@@ -95,6 +99,28 @@ def test_what_is_no_mean_and_divisor_is_named(front: Callable[[], list[Any]], me
     import_keras().backend.clear_session()
     with pytest.raises(WeightsError, match=message):
         load_checkpoint(saved(network(behind(front())), tmp_path / "net.keras"))
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@torch.inference_mode()
+def test_preprocess_input_in_front_is_used(suffix: str, tmp_path: Path) -> None:
+    keras, inside = import_keras(), network()
+    inputs = keras.Input((CROP, CROP, 3))
+    model = keras.Model(inputs, inside(preprocessed(inputs)))
+    mine, checkpoint = load_checkpoint(saved(model, tmp_path / f"net{suffix}"))
+    assert checkpoint.preprocessing["mean"] == pytest.approx((123.68, 116.779, 103.939))
+    assert (checkpoint.preprocessing["divisor"], checkpoint.training["pixels"]) == ((1, 1, 1), "BGR")
+    mean = torch.tensor(checkpoint.preprocessing["mean"])
+    ready = (pixels() - mean).permute(0, 3, 1, 2)
+    assert relative(mine(ready).softmax(1), outputs(model, pixels())) < rounding(depth(mine))
+
+
+def test_channels_in_another_order_are_refused(tmp_path: Path) -> None:
+    def mixed(value: Any) -> Any:
+        return import_keras().ops.stack([value[..., 1], value[..., 0], value[..., 2]], axis=-1)
+
+    with pytest.raises(WeightsError, match=r"stack\S* takes what 3 layers give"):
+        load_checkpoint(saved(network(mixed), tmp_path / "net.keras"))
 
 
 @pytest.mark.parametrize("scale", [None, "x", [1, 2], {}, [[[[[[[1]]]]]]], 10**400])

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from vggcli.errors import MachineError, WeightsError
 NOTE = "vgg"  # the attribute of the file that holds what this program wrote about the network
 MOST_LAYERS = 1000
 DEEPEST = 8  # models inside models
+HOLDERS = ("layers", "_layer_checkpoint_dependencies")  # of the layers of a model: in Keras 3, and just before
 SECONDS, MEMORY = 0.5, 2 << 30  # of processor time, once h5py is there, and bytes that a listing may take
 PATIENCE = 60  # seconds of a machine that is busy with other things
 
@@ -171,20 +173,28 @@ def _layers(group: Any) -> dict[str, list[Any]]:
                 key = name if len(set(inner)) == 1 else f"{name}/{layer}"
                 found.setdefault(key, []).append(_inside(holder, one))
         return found
-    if "layers" not in group:
+    if not any(holder in group for holder in HOLDERS):
         raise ValueError(f"an HDF5 file without Keras' layers; it holds {', '.join(list(group)[:5]) or 'nothing'}")
-    return dict(_counted(_inside(group, "layers"), ""))
+    return dict(_counted(group, ""))
 
 
-def _counted(group: Any, model: str, deepest: int = DEEPEST) -> Iterator[tuple[str, list[Any]]]:
-    """The same in the layout of Keras 3, whose models hold theirs under `layers`."""
-    for name in list(group)[:MOST_LAYERS]:
-        holder = _inside(group, name)
-        if "vars" in holder:
-            variables = _inside(holder, "vars")
-            yield f"{model}{name}", [_inside(variables, one) for one in sorted(variables)]
-        if "layers" in holder and deepest:
-            yield from _counted(_inside(holder, "layers"), f"{model}{name}/", deepest - 1)
+def _counted(model: Any, names: str, deepest: int = DEEPEST) -> Iterator[tuple[str, list[Any]]]:
+    """The same in the layout of Keras 3, whose models hold theirs under `layers`, or of Keras 2.12 to 2.15, which counts
+    some twice; `names` are those of the models around it."""
+    holder = next((name for name in HOLDERS if name in model), None)
+    if holder is None or not deepest:
+        return
+    group, seen = _inside(model, holder), dict[str, int]()
+    listed = list(group)[:MOST_LAYERS]
+    for name in sorted(listed, key=lambda name: [int(part) for part in re.findall(r"_(\d{1,6})$", name)]):
+        kind = re.sub(r"_\d{1,6}$", "", name)
+        count, seen[kind] = seen.get(kind, 0), seen.get(kind, 0) + 1
+        key = f"{names}{name if holder == HOLDERS[0] else f'{kind}_{count}' if count else kind}"
+        layer = _inside(group, name)
+        if "vars" in layer:
+            variables = _inside(layer, "vars")
+            yield key, [_inside(variables, one) for one in sorted(variables)]
+        yield from _counted(layer, f"{key}/", deepest - 1)
 
 
 def _text(name: object) -> str:

@@ -74,7 +74,8 @@ def _row(model: dict[str, Any], names: tuple[str, ...], counts: tuple[str, ...],
             yield from _row(entry, (*names, name), inside, path)
         else:
             by_name = f"{names[0]}/{name}" if names else name
-            yield KerasLayer(kind, dict(entry["config"]), by_name, "/".join(inside))
+            added = {"added": list(_constants(entry.get("inbound_nodes", [])))} if kind == "Add" else {}
+            yield KerasLayer(kind, {**entry["config"], **added}, by_name, "/".join(inside))
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -99,7 +100,26 @@ def _followed(config: dict[str, Any], places: dict[str, int], path: Path) -> Seq
             raise ValueError("a circle")
         way.append(place)
         sources = list(_sources(entries[place].get("inbound_nodes", [])))
+        if entries[place]["class_name"] == "Stack" and len(sources) == 3:
+            sources = _reversed_channels([entries[places[name]] for name in sources]) or sources
     return way[::-1]
+
+
+def _reversed_channels(channels: list[dict[str, Any]]) -> list[str]:
+    """The layer whose channels these three layers pick, the last first; as Keras' preprocess_input makes BGR of RGB."""
+    picked = [(list(_sources(one["inbound_nodes"])), one["inbound_nodes"][0]["args"][1:]) for one in channels]
+    sources = picked[0][0]
+    wanted = [(sources, [[{"class_name": "__ellipsis__", "config": {}}, place]]) for place in (2, 1, 0)]
+    fits = picked == wanted and all(one["class_name"] == "GetItem" for one in channels)
+    return sources if fits else []
+
+
+def _constants(nodes: Any) -> Iterator[Any]:
+    """The numbers that a layer takes beside what other layers give, as Keras 3 writes them."""
+    for node in nodes:
+        for argument in node["args"] if isinstance(node, dict) else ():
+            if isinstance(argument, dict) and argument.get("class_name") == "__tensor__":
+                yield argument["config"]["value"]
 
 
 def _sources(nodes: Any) -> Iterator[str]:

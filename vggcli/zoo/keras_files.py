@@ -23,7 +23,8 @@ from vggcli.zoo.keras_config import KerasLayer, described_layers, input_side
 from vggcli.zoo.keras_operations import operations, said_pixels
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.operations import Operation, check_order
-from vggcli.zoo.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
+from vggcli.zoo.preprocessing import PIXELS
+from vggcli.zoo.recognise import Foreign, Shapes, oxford_scale, recognised
 from vggcli.zoo.stored import PIECE, Stored
 
 WEIGHTS = "model.weights.h5"  # inside a .keras archive
@@ -68,15 +69,17 @@ def read_keras(path: Path, kind: str) -> Foreign:
     if layers:
         check_order(acts, config, path)
     pixels = said_pixels(layers, _vectors(index, path), path)
-    mean, divisor = pixels or (OXFORD_MEAN, 1.0)
+    expected = pixels or PIXELS["keras"]
     stored: dict[str, Stored] = {}
     for ours, name in zip(layer_names(config), names, strict=True):
         weight, bias = weights[name]
         window = config.crop // paper.STRIDE if ours == "fc6" else 1
-        stored[f"{ours}.weight"] = _kernel(weight, path, window, reverse=ours == "conv1_1" and pixels is None)
+        stored[f"{ours}.weight"] = _kernel(
+            weight, path, window, reverse=ours == "conv1_1" and expected.channels == "BGR"
+        )
         stored[f"{ours}.bias"] = _bias(bias, path)
-    scale, channels = oxford_scale(config), "RGB" if pixels else None
-    return Foreign(stored, config, "keras", mean, divisor, scale, index.note, channels, assumed=not layers)
+    mean, divisor, said = expected.mean, expected.divisor, pixels.channels if pixels else None
+    return Foreign(stored, config, "keras", mean, divisor, oxford_scale(config), index.note, said, assumed=not layers)
 
 
 def _archived_config(path: Path) -> str:
@@ -153,27 +156,32 @@ def _network(weights: Weights, path: Path, side: int, averaged: bool, described:
     if not convolutions or any(shape[0] != shape[1] for shape in shapes):
         found = ", ".join(weights)[:200] or "none"
         raise WeightsError(f"{path} holds no VGG network as Keras has it; its layers are {found}")
-    _check_classifier(dense, path, averaged, described)
     rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
     kernels = [(shape[0], shape[2], shape[3]) for shape in shapes]
+    if odd := _odd_classifier(dense, averaged, described):
+        recognised(Shapes(kernels, []), path, rows, side)  # the convolutions of another network are the greater oddity
+        raise WeightsError(f"{path} {odd}")
     fully_connected = [(weights[name][0].shape[0], weights[name][0].shape[1]) for name in dense]
     return _Found(recognised(Shapes(kernels, fully_connected), path, rows, side), (*convolutions, *dense))
 
 
-def _check_classifier(dense: list[str], path: Path, averaged: bool, described: bool) -> None:
-    """Raises WeightsError unless there are three dense layers, one behind the mean of each map, or none."""
+def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | None:
+    """What is wrong with a classifier that is not three dense layers, one behind the mean of each map, or none."""
     shown = ", ".join(dense)[:200]
     if len(dense) == 1 and not described:
-        raise WeightsError(
-            f"{path} has one dense layer, {shown}, and does not say whether the mean or the maximum of maps is in front "
-            "of it; save the whole model with Keras' model.save('net.keras')"
+        return (
+            f"has one dense layer, {shown}, and does not say whether the mean or the maximum of maps is in front of it; "
+            "save the whole model with Keras' model.save('net.keras')"
         )
-    if len(dense) not in (0, 1 if averaged else 3):
-        what = f"{len(dense)} dense layers{' behind the mean of each map' if averaged else ''} ({shown})"
-        raise WeightsError(
-            f"{path} has a classifier of {what}, which VGG does not have; save its convolutions alone, and train a "
-            "classifier on them with `vgg finetune`"
-        )
+    if len(dense) in (0, 1 if averaged else 3):
+        return None
+    what = (
+        f"{len(dense)} dense layer{'s' if len(dense) > 1 else ''}{' behind the mean of each map' if averaged else ''}"
+    )
+    return (
+        f"has a classifier of {what} ({shown}), which VGG does not have; save its convolutions alone, and train a "
+        "classifier on them with `vgg finetune`"
+    )
 
 
 def _by_number(name: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """What the layers of a Keras network do, held against VGG: weights of VGG's shapes need not be VGG's.
 
-Layers that do nothing at evaluation are passed over. Rescaling and Normalization in front say which pixels the network
-expects: together they are one mean and one divisor a channel.
+Layers that do nothing at evaluation are passed over. Rescaling, Normalization and preprocess_input in front say which
+pixels the network expects: together they are one mean and one divisor a channel.
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import Any
 from vggcli.errors import WeightsError
 from vggcli.zoo.keras_config import KerasLayer
 from vggcli.zoo.operations import Operation
+from vggcli.zoo.preprocessing import Channels, Pixels
 
 SILENT = frozenset(
     "InputLayer Flatten Dropout SpatialDropout2D AlphaDropout GaussianDropout GaussianNoise ActivityRegularization "
@@ -20,8 +21,7 @@ SILENT = frozenset(
 )
 CONVOLUTION = {"strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "data_format": "channels_last"}
 POOLING = {"pool_size": [2, 2], "strides": [2, 2], "padding": "valid", "data_format": "channels_last"}
-PIXELS = ("Rescaling", "Normalization")
-Three = tuple[float, float, float]
+PIXELS = ("Rescaling", "Normalization", "Stack", "Add")  # the last two of preprocess_input: BGR, less the mean
 SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
 
 
@@ -43,33 +43,34 @@ def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
 
 def said_pixels(
     layers: Sequence[KerasLayer], vectors: Callable[[KerasLayer], list[list[float]]], path: Path
-) -> tuple[Three, Three] | None:
-    """Mean and divisor (RGB, of pixels from 0 to 255) that the layers in front make, or None without such layers; `vectors`
-    reads the arrays of a layer.
+) -> Pixels | None:
+    """The pixels that the layers in front make, or None without such layers; `vectors` reads the arrays of a layer.
 
-    Raises WeightsError, which names the layer, where they are none.
+    Raises WeightsError, which names the layer, where they are not a mean and a divisor a channel.
     """
-    factor, offset = [1.0] * 3, [0.0] * 3  # of what the layers so far make of a pixel
-    last = None
-    for layer in layers:
-        if layer.kind not in PIXELS:
+    factor, offset = [1.0] * 3, [0.0] * 3  # of what the layers so far make of a pixel, in the order of their channels
+    channels: Channels = "RGB"
+    front = [layer for layer in layers if layer.kind in PIXELS]
+    for layer in front:
+        if layer.kind == "Stack":
+            factor, offset, channels = factor[::-1], offset[::-1], "RGB" if channels == "BGR" else "BGR"
             continue
-        last = layer
         try:
-            scale, shift = _rescaling(layer) if layer.kind == "Rescaling" else _normalization(layer, vectors)
+            scale, shift = _scale_and_shift(layer, vectors)
         except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise _no_vgg(path, layer, "has settings that are no mean and divisor for each channel") from error
         factor = [one * two for one, two in zip(scale, factor, strict=True)]
         offset = [one * two + three for one, two, three in zip(scale, offset, shift, strict=True)]
-    if last is None:
+    if not front:
         return None
-    mean = tuple(-shift / scale if scale else math.nan for scale, shift in zip(factor, offset, strict=True))
-    divisor = tuple(1 / scale if scale else math.nan for scale in factor)
+    step = -1 if channels == "BGR" else 1
+    mean = [-shift / scale if scale else math.nan for scale, shift in zip(factor, offset, strict=True)][::step]
+    divisor = [1 / scale if scale else math.nan for scale in factor][::step]
     if not all(map(math.isfinite, (*mean, *divisor))) or min(divisor) <= 0:
-        raise _no_vgg(path, last, "has settings that are no mean and divisor for each channel")
+        raise _no_vgg(path, front[-1], "has settings that are no mean and divisor for each channel")
     if max(divisor) < 1 and max(map(abs, mean)) <= 1:
-        raise _no_vgg(path, last, "is for pixels from 0 to 1, and nothing in the file brings them there")
-    return (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2])
+        raise _no_vgg(path, front[-1], "is for pixels from 0 to 1, and nothing in the file brings them there")
+    return Pixels(channels, (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2]))
 
 
 def _no_vgg(path: Path, layer: KerasLayer, odd: str) -> WeightsError:
@@ -94,11 +95,11 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
         return _difference(layer.settings, {"data_format": "channels_last"})
     if layer.kind == "ZeroPadding2D":
         return None if after.kind == "Conv2D" else "is in front of no convolution"
-    if layer.kind in PIXELS:
+    if layer.kind in PIXELS and (layer.kind != "Stack" or layer.settings.get("axis") == -1):
         return None
     if layer.kind not in ("Conv2D", "Dense"):
         return "is in no VGG network"
-    given, wanted = str(layer.settings.get("activation", "linear")), "softmax" if last else "relu"
+    given, wanted = _activation(layer), "softmax" if last else "relu"
     fits = given == wanted or (given == "linear" and (last or after.kind in ("Activation", "ReLU")))
     odd = None if fits else f"has the activation {given} where {wanted} is expected"
     if layer.kind == "Conv2D" and odd is None:
@@ -120,12 +121,17 @@ def _padding(before: KerasLayer, layer: KerasLayer) -> str | None:
 
 
 def _activation(layer: KerasLayer) -> str:
-    if layer.kind == "Activation":
-        return str(layer.settings.get("activation", "linear"))
+    """The activation that a layer is or has: relu, softmax, linear, or the name of another."""
     if layer.kind == "Softmax":
         return "softmax" if layer.settings.get("axis", -1) in (-1, [-1], 1, [1]) else "softmax over another axis"
-    changed = any(layer.settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
-    return "changed relu" if changed else "relu"
+    if layer.kind == "ReLU":
+        changed = any(layer.settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
+        return "changed relu" if changed else "relu"
+    given = layer.settings.get("activation") or "linear"
+    if isinstance(given, dict):  # a layer that was given as an activation
+        inner = KerasLayer(str(given["class_name"]), given["config"], "", "")
+        return _activation(inner) if inner.kind in ("ReLU", "Softmax") else inner.kind
+    return str(given)
 
 
 def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
@@ -146,15 +152,12 @@ def _does(layer: KerasLayer) -> Iterator[Operation]:
         yield Operation("pooling", name)
     elif layer.kind == "GlobalAveragePooling2D":
         yield Operation("average", name)
-    activation = str(layer.settings.get("activation")) if layer.kind in ("Conv2D", "Dense") else _own(layer)
+    acts = layer.kind in ("Conv2D", "Dense", "Activation", "ReLU", "Softmax")
+    activation = _activation(layer) if acts else "linear"
     if activation == "relu":
         yield Operation("ReLU", name)
     elif activation == "softmax":
         yield Operation("softmax", name)
-
-
-def _own(layer: KerasLayer) -> str:
-    return _activation(layer) if layer.kind in ("Activation", "ReLU", "Softmax") else ""
 
 
 def _check_flat(layers: Sequence[KerasLayer], path: Path) -> None:
@@ -166,8 +169,15 @@ def _check_flat(layers: Sequence[KerasLayer], path: Path) -> None:
             raise _no_vgg(path, layer, "works on every place of a map, since no Flatten is in front of it")
 
 
-def _rescaling(layer: KerasLayer) -> tuple[list[float], list[float]]:
+def _scale_and_shift(
+    layer: KerasLayer, vectors: Callable[[KerasLayer], list[list[float]]]
+) -> tuple[list[float], list[float]]:
     """Factor and offset of each channel."""
+    if layer.kind == "Add":
+        (added,) = layer.settings["added"]
+        return [1.0] * 3, _three(added)
+    if layer.kind == "Normalization":
+        return _normalization(layer, vectors)
     return _three(layer.settings["scale"]), _three(layer.settings.get("offset", 0.0))
 
 

@@ -22,8 +22,8 @@ class Operation:
 
 def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -> None:
     """Raises WeightsError, which names the layer, at the first operation of the file `path` that is not the one that
-    `config` has there; a softmax may close them."""
-    if config.head != "none" and found and found[-1].does == "softmax":
+    `config` has there; a softmax may close them, or, without a classifier, the average of the last map."""
+    if found and found[-1].does == ("average" if config.head == "none" else "softmax"):
         found = found[:-1]
     before = "its input"
     for one, wanted in zip_longest(found, _expected(config)):
