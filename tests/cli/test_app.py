@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,26 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 def test_python_m_is_the_same_program() -> None:
     result = subprocess.run([sys.executable, "-m", "vggcli", "--version"], capture_output=True, text=True, check=True)
     assert result.stdout.startswith("vgg 0.")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "data {}", "eval --weights {}", "convert {} a.pth", "train --resume {}", "train --out {}", "train --config {}",
+        "train --data {}", "probe {}.safetensors", "features --search {} {}", "finetune --weights {}", "ensemble {} {}b",
+    ],
+)  # fmt: skip
+def test_a_name_longer_than_a_file_can_have_is_one_sentence(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(command.replace("{}", "n" * 300).split()) in (2, 3, 4, 5)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.count("\nvgg: ") + error.startswith("vgg: ") == 1
+
+
+@pytest.mark.parametrize("command", ["train --data", "eval --weights", "data", "predict", "train --out"])
+def test_an_empty_argument_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), ""]) == 2
+    assert "empty" in capsys.readouterr().err

@@ -124,3 +124,31 @@ def test_a_name_that_is_no_utf_8_keeps_its_bytes_in_a_table(photos: Path) -> Non
     shutil.copy(photos / "val" / "class1" / "0.jpg", name)
     assert run(["predict", "--arch", "A", "-q", "--out", "f.csv", name]) == 0
     assert b"odd \xff.jpg,1,class" in Path("f.csv").read_bytes()
+
+
+def test_an_image_on_stdin_is_no_list(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = (photos / "val" / "class1" / "0.jpg").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(image)))
+    assert run(["predict", "--arch", "A", "-q", "-"]) == 3
+    assert "stdin holds an image" in capsys.readouterr().err
+
+
+def test_an_image_named_twice_is_taken_once_and_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(photos / "val" / "class1" / "0.jpg")
+    assert run(["predict", "--arch", "A", "-q", "--json", image, image, str(photos / "val" / "class1")]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 4
+    assert "2 images are named more than once, and taken once" in shown.err
+
+
+@pytest.mark.parametrize("form", ["{}", "{}*", "{}/[x]", "{}.csv", "{}.tar", "a/{}"])
+def test_names_longer_than_any_file_can_have_are_listed_as_such(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    name = form.format("a" * 300)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(name.encode())))
+    for words in (["-"], [name]):
+        assert run(["predict", "--arch", "A", "-q", *words]) == 3
+        assert "Traceback" not in capsys.readouterr().err

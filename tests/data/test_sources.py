@@ -150,3 +150,18 @@ def test_the_fingerprint_tells_sets_apart(make_folder: MakeFolder) -> None:
     again, _ = load_training(make_folder("again"))
     more, _ = load_training(make_folder("more", train=9))
     assert train.fingerprint() == again.fingerprint() != more.fingerprint()
+
+
+def test_a_set_one_folder_too_high_is_not_taken_for_a_class(make_folder: MakeFolder) -> None:
+    make_folder(name="sets/photos")
+    root = make_folder(name="sets/other").parent
+    with pytest.raises(
+        DataError, match=r"sets/other holds train/ and val/: if it is a set of its own, give --data .*sets/other;"
+    ):
+        load_split(root, "train")
+
+
+def test_an_empty_csv_is_named_itself(tmp_path: Path) -> None:
+    (tmp_path / "none.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"none\.csv is empty"):
+        load_split(tmp_path / "none.csv", "train")

@@ -64,3 +64,20 @@ def test_headers_that_cannot_be_read_are_counted(make_folder: MakeFolder, tmp_pa
     assert survey(*load_training(root)).unreadable == ("train/class0/broken.jpg", "val/class0/empty.png")
     assert not has_header(tmp_path / "nowhere.jpg")
     assert not has_header(tmp_path)
+
+
+def test_the_same_file_in_two_training_classes_is_found_and_twice_in_one_is_not(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    train = root / "train"
+    for source, copy in (
+        ("class0/1.jpg", "class1/again.jpg"),
+        ("class0/1.jpg", "class2/again.jpg"),
+        ("class1/3.jpg", "class1/3b.jpg"),
+    ):
+        shutil.copy(train / source, train / copy)
+    same_size = bytearray((train / "class0" / "2.jpg").read_bytes())
+    same_size[-3] ^= 1
+    (train / "class2" / "like.jpg").write_bytes(same_size)
+    found = survey(*load_training(root))
+    first = "train/class0/1.jpg"
+    assert found.contradictory == ((first, "train/class1/again.jpg"), (first, "train/class2/again.jpg"))

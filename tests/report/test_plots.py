@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from vggcli.report.plots import fitted, save_confusion, save_curves, save_sheet
+from vggcli.report.plots import caption_font, fitted, save_confusion, save_curves, save_sheet
 
 LOG = [  # no two curves alike
     {
@@ -93,7 +93,7 @@ def test_many_classes_leave_out_what_could_not_be_read(
 def written(text: str, width: int, height: int) -> np.ndarray[Any, Any]:
     """A caption's line as Pillow draws it by itself."""
     line = Image.new("RGB", (width, height), "white")
-    ImageDraw.Draw(line).text((2, 1), text, fill="black", font=ImageFont.load_default(11))
+    ImageDraw.Draw(line).text((2, 1), text, fill="black", font=caption_font())
     return np.asarray(line)
 
 

@@ -149,9 +149,9 @@ def test_an_activation_that_is_a_layer_is_that_layer(tmp_path: Path) -> None:
     value = keras.layers.Dense(512, activation=keras.layers.ReLU())(value)
     for other, message in (
         (keras.layers.ReLU(), None),
-        (keras.layers.LeakyReLU(0.1), "dense_1.* activation LeakyReLU"),
+        (keras.layers.LeakyReLU(0.1), "odd.* activation LeakyReLU"),
     ):
-        last = keras.layers.Dense(4)(keras.layers.Dense(512, activation=other, name="dense_1")(value))
+        last = keras.layers.Dense(4)(keras.layers.Dense(512, activation=other, name="odd")(value))
         path = saved(keras.Model(inputs, last), tmp_path / "net.keras")
         if message:
             with pytest.raises(WeightsError, match=message):

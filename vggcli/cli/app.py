@@ -22,7 +22,7 @@ from vggcli.cli.models import models
 from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
 from vggcli.cli.train import train
-from vggcli.errors import ExitCode, VGGError
+from vggcli.errors import ExitCode, UsageError, VGGError
 
 app = typer.Typer(
     name="vgg",
@@ -87,6 +87,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> Any:
+    if "" in arguments:
+        raise UsageError("an argument is empty, as an unset variable of the shell leaves it; leave it out or fill it")
     command: Any = get_command(app)
     name = arguments[0] if arguments else ""
     if name in command.commands and {"-h", "--help"} & set(
@@ -108,6 +110,9 @@ def _other(error: Exception) -> int:
         return _fail("out of memory; try a smaller --micro-batch, --batch-size or --crop", ExitCode.MACHINE)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
         return _fail(f"{error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", ExitCode.MACHINE)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = os.fsdecode(error.filename or "a name")
+        return _fail(f"{name[:60]}… is longer than the name of a file can be; give a shorter one", ExitCode.USAGE)
     traceback.print_exc()
     return _fail("this is a bug in vgg; please report it with the lines above", ExitCode.BUG)
 

@@ -19,8 +19,8 @@ from vggcli.data.listed_text import decoded_text, listed_names
 from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
 from vggcli.data.unread import unread_below, unread_sentences
-from vggcli.data.walking import HEAD_BYTES, unread_kind_of
-from vggcli.errors import DataError
+from vggcli.data.walking import HEAD_BYTES, begins_like_image, unread_kind_of
+from vggcli.errors import DataError, counted
 
 COLUMN = "path"  # of a CSV
 
@@ -48,7 +48,7 @@ def listed_images(paths: Sequence[str]) -> ImageList:
     """
     names: dict[str, None] = {}
     members: dict[str, TarMember] = {}
-    for name in image_names(paths):
+    for name in images_once(paths):
         if not name.lower().endswith((SUFFIX, *COMPRESSED)) or not os.path.isfile(name):  # noqa: PTH113 (as below)
             names[name] = None
             continue
@@ -75,6 +75,16 @@ def _members(archive: Path) -> list[TarMember]:
     return kept
 
 
+def images_once(paths: Sequence[str]) -> tuple[str, ...]:
+    """What `image_names` gives, each name once, in the order of the first; says how many come again."""
+    given = list(image_names(paths))
+    once = tuple(dict.fromkeys(given))
+    again = len(given) - len(once)
+    if again:
+        options.note(f"{counted(again, 'image is', 'images are')} named more than once, and taken once")
+    return once
+
+
 def image_names(paths: Sequence[str]) -> Iterator[str]:
     """What each of `paths` stands for, tar files as such; a file that is not there stays, to be listed as such. A folder
     or a pattern without an image is said on stderr."""
@@ -97,7 +107,7 @@ def _expanded(path: str) -> Iterator[str]:
         yield from _listed_in_csv(Path(path))
     elif has_magic(path) and not os.path.exists(path):  # noqa: PTH110
         for match in sorted(glob(path, recursive=True)):  # noqa: PTH207 (absolute patterns too)
-            yield from _below(match) if Path(match).is_dir() else [match]
+            yield from _below(match) if os.path.isdir(match) else [match]  # noqa: PTH112 (as above)
     else:
         yield path
 
@@ -117,14 +127,17 @@ def _check_not_the_root(path: str) -> None:
 def _listed_on_stdin() -> Iterator[str]:
     """One path a line or, where there is a NUL byte (`find -print0`), one between two of them; UTF-8, UTF-16 or any bytes.
     A folder in the list is said."""
+    raw = sys.stdin.buffer.read()
+    if begins_like_image(raw[:HEAD_BYTES]):
+        raise DataError("stdin holds an image, where - takes a list of paths; give the path of the image")
     try:
-        names = listed_names(sys.stdin.buffer.read())
+        names = listed_names(raw)
     except UnicodeDecodeError as error:
         raise DataError(f"the list on stdin cannot be read: {error}; write it as UTF-8") from error
     for name in names:
         if name == "-":
             raise DataError("the list on stdin names itself (-); list images, or give a file called so as ./-")
-        if Path(name).is_dir():
+        if os.path.isdir(name):  # noqa: PTH112 (as above)
             options.note(f"the list on stdin names the folder {name}: every image below it is taken")
         yield name
 

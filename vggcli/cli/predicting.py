@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
-from vggcli.cli.paths import image_names
+from vggcli.cli.paths import images_once
 from vggcli.cli.weights import check_published_classifier, fetched
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
@@ -43,7 +43,7 @@ def predicted(
     paths: Sequence[str], weights: Path, opts: EvaluateOptions, multi_scale: bool, top: int, quiet: bool
 ) -> Predictions:
     """The top classes of every image that `paths` name. Raises DataError where they name none."""
-    names = tuple(dict.fromkeys(image_names(paths)))
+    names = images_once(paths)
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     check_published_classifier(weights)

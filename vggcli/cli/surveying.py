@@ -49,6 +49,10 @@ def notes(found: Survey) -> list[str]:
         said.append(f"{counted(len(found.unreadable), 'image')} cannot be read, such as {found.unreadable[0]}")
     if found.repeated:
         said.append(in_both(found.repeated, "validation"))
+    if found.contradictory:
+        count = counted(len(found.contradictory), "training image stands", "training images stand")
+        first, second = found.contradictory[0]
+        said.append(f"{count} in two classes, byte for byte, such as {first} and {second}; leave each in one")
     return said
 
 
@@ -92,6 +96,8 @@ def _object(name: str, found: Survey) -> dict[str, Any]:
         "imbalance": round(found.imbalance, 3),
         "unreadable": len(found.unreadable),
         "unreadable_images": list(found.unreadable),
+        "in_two_classes": len(found.contradictory),
+        "in_two_classes_images": [list(pair) for pair in found.contradictory],
         "in_both": len(found.repeated),
         "in_both_images": [{"train": train, "val": val} for train, val in found.repeated],
         "remarks": list(found.remarks),

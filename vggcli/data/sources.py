@@ -23,6 +23,7 @@ def load_split(source: Path, split: str) -> ImageSet:
     """One split of `source` ("train", "val" for whichever of val, validation, valid and test there is, or one of these by
     its own name). Its classes are those that occur in it. Raises DataError where the source cannot be read so."""
     remarks: list[str] = []
+    named = source
     if source.is_dir():
         records = _folder(source, split, remarks)
     elif source.is_file():
@@ -35,7 +36,7 @@ def load_split(source: Path, split: str) -> ImageSet:
         )
     kept = sorted(records, key=lambda record: record.name)
     if not kept:
-        raise DataError(f"the {split} split of {source} is empty: there is no image in it")
+        raise DataError(f"the {split} split of {named} is empty: there is no image in it")
     classes = tuple(sorted({record.label for record in kept}))
     order = {name: index for index, name in enumerate(classes)}
     marked = any(record.objects for record in kept)
@@ -125,6 +126,7 @@ def _class_folders(source: Path, folder: Path, may_be_empty: bool = False) -> It
     if not names:
         raise DataError(f"{folder} holds no class folders; each class needs a folder of its own with its images")
     for name in names:
+        _check_no_splits(folder / name)
         empty = True
         for path in images_below(folder / name):
             empty = False
@@ -133,6 +135,17 @@ def _class_folders(source: Path, folder: Path, may_be_empty: bool = False) -> It
             unread = unread_below(folder / name)
             what = f"holds no image that can be read: {unread[0]}" if unread else "holds no image; fill it or remove it"
             raise DataError(f"the class folder {folder / name} {what}")
+
+
+def _check_no_splits(folder: Path) -> None:
+    """Raises DataError where a class folder holds a training split and another, as a whole set does."""
+    found = {role_of(name): name for name in folders_in(folder) if role_of(name)}
+    if "train" in found and len(found) > 1:
+        shown = " and ".join(f"{name}/" for name in sorted(found.values()))
+        raise DataError(
+            f"{folder} holds {shown}: if it is a set of its own, give --data {folder}; if it is a class, its splits belong "
+            f"outside it, as in {found['train']}/{folder.name}/"
+        )
 
 
 def _csv_split(path: Path, split: str, remarks: list[str]) -> Iterable[Record]:

@@ -4,7 +4,7 @@ files that are in the training and in the validation split by content."""
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,15 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Survey:
     """Counts of images by class in the training and the validation split (a class each, in the order of `classes`), the
-    names of the images whose header is unreadable, (training, validation) names of equal files, and what was left out."""
+    names of the images whose header is unreadable, (training, validation) names of equal files, those of equal training
+    files in two classes, and what was left out."""
 
     classes: tuple[str, ...]
     train: tuple[int, ...]
     val: tuple[int, ...]
     unreadable: tuple[str, ...]
     repeated: tuple[tuple[str, str], ...]
+    contradictory: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
 
     @property
@@ -49,7 +51,8 @@ def survey(train: ImageSet, val: ImageSet, progress: Progress = lambda images: N
     counts = [Counter(images.labels) for images in (train, val)]
     by_class = [tuple(count[label] for label in range(len(train.classes))) for count in counts]
     remarks = tuple(dict.fromkeys(train.remarks + val.remarks))
-    return Survey(train.classes, by_class[0], by_class[1], tuple(unreadable), repeated(train, val), remarks)
+    pairs = repeated(train, val), in_two_classes(train)
+    return Survey(train.classes, by_class[0], by_class[1], tuple(unreadable), *pairs, remarks)
 
 
 def has_header(path: Path) -> bool:
@@ -75,18 +78,38 @@ def _opens(path: Path, opener: Callable[[Path], Image.Image]) -> bool:
 
 
 def repeated(train: ImageSet, val: ImageSet) -> tuple[tuple[str, str], ...]:
-    """The validation images whose file equals a training image's, byte for byte, each as (training name, validation name).
-    Files are compared by size first, then by a piece of their middle, then whole."""
-    ours, theirs = ([(images.path(index), name) for index, name in enumerate(images.names)] for images in (train, val))
-    for key in (_size, _middle):
-        keys = [{place: key(place[0]) for place in places} for places in (ours, theirs)]
-        shared = set(keys[0].values()) & set(keys[1].values()) - {None}
-        ours, theirs = ([place for place, value in one.items() if value in shared] for one in keys)
-    first: dict[bytes | None, str] = {}
-    for path, name in ours:
-        first.setdefault(_whole(path), name)
-    found = ((first.get(_whole(path)), name) for path, name in theirs)
-    return tuple((mine, name) for mine, name in found if mine is not None)
+    """The validation images whose file equals a training image's, byte for byte, each as (training name, validation
+    name)."""
+    files = [
+        (part.path(row), split, name) for split, part in enumerate((train, val)) for row, name in enumerate(part.names)
+    ]
+    groups = [sorted(group, key=lambda one: one[0]) for group in _equal_files(files)]  # training images first
+    return _pairs(groups)
+
+
+def in_two_classes(train: ImageSet) -> tuple[tuple[str, str], ...]:
+    """The images whose file equals, byte for byte, an earlier one's of another class, each as (earlier name, name)."""
+    return _pairs(_equal_files([(train.path(row), train.labels[row], name) for row, name in enumerate(train.names)]))
+
+
+def _pairs(groups: Sequence[Sequence[tuple[int, str]]]) -> tuple[tuple[str, str], ...]:
+    """The first name of each group with every later one of another part, in the order of these."""
+    pairs = [(group[0][1], name) for group in groups for part, name in group if part != group[0][0]]
+    return tuple(sorted(pairs, key=lambda pair: pair[1]))
+
+
+def _equal_files(files: Sequence[tuple[Path, int, str]]) -> list[list[tuple[int, str]]]:
+    """Groups of files (path, part, name) of more than one part that are equal byte for byte, each with (part, name) in
+    order. Files are compared by size first, then by a piece of their middle, then whole."""
+    groups = [list(files)]
+    for tell in (_size, _middle, _whole):
+        alike: dict[tuple[int, bytes | None], list[tuple[Path, int, str]]] = {}
+        for number, group in enumerate(groups):
+            for file in group:
+                alike.setdefault((number, tell(file[0])), []).append(file)
+        mixed = {key: group for key, group in alike.items() if len({part for _, part, _ in group}) > 1}
+        groups = [group for (_, told), group in mixed.items() if told is not None]
+    return [[(part, name) for _, part, name in group] for group in groups]
 
 
 def _size(path: Path) -> bytes | None:

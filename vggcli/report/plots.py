@@ -84,7 +84,7 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
     rows = -(-len(pictures_HWC) // columns)
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(11)
+    font = caption_font()
     for index, (picture, caption) in enumerate(zip(pictures_HWC, captions, strict=True)):
         left, top = (index % columns) * cell_width, (index // columns) * cell_height
         sheet.paste(Image.fromarray(picture), (left + (cell_width - 4 - width) // 2, top))
@@ -98,6 +98,13 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
 def drawable(text: str) -> str:
     """`text` with what no font can draw, such as the escaped bytes of a file name, as question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def caption_font(size: int = 11) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: it has the letters of most alphabets."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 
 def fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,11 @@ class Pixels:
         """
         if not isinstance(fields, dict) or "mean" not in fields or ("divisor" in fields) == ("std" in fields):
             raise ValueError(f"it must be an object with {KEYS}")
+        known = ("mean", "std", "divisor", "channels")
+        for name in fields:
+            meant = get_close_matches(str(name).casefold(), known, 1, 0.75)
+            if name not in known and meant:
+                raise ValueError(f"{name!r} is no key of it; is {meant[0]!r} meant?")
         channels = fields.get("channels", "RGB")
         if channels not in ("RGB", "BGR"):
             raise ValueError(f"channels are RGB or BGR, not {channels!r}"[:200])
@@ -52,6 +58,8 @@ class Pixels:
         check_numbers(mean, divisors)
         if "std" in fields and max(*mean, *divisors) > 1:
             raise ValueError("std goes with a mean of pixels from 0 to 1; for pixels from 0 to 255 give divisor")
+        if "divisor" in fields and 0 < max(mean) <= 1 < max(divisors):
+            raise ValueError("divisor goes with a mean of pixels from 0 to 255; for pixels from 0 to 1 give std")
         step = -1 if channels == "BGR" else 1
         red, green, blue = [largest * number for number in mean][::step]
         over = tuple(largest * number for number in divisors)[::step]
@@ -77,8 +85,8 @@ PIXELS = {
 
 def read_pixels(given: str) -> Pixels:
     """The preprocessing that a name or a JSON file gives. Raises UsageError where it gives none."""
-    if given in PIXELS:
-        return PIXELS[given]
+    if given.lower() in PIXELS:
+        return PIXELS[given.lower()]
     path = Path(given).expanduser()
     if path.suffix.lower() != ".json" or not path.is_file():
         there = "is no regular file" if path.exists() else "is not there"
