@@ -253,7 +253,7 @@ def test_images_that_are_training_images_too_are_said_with_a_count(
     assert "too low" not in said()
     shutil.copy(photos / "train" / "class0" / "1.jpg", photos / "val" / "class0" / "again.jpg")
     assert (
-        "1 validation images are training images too, byte for byte, such as val/class0/again.jpg (train/class0/1.jpg); "
+        "1 validation image is a training image too, byte for byte, such as val/class0/again.jpg (train/class0/1.jpg); "
         "errors measured on them are too low"
     ) in said()
     shutil.copy(photos / "train" / "class1" / "2.jpg", photos / "val" / "class2" / "other.jpg")
