@@ -23,6 +23,7 @@ from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
 from vggcli.cli.train import train
 from vggcli.errors import ExitCode, UsageError, VGGError
+from vggcli.report.text import printable
 
 app = typer.Typer(
     name="vgg",
@@ -118,5 +119,5 @@ def _other(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"vgg: {' '.join(message.split())}", file=sys.stderr)
+    print(f"vgg: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

@@ -113,7 +113,9 @@ def stdout_console() -> "Console":
 
 def note(text: str) -> None:
     """One line on stderr about what is done and why."""
-    print(text, file=sys.stderr, flush=True)
+    from vggcli.report.text import printable
+
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def note_remarks(*splits: "ImageSet") -> None:

@@ -24,6 +24,7 @@ from vggcli.evaluation.metrics import (
 from vggcli.evaluation.protocol import EvaluateOptions
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.tables import classes_table, facts_table
+from vggcli.report.text import printable
 from vggcli.zoo.files import append_line
 
 WORST = "worst.png"
@@ -114,7 +115,11 @@ def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
         path = measured.run / WORST if measured.run else _unused(Path.cwd() / WORST)
         if mistakes:
             pictures = [fitted(read_image(measured.images.root / one.image), THUMBNAIL) for one in mistakes]
-            captions = [f"{one.answer} {one.posterior:.2f}, is {one.label}\n{Path(one.image).name}" for one in mistakes]
+            captions = [
+                f"{printable(one.answer)} {one.posterior:.2f}, is {printable(one.label)}\n"
+                f"{printable(Path(one.image).name)}"
+                for one in mistakes
+            ]
             save_sheet(pictures, captions, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
     return written

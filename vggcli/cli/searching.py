@@ -13,6 +13,7 @@ from vggcli.features.reading import Stored, open_rows
 from vggcli.features.search import Neighbour, nearest
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
+from vggcli.report.text import printable
 from vggcli.zoo.checkpoint import weights_file
 from vggcli.zoo.device import Precision
 from vggcli.zoo.files import file_sha256
@@ -80,10 +81,10 @@ def describer(stored: Stored, store: Path, weights: Path | None, device: str, pr
 def contact_sheet(query: Path, found: Sequence[Neighbour], stored: Stored, out: Path) -> None:
     """The query, then what was found, as thumbnails with cosine and name."""
     pictures = [fitted(read_image(query), THUMBNAIL)]
-    captions = [f"query\n{query.name}"]
+    captions = [f"query\n{printable(query.name)}"]
     for one in found:
         pictures.append(fitted(read_image(place_of(stored, one.name)), THUMBNAIL))
-        captions.append(f"{one.cosine:.4f}\n{Path(one.name).name}")
+        captions.append(f"{one.cosine:.4f}\n{printable(Path(one.name).name)}")
     save_sheet(pictures, captions, out)
 
 

@@ -12,6 +12,7 @@ from vggcli.data.survey import Survey, repeated, survey
 from vggcli.errors import DataError, counted
 from vggcli.report.progress import Bar
 from vggcli.report.tables import survey_table
+from vggcli.report.text import printable
 
 COMPARED = 20_000  # images of two splits that are compared by content before an evaluation; a second or less
 UNEVEN = 3.0  # largest class over smallest from which it is said
@@ -26,7 +27,7 @@ def show_data(data: str | None, as_json: bool, quiet: bool) -> None:
         return
     options.stdout_console().print(survey_table(found))
     for line in notes(found):
-        print(line.encode(errors="backslashreplace").decode())
+        print(printable(line))
 
 
 def say_data(train: ImageSet, val: ImageSet, quiet: bool) -> None:
@@ -35,7 +36,7 @@ def say_data(train: ImageSet, val: ImageSet, quiet: bool) -> None:
     if not quiet:
         options.stderr_console().print(survey_table(found))
     for line in notes(found):
-        options.note(f"data: {line}".encode(errors="backslashreplace").decode())
+        options.note(f"data: {line}")
 
 
 def notes(found: Survey) -> list[str]:
@@ -78,7 +79,7 @@ def say_in_both(source: Path, images: ImageSet) -> None:
     pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in known]
     if pairs:
         name = "validation" if images.split == "val" else images.split
-        options.note(f"data: {in_both(pairs, name)}".encode(errors="backslashreplace").decode())
+        options.note(f"data: {in_both(pairs, name)}")
 
 
 def _looked_at(train: ImageSet, val: ImageSet, quiet: bool) -> Survey:

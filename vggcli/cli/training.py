@@ -26,6 +26,7 @@ from vggcli.errors import DataError, ExitCode, Interrupted, UsageError, WeightsE
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
+from vggcli.report.text import printable
 from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
 from vggcli.training.loop import train
 from vggcli.training.memory import automatic_micro_batch
@@ -269,7 +270,10 @@ def _save_views(sheet: Path, data: TrainingData, plan: Plan) -> None:
     recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
     schedule = Schedule(len(data.train), count, count, epochs=1)
     order = epoch_order(len(data.train), plan.seed, 0)[:count]
-    names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
+    names = [
+        printable(f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}")
+        for index in order
+    ]
     if plan.cache_features:
         view = ViewPlan((recipe.test_scale,), centre_crop=recipe.crop)
         paths = [data.train.path(index) for index in order]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vggcli.report.text import printable
 from vggcli.zoo.files import replacing
 
 SHEET_COLUMNS = 8
@@ -63,7 +64,7 @@ def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: P
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
     if count <= 50:
-        names = [drawable(name) for name in classes]
+        names = [printable(name) for name in classes]
         axes.set_xticks(range(count), names, rotation=90, parse_math=False)
         axes.set_yticks(range(count), names, parse_math=False)
     if count <= 30:
@@ -90,14 +91,9 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
         sheet.paste(Image.fromarray(picture), (left + (cell_width - 4 - width) // 2, top))
         for line, text in enumerate(caption.split("\n")):
             place = (left + 2, top + height + 1 + CAPTION * line)
-            draw.text(place, _shortened(draw, drawable(text), font, cell_width - 6), fill="black", font=font)
+            draw.text(place, _shortened(draw, printable(text), font, cell_width - 6), fill="black", font=font)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
-
-
-def drawable(text: str) -> str:
-    """`text` with what no font can draw, such as the escaped bytes of a file name, as question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def caption_font(size: int = 11) -> ImageFont.FreeTypeFont:

@@ -10,6 +10,7 @@ from rich.text import Text
 from vggcli import paper
 from vggcli.data.survey import Survey
 from vggcli.evaluation.metrics import ClassReport
+from vggcli.report.text import printable
 from vggcli.zoo.layers import LayerCost, Stack
 from vggcli.zoo.published import BASE, Published
 
@@ -90,7 +91,7 @@ def classes_table(reports: Sequence[ClassReport]) -> Table:
     table.add_column("most confused with")
     for report in sorted(reports, key=lambda one: (-one.top1_error, one.name)):
         confused = f"{report.confused_with} ({report.confused})" if report.confused_with is not None else ""
-        table.add_row(Text(report.name), str(report.support), f"{report.top1_error:.1f}", Text(confused))
+        table.add_row(_name(report.name), str(report.support), f"{report.top1_error:.1f}", _name(confused))
     return table
 
 
@@ -104,7 +105,7 @@ def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]
     for index, (name, what, errors) in enumerate(rows):
         if index == len(rows) - 1:
             table.add_section()
-        table.add_row(Text(name), Text(what), f"{errors['top1_error']:.2f}", f"{errors['top5_error']:.2f}")
+        table.add_row(_name(name), _name(what), f"{errors['top1_error']:.2f}", f"{errors['top5_error']:.2f}")
     return table
 
 
@@ -119,7 +120,7 @@ def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]])
         for rank, (name, posterior) in enumerate(top):
             bar = "█" * round(BAR * posterior)
             table.add_row(
-                _name(path if rank == 0 else ""), Text(name), f"{posterior:.4f}", bar, end_section=rank == len(top) - 1
+                _name(path if rank == 0 else ""), _name(name), f"{posterior:.4f}", bar, end_section=rank == len(top) - 1
             )
     return table
 
@@ -142,13 +143,13 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(_name(name), _name(value))
+        table.add_row(_name(name), Text("\n").join(_name(line) for line in value.split("\n")))
     return table
 
 
 def _name(text: str, style: str = "") -> Text:
-    """What may hold the name of a file: bytes that are not UTF-8, which no terminal shows, as escapes."""
-    return Text(text.encode(errors="backslashreplace").decode(), style)
+    """What may hold the name of a file or of a class."""
+    return Text(printable(text), style)
 
 
 def survey_table(found: Survey) -> Table:
