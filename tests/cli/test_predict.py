@@ -152,3 +152,31 @@ def test_names_longer_than_any_file_can_have_are_listed_as_such(
     for words in (["-"], [name]):
         assert run(["predict", "--arch", "A", "-q", *words]) == 3
         assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("path;label\n{};hat\n", "utf-8"),
+        ("label\tPath \nhat\t{}\n", "utf-16"),
+        ("sep=;\nPATH;note\n{};\n", "utf-8-sig"),
+        ('label, path, \nhat, "{}", \n, , \n', "utf-8"),
+        ("path\r{}\r", "utf-8"),
+    ],
+)
+def test_a_csv_is_read_as_the_data_are(
+    photos: Path, capsys: pytest.CaptureFixture[str], text: str, encoding: str
+) -> None:
+    (photos / "list.csv").write_bytes(text.format("val/class1/0.jpg").encode(encoding))
+    (found,) = lines(capsys, str(photos / "list.csv"))
+    assert found["path"] == f"{photos}/val/class1/0.jpg"
+
+
+def test_names_in_quotes_or_with_spaces_around_are_found(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = f"{photos}/val/class1/0.jpg"
+    shutil.copy(image, " spaced.jpg ")
+    listed = f'"{image}"\n  {photos}/val/class1/1.jpg \n spaced.jpg \n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
+    assert [found["path"] for found in lines(capsys, "-")] == [image, f"{photos}/val/class1/1.jpg", " spaced.jpg "]

@@ -14,10 +14,13 @@ from vggcli.errors import DataError
 @pytest.mark.parametrize(
     ("names", "role"),
     [
-        ("train Train TRAIN training Training seg_train train_set trainset train-images train2017 TrainData", "train"),
+        (
+            "train Train TRAIN training Training seg_train train_set trainset train-images train2017 TrainData trainval",
+            "train",
+        ),
         ("val valid Validation VALIDATION dev seg_val val_set val2017", "val"),
         ("test Test TESTING seg_test test_set testset Test-images", "test"),
-        ("trainer tested invalid validity seg_pred latest trainval set images UNASSIGNED contest", None),
+        ("trainer tested invalid validity seg_pred latest set images UNASSIGNED contest", None),
     ],
 )
 def test_a_split_is_known_by_its_word(names: str, role: str | None) -> None:

@@ -180,3 +180,13 @@ def test_a_document_type_is_refused_in_any_encoding(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="document type"):
         read_annotation(path)
+
+
+def test_lists_are_found_in_any_case_and_two_of_a_name_are_refused(tmp_path: Path) -> None:
+    root = listed(voc_set(tmp_path / "set", IMAGES), train=["one", "two"], val=["three"])
+    lists = root / "ImageSets" / "Main"
+    (lists / "train.txt").rename(lists / "Train.TXT")
+    assert load_split(root, "train").names == ("JPEGImages/one.jpg", "JPEGImages/two.jpg")
+    (lists / "TRAIN.txt").write_text("three\n")
+    with pytest.raises(DataError, match="TRAIN.txt and Train.TXT"):
+        load_split(root, "train")

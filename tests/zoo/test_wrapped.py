@@ -131,7 +131,18 @@ BESIDE = {
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
-    "key", ["state_dict", "model", "net", "model_state_dict", "state_dict_ema", "model.state_dict"]
+    "key",
+    [
+        "state_dict",
+        "model",
+        "net",
+        "model_state_dict",
+        "state_dict_ema",
+        "model.state_dict",
+        "teacher",
+        "best_model.params_dict",
+        "checkpoint",
+    ],
 )
 def test_nested_dictionaries_are_opened_whatever_stands_beside(key: str, zipped: bool, tmp_path: Path) -> None:
     network = small("A", width=1 / 64)

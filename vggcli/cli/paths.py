@@ -3,8 +3,6 @@
 A name is the path as it was given, with `/` between its parts; an image below a folder is named with the folder before it.
 """
 
-import csv
-import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +11,15 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.data.csv_file import listed_paths
 from vggcli.data.decode import Place
 from vggcli.data.extra_formats import EXTRA_SUFFIXES, kind_named
-from vggcli.data.listed_text import decoded_text, listed_names
+from vggcli.data.listed_text import listed_names
 from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
 from vggcli.data.unread import unread_below, unread_sentences
 from vggcli.data.walking import HEAD_BYTES, begins_like_image, unread_kind_of
 from vggcli.errors import DataError, counted
-
-COLUMN = "path"  # of a CSV
 
 
 @dataclass(frozen=True)
@@ -137,22 +134,17 @@ def _listed_on_stdin() -> Iterator[str]:
     for name in names:
         if name == "-":
             raise DataError("the list on stdin names itself (-); list images, or give a file called so as ./-")
+        if not os.path.lexists(name) and os.path.lexists(name.strip(" \t\"'")):
+            name = name.strip(" \t\"'")  # as a spreadsheet or a shell quotes it  # noqa: PLW2901
         if os.path.isdir(name):  # noqa: PTH112 (as above)
             options.note(f"the list on stdin names the folder {name}: every image below it is taken")
         yield name
 
 
 def _listed_in_csv(path: Path) -> Iterator[str]:
-    """The column `path` of a CSV, relative to it."""
     try:
-        reader = csv.DictReader(io.StringIO(decoded_text(path.read_bytes()), newline=""))
-        if COLUMN not in (reader.fieldnames or ()):
-            raise DataError(f"{path} has no column {COLUMN!r}, which must list the images, relative to the CSV")
-        for line, row in enumerate(reader, start=2):
-            if not row[COLUMN]:
-                raise DataError(f"{path}, row {line}: the path is missing")
-            yield str(path.parent / row[COLUMN])
-    except (csv.Error, UnicodeDecodeError) as error:
+        yield from listed_paths(path)
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read as a CSV file: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error

@@ -5,11 +5,12 @@ No row vanishes: a row that cannot be used is an error that names its line.
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vggcli.data.image_set import Record
+from vggcli.data.listed_text import decoded_text
 from vggcli.data.splits import role_of
 from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
@@ -46,7 +47,7 @@ def csv_records(path: Path) -> tuple[list[Record], dict[str, str]]:
     splits: dict[str, str] = {}
     lines: dict[str, int] = {}
     spellings = Spellings(path.parent)
-    rows = list(_rows(path))
+    rows = list(csv_rows(path, _text(path), ("path", "label")))
     has_splits = any(row.get("split") for _, row in rows)
     for line, row in rows:
         where = f"{path}, line {line}"
@@ -100,14 +101,24 @@ def _record(where: str, row: Row, spellings: Spellings) -> Record:
     return Record(name, label, ((xmin, ymin, xmax, ymax),))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """The rows below the header with their line numbers; rows without any value are none."""
-    text = _text(path)
+def listed_paths(path: Path) -> Iterator[str]:
+    """The column `path` of a CSV, relative to it, in any encoding. Raises DataError where there is none, or a row lacks
+    it."""
+    spellings = Spellings(path.parent)
+    for line, row in csv_rows(path, decoded_text(path.read_bytes()), ("path",)):
+        if not row["path"]:
+            raise DataError(f"{path}, line {line}: the path is missing")
+        yield str(path.parent / spellings.existing(row["path"]))
+
+
+def csv_rows(path: Path, text: str, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    """The rows below the header, which names the columns `needed`, with their line numbers; rows without any value are
+    none. Raises DataError for a header that lacks a column, and a row that has more values than it names."""
     first = text.splitlines()[0] if text else ""
     skipped = first.lower().startswith("sep=")  # a spreadsheet's note of its own
     if skipped:
         text = text.split("\n", 1)[-1]
-    delimiter, columns = _header(path, text)
+    delimiter, columns = _header(path, text, needed)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     extra: set[int] = set()
     try:
@@ -129,17 +140,18 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise DataError(f"{path}, line {reader.line_num + skipped} cannot be read as a row: {error}") from error
 
 
-def _header(path: Path, text: str) -> tuple[str, list[str]]:
-    """The delimiter under which the first line names path and label, and its columns, stripped and in lower case."""
+def _header(path: Path, text: str, needed: Sequence[str]) -> tuple[str, list[str]]:
+    """The delimiter under which the first line names what is needed, and its columns, stripped and in lower case."""
     read = {}
     for delimiter in DELIMITERS:
         row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])
         read[delimiter] = [name.strip().casefold() for name in row]
-    found = max(DELIMITERS, key=lambda one: len({"path", "label"} & set(read[one])))
+    found = max(DELIMITERS, key=lambda one: len(set(needed) & set(read[one])))
     columns = read[found]
-    for needed in ("path", "label"):
-        if needed not in columns:
-            raise DataError(f"{path} has no column {needed!r}; its first line must be the header {HEADER}")
+    for name in needed:
+        if name not in columns:
+            header = HEADER if len(needed) > 1 else f"of columns with {name} among them"
+            raise DataError(f"{path} has no column {name!r}; its first line must be the header {header}")
     twice = [name for name in KNOWN_COLUMNS if columns.count(name) > 1]
     if twice:
         raise DataError(f"{path} has two columns {twice[0]!r}; remove or rename one")

@@ -6,7 +6,7 @@ source has no other.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vggcli.data.image_set import Record
@@ -15,7 +15,7 @@ from vggcli.errors import DataError
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
 SPLIT_NAMES = ("train", *VALIDATION_NAMES)
 ROLES = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
@@ -33,14 +33,22 @@ def role_of(name: str) -> str | None:
     return ROLES.get(match[1]) if match else None
 
 
-def picked(split: str, present: Sequence[str], source: Path) -> str:
+def loose_role(name: str) -> str | None:
+    """The role of a name in which one word of several tells it (`X_train`, `train_256`, `trainA`, `1_val`), else None; for
+    folders that are known to be splits by what they hold."""
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+    roles = {ROLES[word] for word in words if word in ROLES}
+    return roles.pop() if len(roles) == 1 else None
+
+
+def picked(split: str, present: Sequence[str], source: Path, role: Callable[[str], str | None] = role_of) -> str:
     """Which of the names `present` in `source` is `split`: itself in any case, else the one of the same role, and for "val"
     one that is there to validate on or, failing that, to test. Raises DataError where there is none, or more than one."""
     names = sorted(present)
     if split in names:
         return split
-    for role in (role_of(split), "test" if split == "val" else None):
-        found = [name for name in names if role is not None and role_of(name) == role]
+    for wanted in (role_of(split), "test" if split == "val" else None):
+        found = [name for name in names if wanted is not None and role(name) == wanted]
         first = [name for name in found if _rank(name) == min(map(_rank, found))]
         if len(first) > 1:
             raise DataError(f"{source} has {' and '.join(first)}: each could be the {split} split; rename all but one")

@@ -51,8 +51,14 @@ def listed_stems(source: Path, names: Iterable[str], stems: Collection[str]) -> 
 
     Raises DataError where a list cannot be read.
     """
-    lists = {name: source / LISTS / f"{name}.txt" for name in names}
-    return {name: _listed(path, stems) for name, path in lists.items() if path.is_file()}
+    known, lists = tuple(names), dict[str, Path]()
+    for path in sorted((source / LISTS).glob("*")):
+        name = path.stem.casefold()
+        if path.suffix.lower() == ".txt" and path.is_file() and name in known:
+            if name in lists:
+                raise DataError(f"{source / LISTS} has {lists[name].name} and {path.name}; remove one of them")
+            lists[name] = path
+    return {name: _listed(lists[name], stems) for name in known if name in lists}
 
 
 def _listed(path: Path, stems: Collection[str]) -> list[str]:

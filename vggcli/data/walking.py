@@ -33,6 +33,7 @@ JUNK = frozenset(
             "#snapshot",
             "~snapshot",
         ),  # servers
+        *("@__thumb", "_gsdata_", "thumbs", "_thumbs", "cvs", "_vti_cnf"),  # thumbnails, copies
         *("lost+found", "found.000", "__pycache__"),
     }
 )
@@ -97,7 +98,7 @@ def check_link(path: Path) -> None:
 def is_junk(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or what a server, a system or an editor leaves behind."""
     lowered = name.lower()
-    return name.startswith(".") or lowered in JUNK or lowered.endswith(JUNK_ENDINGS)
+    return name.startswith((".", "~$")) or lowered in JUNK or lowered.endswith(JUNK_ENDINGS)
 
 
 def looks_like_image(path: Path) -> bool:

@@ -91,6 +91,8 @@ def train(
     except (Stopped, ImageError):
         folder.save_last(network, _momentum(stages, optimizer), state)
         raise
+    finally:
+        batches.close()  # ends the workers while there is someone to wait for them
 
 
 def _accumulate(
@@ -177,7 +179,7 @@ def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
 
 def _batches(
     data: TrainingData, options: TrainOptions, state: RunState
-) -> Iterator[tuple[Position, TrainingBatch | FrozenBatch]]:
+) -> Generator[tuple[Position, TrainingBatch | FrozenBatch], None, None]:
     """Every micro-batch that is still to come, with its place; the workers run ahead over the ends of epochs."""
     recipe = options.recipe
     schedule = Schedule(
@@ -185,11 +187,12 @@ def _batches(
     )
     if data.frozen is not None:
         rows = frozen_batches(data.frozen.train, data.train.labels, schedule, options.seed, options.device)
-        return zip(schedule, rows, strict=True)
+        yield from zip(schedule, rows, strict=True)
+        return
     views = training_batches(
         data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, options.workers, options.device
     )
-    return zip(schedule, views, strict=True)
+    yield from zip(schedule, views, strict=True)
 
 
 def _step_record(

@@ -60,14 +60,16 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
 
 
 def _state_dicts(found: object, depth: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Dictionaries of tensors in what was saved: itself, else what lies under the names that scripts use."""
+    """Dictionaries of weights in what was saved: under the names that scripts use, itself, or under any other name."""
     if not isinstance(found, dict) or depth > DEEPEST:
         return
     for wrapper in WRAPPERS:
         yield from _state_dicts(found.get(wrapper), depth + 1)
     tensors: dict[Any, Tensor] = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if any(value.dim() > 1 for value in tensors.values()):  # more than a best error that is kept as a tensor
-        yield tensors
+    if any(value.dim() > 1 and str(name).endswith("weight") for name, value in tensors.items()):
+        yield tensors  # more than a best error or a momentum that is kept as a tensor
+    for name in found.keys() - set(WRAPPERS):
+        yield from _state_dicts(found[name], depth + 1)
 
 
 def _looked_over(path: Path) -> tuple[str | None, set[str]]:
