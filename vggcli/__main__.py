@@ -1,5 +1,6 @@
 """The entry point of `vgg` and of `python -m vggcli`."""
 
+import gc
 import sys
 
 
@@ -9,7 +10,9 @@ def main() -> None:
     from vggcli.cli.streams import prepare_streams
 
     prepare_streams()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.collect()  # what an error kept alive, decoding processes too, ends here, not in the interpreter's last moments
+    sys.exit(code)
 
 
 if __name__ == "__main__":

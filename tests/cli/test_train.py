@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import MakeFolder
+from tests.conftest import MakeFolder, picture
 from tests.training.sessions import assert_same_bits
 from vggcli.cli.app import run
 
@@ -227,3 +227,17 @@ def test_a_folder_that_cannot_be_written_is_exit_5(
     (here / "runs").write_text("a file where a folder is wanted")
     assert train(make_folder()) == 5
     assert "cannot write runs: not a directory; choose another place" in capsys.readouterr().err
+
+
+def test_an_error_in_the_middle_of_decoding_is_one_sentence(make_folder: MakeFolder, here: Path) -> None:
+    photos = make_folder(train=12)
+    for path in photos.glob("train/*/*.jpg"):  # large, so that the workers are still decoding then
+        picture(0, 0).resize((1600, 1200)).save(path, quality=95)
+    broken = photos / "train" / "class2" / "0.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200] + b"\xff\xd9")
+    command = [sys.executable, "-m", "vggcli", "train", "--data", str(photos), *SMALL, "-j", "2", "-q", "--out", "run"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 3
+    assert [line for line in found.stderr.splitlines() if not line.startswith("data: ")] == [
+        f"vgg: {broken} cannot be used: it is damaged or cut short (its data end early)"
+    ]
