@@ -120,7 +120,9 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
             f"{path} declares a document type, which an annotation has no need of; it is not read"
         ) from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
-        raise DataError(f"{path} cannot be read as an annotation: {error}; save it as UTF-8") from error
+        encoding = isinstance(error, UnicodeError | LookupError) or "invalid token" in str(error)
+        hint = "; save it as UTF-8" if encoding else ""
+        raise DataError(f"{path} cannot be read as an annotation: {error}{hint}") from error
     if root.tag != "annotation":
         raise DataError(f"{path} is no Pascal VOC annotation: its root is <{root.tag}>, not <annotation>")
     stated = (root.findtext("filename") or "").strip()
