@@ -1,6 +1,5 @@
 """The entry point of `vgg` and of `python -m vggcli`."""
 
-import gc
 import sys
 
 
@@ -10,9 +9,7 @@ def main() -> None:
     from vggcli.cli.streams import prepare_streams
 
     prepare_streams()
-    code = run(sys.argv[1:])
-    gc.collect()  # what an error kept alive, decoding processes too, ends here, not in the interpreter's last moments
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_python_m_is_the_same_program() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "data {}", "eval --weights {}", "convert {} a.pth", "train --resume {}", "train --out {}", "train --config {}",
+        "data {}", "eval --weights {}", "convert {} a.pth", "train --resume {}", "train --config {}",
         "train --data {}", "probe {}.safetensors", "features --search {} {}", "finetune --weights {}", "ensemble {} {}b",
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-ENCODINGS = ["ascii", "cp1252", "latin-1", "cp932", "utf-8"]
+ENCODINGS = ["ascii", "cp1252", "cp932", "utf-8"]
 
 
 def shown(encoding: str, *words: str) -> subprocess.CompletedProcess[bytes]:

@@ -1,5 +1,6 @@
 """`vgg train` from the command line: run folders, replays, signals, kills at any moment, and each way to hold it wrong."""
 
+import io
 import json
 import os
 import signal
@@ -230,9 +231,11 @@ def test_a_folder_that_cannot_be_written_is_exit_5(
 
 
 def test_an_error_in_the_middle_of_decoding_is_one_sentence(make_folder: MakeFolder, here: Path) -> None:
-    photos = make_folder(train=12)
-    for path in photos.glob("train/*/*.jpg"):  # large, so that the workers are still decoding then
-        picture(0, 0).resize((1600, 1200)).save(path, quality=95)
+    photos = make_folder(train=4)
+    large = io.BytesIO()  # so that the workers are still decoding then
+    picture(0, 0).resize((1200, 900)).save(large, "JPEG", quality=95)
+    for path in photos.glob("train/*/*.jpg"):
+        path.write_bytes(large.getvalue())
     broken = photos / "train" / "class2" / "0.jpg"
     broken.write_bytes(broken.read_bytes()[:-200] + b"\xff\xd9")
     command = [sys.executable, "-m", "vggcli", "train", "--data", str(photos), *SMALL, "-j", "2", "-q", "--out", "run"]

@@ -26,6 +26,10 @@ def test_a_list_is_read_in_any_encoding(encoding: str, mark: bytes, end: str) ->
     assert listed_names(mark + end.join([*NAMES, ""]).encode(encoding)) == NAMES
 
 
+def test_utf_16_without_a_mark_is_known_by_some_latin_letters() -> None:
+    assert listed_names("帽子/帽子01.jpg\n鞋/鞋2.jpg\n".encode("utf-16-le")) == ["帽子/帽子01.jpg", "鞋/鞋2.jpg"]
+
+
 def test_names_between_nul_bytes_keep_their_line_ends_and_their_bytes() -> None:
     raw = b"new\nline \xff.jpg\0photos/a.jpg\0"
     assert [os.fsencode(name) for name in listed_names(raw)] == [b"new\nline \xff.jpg", b"photos/a.jpg"]

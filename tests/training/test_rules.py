@@ -9,6 +9,7 @@ from vggcli.errors import UsageError
 from vggcli.training.memory import automatic_micro_batch
 from vggcli.training.plateau import Plateau
 from vggcli.training.recipe import RECIPES, Recipe
+from vggcli.training.state import RunState
 from vggcli.zoo.layers import NetworkConfig, layer_costs
 
 
@@ -69,3 +70,8 @@ def test_the_micro_batch_fits_memory_and_is_at_most_the_batch() -> None:
     assert automatic_micro_batch(NetworkConfig("D", crop=32, width=0.0625), 256, cpu) == 256
     outputs = sum(cost.memory for cost in layer_costs(NetworkConfig("D")))
     assert full * outputs < 2 << 30
+
+
+def test_a_state_adds_up_the_steps_of_an_epoch() -> None:
+    state = RunState().after_step(2.5, 3, 8, 1.0).after_step(1.5, 2, 8, 0.5).after_step(1.0, 1, 4, 0.25)
+    assert (state.step, state.loss_sum, state.correct, state.seen, state.seconds) == (3, 5.0, 6, 20, 1.75)

@@ -15,7 +15,7 @@ from vggcli.data.augment import normalise
 from vggcli.data.decode import read_image
 from vggcli.data.views import ViewPlan, rescaled_views
 from vggcli.errors import DataError
-from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
+from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_batch, frozen_outputs
 from vggcli.training.options import Stopped
 from vggcli.training.stages import LAYERS, Layers, Stages
 from vggcli.zoo.initialise import initialise
@@ -98,14 +98,27 @@ def test_a_cache_is_used_again_until_something_that_decides_it_changes(make_fold
     key = view.key(images)
     assert view.key(session.data.val) != key
     assert replace(view, scale=44).key(images) != key
-    assert view_of(session, "last").key(images) != key
+    assert replace(view, colour=replace(view.colour, divisor=99.0)).key(images) != key
+    last = view_of(session, "last")
+    last_key = last.key(images)
+    assert last_key != key
     session.network.get_submodule("fc6").state_dict()["bias"][0] = 7  # learns, so it decides nothing
     assert view.key(images) == key
+    assert last.key(images) != last_key  # where it does not learn, it decides
     session.network.get_submodule("conv1_1").state_dict()["bias"][0] = 7
     assert view.key(images) != key
     other = view.key(images)
     images.path(0).write_bytes(images.path(1).read_bytes())
     assert view.key(images) != other
+
+
+def test_a_batch_of_cached_maps_has_rows_and_columns_where_they_were() -> None:
+    rows_NHWC = np.arange(3 * 2 * 4 * 5, dtype=np.float32).reshape(3, 2, 4, 5)
+    batch = frozen_batch(rows_NHWC, [7, 8, 9], [2, 0], CPU)
+    assert batch.labels_N.tolist() == [9, 7]
+    for row, index in enumerate((2, 0)):
+        for channel in range(5):
+            assert batch.outputs[row, channel].numpy().tolist() == rows_NHWC[index, :, :, channel].tolist()
 
 
 def test_a_broken_image_leaves_no_cache(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,10 +137,10 @@ def training_batches(
     Raises ImageError at the first image that cannot be used.
     """
     views = _TrainingViews(images, colour, scale, crop, seed)
-    batches = loaded(views, tasks(schedule, seed), workers)
-    for batch in on_device(_without_errors(batches), device):
-        assert isinstance(batch, TrainingBatch)
-        yield batch
+    with closing(loaded(views, tasks(schedule, seed), workers)) as batches:
+        for batch in on_device(_without_errors(batches), device):
+            assert isinstance(batch, TrainingBatch)
+            yield batch
 
 
 def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatistics:
@@ -148,8 +149,8 @@ def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatis
     count = min(len(images), STATISTICS_IMAGES)
     order = [rank * len(images) // count for rank in range(count)]
     chunks = [list(order[first : first + STATISTICS_CHUNK]) for first in range(0, len(order), STATISTICS_CHUNK)]
-    sums = loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
-    return ColourStatistics.from_moments(np.sum(list(_without_errors(sums)), axis=0))
+    with closing(loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)) as sums:
+        return ColourStatistics.from_moments(np.sum(list(_without_errors(sums)), axis=0))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -63,8 +64,8 @@ def test_batches(
     """
     order, block = range(len(images)) if order is None else order, block or max(1, len(images))
     chunks = _chunks(order, block)
-    results = loaded(_TestViews(images, plan), chunks, workers)
-    return on_device(_gathered((item for chunk in results for item in chunk), rows, block), device)
+    with closing(loaded(_TestViews(images, plan), chunks, workers)) as results:
+        yield from on_device(_gathered((item for chunk in results for item in chunk), rows, block), device)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says

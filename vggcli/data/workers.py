@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from vggcli.data.decode import ImageError
 
 
-def loaded(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> Iterator[Any]:
-    """What `dataset` makes of each of `batches`, in order, computed ahead by `workers` processes."""
+def loaded(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> Generator[Any, None, None]:
+    """What `dataset` makes of each of `batches`, in order, computed ahead by `workers` processes. To be closed where it
+    is used: an error's traceback would keep the processes until the interpreter takes things apart, in any order."""
     if workers:
         _give_back_freed_memory()
     with warnings.catch_warnings():
