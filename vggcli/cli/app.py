@@ -21,6 +21,7 @@ from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
+from vggcli.cli.signals import Terminated
 from vggcli.cli.train import train
 from vggcli.errors import ExitCode, UsageError, VGGError
 from vggcli.report.text import printable
@@ -78,6 +79,8 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
+    except Terminated:
+        return _fail("stopped by a signal", ExitCode.TERMINATED)
     except (BrokenPipeError, SystemExit):  # whoever read our output has gone; rich says so by SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK

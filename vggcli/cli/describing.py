@@ -1,7 +1,6 @@
 """What `vgg features` does behind its flags: paths become images, flags what is asked of a network, and both rows."""
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.paths import ImageList, listed_images
+from vggcli.cli.signals import Terminated
 from vggcli.cli.storing import Work, finished, one_file, shards
 from vggcli.cli.summarising import draw_maps, show, show_one
 from vggcli.cli.weights import fetched, find_weights
@@ -192,13 +192,8 @@ def stoppable(resumable: bool) -> Iterator[None]:
         "stopped; finished shards stay, and the same command goes on" if resumable else "stopped; nothing was written"
     )
 
-    def handle(number: int, frame: object) -> None:
-        raise Interrupted(said, ExitCode.TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted(said) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except (KeyboardInterrupt, Terminated) as error:
+        code = ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
+        raise Interrupted(said, code) from None

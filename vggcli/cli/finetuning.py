@@ -18,11 +18,11 @@ from vggcli.data.loader import colour_statistics
 from vggcli.data.sources import ImageSet, load_training
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.protocol import match_classes
+from vggcli.files import file_sha256
 from vggcli.training.options import TrainingData
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Stages
 from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.initialise import inherit, initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

@@ -16,10 +16,10 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError, counted
 from vggcli.evaluation.protocol import EvaluateOptions, image_posteriors
+from vggcli.files import write_text
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
 from vggcli.zoo.checkpoint import load_checkpoint, need_classifier
-from vggcli.zoo.files import write_text
 from vggcli.zoo.scales import check_scales, paper_scales
 
 

@@ -22,10 +22,10 @@ from vggcli.evaluation.metrics import (
     worst_mistakes,
 )
 from vggcli.evaluation.protocol import EvaluateOptions
+from vggcli.files import append_line
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.tables import classes_table, facts_table
 from vggcli.report.text import printable
-from vggcli.zoo.files import append_line
 
 WORST = "worst.png"
 THUMBNAIL = 128  # pixels

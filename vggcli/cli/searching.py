@@ -11,12 +11,12 @@ from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
 from vggcli.features.reading import Stored, open_rows
 from vggcli.features.search import Neighbour, nearest
+from vggcli.files import file_sha256
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
 from vggcli.report.text import printable
 from vggcli.zoo.checkpoint import weights_file
 from vggcli.zoo.device import Precision
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.preprocessing import Pixels
 
 THUMBNAIL = 160  # pixels

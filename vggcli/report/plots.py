@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vggcli.files import replacing
 from vggcli.report.text import printable
-from vggcli.zoo.files import replacing
 
 SHEET_COLUMNS = 8
 CAPTION = 16  # pixels below each picture

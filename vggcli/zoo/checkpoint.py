@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
-from vggcli.zoo.files import replacing
+from vggcli.files import replacing
 from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
 from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.layers import NetworkConfig
