@@ -12,13 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "vggcli"
 BELOW = {
     "errors": set(),
     "paper": set(),
-    "zoo": {"errors", "paper"},
-    "data": {"errors", "paper"},
-    "training": {"errors", "paper", "zoo", "data"},
-    "evaluation": {"errors", "paper", "zoo", "data"},
-    "features": {"errors", "paper", "zoo", "data"},
-    "report": {"errors", "paper", "zoo", "data", "training", "evaluation", "features"},
-    "cli": {"errors", "paper", "zoo", "data", "training", "evaluation", "features", "report"},
+    "records": {"errors"},
+    "zoo": {"errors", "paper", "records"},
+    "data": {"errors", "paper", "records"},
+    "training": {"errors", "paper", "records", "zoo", "data"},
+    "evaluation": {"errors", "paper", "records", "zoo", "data"},
+    "features": {"errors", "paper", "records", "zoo", "data"},
+    "report": {"errors", "paper", "records", "zoo", "data", "training", "evaluation", "features"},
+    "cli": {"errors", "paper", "records", "zoo", "data", "training", "evaluation", "features", "report"},
     "__main__": {"cli"},
 }
 

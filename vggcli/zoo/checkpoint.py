@@ -18,10 +18,11 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
+from vggcli.records import RECORD, Side, parsed, read_record, shown
 from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
 from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.layers import NetworkConfig
-from vggcli.zoo.metadata import check_preprocessing, checked_config
+from vggcli.zoo.metadata import check_preprocessing, check_training
 from vggcli.zoo.network import VGG
 from vggcli.zoo.pickles import pickled_tensors
 from vggcli.zoo.preprocessing import PIXELS, Pixels
@@ -31,7 +32,6 @@ from vggcli.zoo.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
 from vggcli.zoo.stored import Stored, check_stored, filled_network
 
 FORMAT = 1
-LARGEST_SCALE = 100_000  # pixels of a shorter side
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -47,31 +47,30 @@ class Checkpoint:
     config: NetworkConfig
     classes: tuple[str, ...]
     preprocessing: dict[str, Any]
-    scale: tuple[int, int]
+    scale: tuple[Side, Side]
     training: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__ = RECORD
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Checkpoint":
-        """Raises ValueError, KeyError or TypeError where the text is not what `to_json` writes, or cannot be meant."""
-        fields = json.loads(text)
-        if fields.pop("format") != FORMAT:
-            raise ValueError(f"format {json.loads(text)['format']} (this version reads {FORMAT})"[:200])
-        if unknown := sorted(fields.keys() - cls.__dataclass_fields__.keys()):
-            raise ValueError(f"there is no field {unknown[0]!r}"[:200])
-        low, high = fields["scale"]
-        if not (type(low) is type(high) is int and 1 <= low <= high <= LARGEST_SCALE):
-            raise ValueError(f"a training scale of {fields['scale']}")
-        config = checked_config(fields["config"])
-        classes = tuple(fields["classes"])
-        if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
-            raise ValueError("class names that are no texts, or one twice")
-        if classes and len(classes) != config.classes:
-            raise ValueError(f"{len(classes)} class names for {config.classes} classes")
-        check_preprocessing(fields["preprocessing"])
-        return cls(config, classes, dict(fields["preprocessing"]), (low, high), dict(fields["training"]))
+        """Raises ValueError where the text is not what `to_json` writes, or cannot be meant."""
+        fields = parsed(text)
+        written = fields.pop("format", None) if isinstance(fields, dict) else None
+        if written != FORMAT:
+            raise ValueError(f"format {shown(written)} (this version reads {FORMAT})")
+        read = read_record(cls, fields)
+        if read.scale[0] > read.scale[1]:
+            raise ValueError(f"a training scale of {list(read.scale)}")
+        if len(set(read.classes)) < len(read.classes):
+            raise ValueError("class names with one twice")
+        if read.classes and len(read.classes) != read.config.classes:
+            raise ValueError(f"{len(read.classes)} class names for {read.config.classes} classes")
+        check_preprocessing(read.preprocessing)
+        check_training(read.training)
+        return read
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -200,10 +199,8 @@ def _check_there(path: Path) -> None:
 def _noted(note: str, path: Path) -> Checkpoint:
     try:
         return Checkpoint.from_json(note)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        known = {KeyError: f"there is no {error}", RecursionError: "it is nested too deeply"}
-        reason = known.get(type(error), str(error))
-        raise WeightsError(f"{path} has metadata that cannot be used: {reason}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
 
 
 def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
