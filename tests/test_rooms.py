@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
-TOP = {"errors", "paper", "locks", "files"}
+TOP = {"errors", "paper", "locks", "files", "records"}
 BELOW = {
     "errors": set(),
     "paper": set(),
     "locks": set(),
     "files": {"errors", "locks"},
+    "records": {"errors"},
     "zoo": {*TOP},
     "data": {*TOP},
     "training": {*TOP, "zoo", "data"},

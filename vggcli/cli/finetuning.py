@@ -62,7 +62,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:
-        plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start.checkpoint, classes is not None))
+        plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start, classes is not None))
     plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source.name})
     plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
     plan = replace(plan, preprocessing=start.pixels.to_json() if start.pixels else None)
@@ -127,12 +127,16 @@ def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
     return checkpoint.classes if len(matched.classes_used()) == len(checkpoint.classes) else None
 
 
-def _recipe(choice: Choice, checkpoint: Checkpoint, same_classes: bool) -> Recipe:
+def _recipe(choice: Choice, start: _Start, same_classes: bool) -> Recipe:
     """The numbers of the recipe named, else of the one that the weights were trained by, else the paper's, with a tenth of
     the learning rate (once), for the network and, as the paper has it, the next scale of the weights."""
+    checkpoint = start.checkpoint
     own = checkpoint.training.get("recipe")
     if choice.recipe is None and own is not None:
-        base = Recipe.from_json(own)
+        try:
+            base = Recipe.from_json(own)
+        except ValueError as error:
+            raise WeightsError(f"the recipe in {start.path} cannot be used: {error}; name one with --recipe") from error
         base = base if "finetuned" in checkpoint.training else _slower(base)
     else:
         base = _slower(RECIPES[choice.recipe or "paper"])

@@ -107,7 +107,7 @@ def load_run(path: Path, device: torch.device) -> Resumable:
     try:
         state = RunState.from_json(checkpoint.training["state"])
         name = str(checkpoint.training["resume"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path / LAST} does not say how far its run had come: {error}") from error
     momentum, _ = load_tensors(path / name)
     about = {key: value for key, value in checkpoint.training.items() if key not in ("state", "resume")}
