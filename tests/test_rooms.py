@@ -11,14 +11,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vggcli"
 BELOW = {
     "errors": set(),
+    "regular": {"errors"},
     "paper": set(),
-    "zoo": {"errors", "paper"},
-    "data": {"errors", "paper"},
-    "training": {"errors", "paper", "zoo", "data"},
-    "evaluation": {"errors", "paper", "zoo", "data"},
-    "features": {"errors", "paper", "zoo", "data"},
-    "report": {"errors", "paper", "zoo", "data", "training", "evaluation", "features"},
-    "cli": {"errors", "paper", "zoo", "data", "training", "evaluation", "features", "report"},
+    "zoo": {"errors", "regular", "paper"},
+    "data": {"errors", "regular", "paper"},
+    "training": {"errors", "regular", "paper", "zoo", "data"},
+    "evaluation": {"errors", "regular", "paper", "zoo", "data"},
+    "features": {"errors", "regular", "paper", "zoo", "data"},
+    "report": {"errors", "regular", "paper", "zoo", "data", "training", "evaluation", "features"},
+    "cli": {"errors", "regular", "paper", "zoo", "data", "training", "evaluation", "features", "report"},
     "__main__": {"cli"},
 }
 
