@@ -73,7 +73,8 @@ def _prepared(stream: TextIO | None, kind: "type[Results | Notes]") -> TextIO:
         return stream
     with suppress(OSError):
         stream.flush()
-    buffer = io.BufferedWriter(kind(number, "w", closefd=False))
+    raw: io.RawIOBase = kind(number, "w", closefd=False)
+    buffer = io.BufferedWriter(raw)
     lines = stream.isatty() or kind is Notes
     return io.TextIOWrapper(buffer, encoding=stream.encoding, errors=HANDLER, line_buffering=lines)
 
