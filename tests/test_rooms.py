@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
-TOP = {"errors", "paper", "locks", "files", "records"}
+TOP = {"errors", "paper", "locks", "files", "records", "regular"}
 BELOW = {
     "errors": set(),
+    "regular": {"errors"},
     "paper": set(),
     "locks": set(),
     "files": {"errors", "locks"},

@@ -9,6 +9,7 @@ from typing import Any
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
+from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
@@ -59,6 +60,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
     plan = replayed or Plan()
     source = options.data_source(choice.run_flags["data"] or plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vggcli.cli import options
+from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.signals import asked_to_stop
 from vggcli.cli.surveying import say_data
@@ -70,6 +71,7 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     recipe = plan.recipe
     source = options.data_source(plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
     network = VGG(config, recipe.dropout)
