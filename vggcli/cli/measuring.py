@@ -15,7 +15,14 @@ from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.fusion import NetworkMember, networks_posteriors
 from vggcli.evaluation.metrics import Evaluation, evaluation_of
-from vggcli.evaluation.protocol import EvaluateOptions, Protocol, Scores, image_posteriors, match_classes
+from vggcli.evaluation.protocol import (
+    EvaluateOptions,
+    Protocol,
+    Scores,
+    check_test_scales,
+    image_posteriors,
+    match_classes,
+)
 from vggcli.paper import CROP_GRID
 from vggcli.report.progress import Bar
 from vggcli.zoo.checkpoint import (
@@ -29,7 +36,7 @@ from vggcli.zoo.checkpoint import (
 from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.published import published_file
-from vggcli.zoo.scales import check_scales, paper_scales
+from vggcli.zoo.scales import paper_scales
 
 SHOWN_CLASSES = 12  # of an assumed order
 
@@ -165,7 +172,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-    check_scales(opts.scales, checkpoint.config.crop, "--multi-scale: the scale" if multi_scale else "--scales")
+    check_test_scales(checkpoint.config, opts, "--multi-scale: the scale" if multi_scale else "--scales")
     try:
         mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
     except WeightsError as error:

@@ -92,7 +92,8 @@ SaveScores = Annotated[
     Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
 ]
 ViewBatch = Annotated[
-    int | None, typer.Option("--batch-size", "-b", min=1, help="Views a forward pass. (default: auto)")
+    int | None,
+    typer.Option("--batch-size", "-b", min=1, help="Views a forward pass, as far as they take 4 GiB. (default: auto)"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

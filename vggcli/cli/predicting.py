@@ -16,12 +16,12 @@ from vggcli.data.augment import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError, counted
-from vggcli.evaluation.protocol import EvaluateOptions, image_posteriors
+from vggcli.evaluation.protocol import EvaluateOptions, check_test_scales, image_posteriors
 from vggcli.files import write_text
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
 from vggcli.zoo.checkpoint import load_checkpoint, need_classifier
-from vggcli.zoo.scales import check_scales, paper_scales
+from vggcli.zoo.scales import paper_scales
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def predicted(
     need_classifier(weights, checkpoint)
     say_what_is_assumed(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-    check_scales(opts.scales, checkpoint.config.crop, "--multi-scale: the scale" if multi_scale else "--scales")
+    check_test_scales(checkpoint.config, opts, "--multi-scale: the scale" if multi_scale else "--scales")
     if not checkpoint.classes:
         options.note(f"{weights} does not name its classes; they are shown by the number of their score, from 0")
     classes = checkpoint.classes or tuple(str(index) for index in range(checkpoint.config.classes))
