@@ -133,7 +133,7 @@ def _sentence(error: ValidationError, value: Any) -> str:
     where = ".".join(parts)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"it has a field {shown(where)}, which is not known"
-    where = _cut(where) if where.isprintable() else shown(where)
+    where = cut(where) if where.isprintable() else shown(where)
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     wanted = re.sub(r"^.*? should ", "", first["msg"])
@@ -143,8 +143,9 @@ def _sentence(error: ValidationError, value: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value as an error shows it: cut, and without control characters."""
-    return _cut(short.repr(value))
+    return cut(short.repr(value))
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """A text of at most 60 characters, the rest left out."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -70,14 +70,16 @@ class RunState:
     def _check_counts(self) -> None:
         before = self.history[-1].step if self.history else 0
         epochs, steps = [one.epoch for one in self.history], [one.step for one in self.history]
-        if epochs != list(range(1, self.epoch + 1)) or steps != sorted(set(steps)):
+        if epochs != list(range(1, len(epochs) + 1)) or self.epoch != len(epochs) or steps != sorted(set(steps)):
             raise ValueError(f"epoch is {self.epoch}, and its history is of other epochs")
         if self.total_steps != before + self.step:
             raise ValueError(
                 f"total_steps is {self.total_steps}, and its history ends at {before} with {self.step} more"
             )
-        if not self.correct <= self.seen or self.seen < self.step or (self.seen and not self.step):
-            raise ValueError(f"{self.correct} of {self.seen} images right after {self.step} steps cannot be")
+        if self.correct > self.seen or (self.seen and not self.step):
+            raise ValueError(
+                f"it has {self.correct} of {self.seen} images right after {self.step} steps, which cannot be"
+            )
         if self.partial and (self.partial.epoch, self.partial.step) != (self.epoch + 1, self.total_steps):
             raise ValueError(f"partial is of epoch {self.partial.epoch} and step {self.partial.step}")
 

@@ -52,7 +52,8 @@ class Pixels:
                 raise ValueError(f"{name!r} is no key of it; is {meant[0]!r} meant?")
         given = read_record(_Given, fields, partly=True)
         divisor = given.divisor if given.std is None else given.std
-        assert divisor is not None
+        if divisor is None or None not in (given.divisor, given.std):
+            raise ValueError(f"it must be an object with {KEYS}")
         listed, largest = isinstance(divisor, tuple), 1.0 if given.std is None else 255.0
         divisors = divisor if isinstance(divisor, tuple) else (divisor,) * 3
         if given.std is not None and max(*given.mean, *divisors) > 1:
