@@ -64,13 +64,8 @@ def working_folder(path: Path) -> Iterator[Path]:
 def _held_folder(path: Path) -> tuple[Path, int | None]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
-            held = lock(folder)
-        except (Busy, FileNotFoundError):  # swept by another in this moment
-            continue
-        if folder.exists():
-            return folder, held
-        let_go(held)
+        with contextlib.suppress(Busy, FileNotFoundError):  # swept by another in this moment
+            return folder, lock(folder)
 
 
 def sweep(folder: Path, name: str = "*") -> None:

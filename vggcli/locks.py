@@ -32,8 +32,18 @@ def lock(path: Path, create: bool = False) -> int | None:
     except OSError:  # a disk without locks
         os.close(handle)
         return None
+    if not _is_at(handle, path):  # whoever held it has removed it since
+        os.close(handle)
+        return lock(path, create)
     _held.add(handle)
     return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def let_go(handle: int | None) -> None:

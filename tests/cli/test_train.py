@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from PIL import Image
 from tests.conftest import MakeFolder, picture
 from tests.training.sessions import assert_same_bits
 from vggcli.cli.app import run
+from vggcli.training import memory
+from vggcli.training.run import hold_run, let_go_of_run
+from vggcli.zoo.checkpoint import save_tensors
 
 SMALL = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --epochs 2 --init he --lr 0.01 -j 0".split()
 
@@ -133,10 +137,7 @@ def test_a_kill_at_any_moment_and_a_resume_change_no_bit(
     command = ["train", "--data", str(photos), *SMALL, "-q", "--out", "killed"]
     killed = subprocess.run([sys.executable, "-c", KILLER.format(**place, number=number), *command], check=False)
     assert killed.returncode == -signal.SIGKILL
-    if not (here / "killed" / "last.safetensors").exists():
-        assert number == 3  # before the very first save there is nothing to go on from, and that is said
-        assert run(["train", "--resume", "killed", "-q"]) == 4
-        return
+    assert (here / "killed" / "last.safetensors").exists() == (place is not SAVE or number != 3)
     assert run(["train", "--resume", "killed", "-q", "-j", "2"]) == 0
     assert_same_bits(here / "straight", here / "killed")
     assert len(list((here / "killed").iterdir())) == len(
@@ -144,8 +145,122 @@ def test_a_kill_at_any_moment_and_a_resume_change_no_bit(
     )  # nothing half-written stays
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_leaves(make_folder: MakeFolder, here: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_kill_between_the_last_save_and_the_log_is_made_good(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], kept: int
+) -> None:
+    assert train(make_folder(), "--out", "run") == 0
+    before = {name: (here / "run" / name).read_bytes() for name in ("log.jsonl", "last.safetensors")}
+    (here / "run" / "log.jsonl").write_bytes(b"".join(before["log.jsonl"].splitlines(keepends=True)[:kept]))
+    (here / "run" / "curves.png").unlink()
+    capsys.readouterr()
+    assert run(["train", "--resume", "run"]) == 0
+    assert "best" in capsys.readouterr().out
+    assert {name: (here / "run" / name).read_bytes() for name in before} == before
+    assert (here / "run" / "curves.png").exists()
+    assert run(["train", "--resume", "run"]) == 2  # now there is nothing left to do
+    assert "has trained 2 epochs already" in capsys.readouterr().err
+
+
+def test_a_run_has_one_writer(make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(make_folder(), "--out", "run", "--epochs", "1") == 0
+    before = (here / "run" / "last.safetensors").read_bytes()
+    held = hold_run(here / "run")
+    assert run(["train", "--resume", "run", "--epochs", "2", "-q"]) == 5
+    assert f"run is being written by process {os.getpid()}" in capsys.readouterr().err
+    assert (here / "run" / "last.safetensors").read_bytes() == before
+    let_go_of_run(here / "run", held)
+    assert run(["train", "--resume", "run", "--epochs", "2", "-q"]) == 0
+    assert not list((here / "run").glob(".*"))
+
+
+def test_a_config_that_differs_from_the_checkpoint_is_said_with_both_values(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(make_folder(), "--out", "run", "--max-steps", "1") == 0
+    text = (here / "run" / "config.json").read_text()
+    for field, value, message in (
+        ("seed", 7, "says seed 7 and * 0;"),
+        ("arch", "B", "says arch B and * A;"),
+        ("precision", "fp32", "says precision fp32 and * auto;"),
+        ("init_from", "x", "says init_from x and * None;"),
+        ("recipe.batch_size", 4, "says batch_size 4 and * 8;"),
+        ("recipe.scale", [36, 40], "says scale 36 40 and * 36 36;"),
+        ("recipe.learning_rate", 0.5, "says learning_rate 0.5 and * 0.01;"),
+    ):
+        fields = json.loads(text)
+        (fields["recipe"] if field.startswith("recipe.") else fields)[field.rpartition(".")[2]] = value
+        (here / "run" / "config.json").write_text(json.dumps(fields))
+        assert run(["train", "--resume", "run", "--max-steps", "3", "-q"]) == 2
+        assert fnmatch(capsys.readouterr().err, f"*{message}*")
+
+
+@pytest.mark.parametrize("damage", ["bit", "empty", "another"])
+def test_a_state_whose_momentum_is_not_its_own_is_refused(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "run", "--max-steps", "1") == 0
+    (momentum,) = (here / "run").glob("resume-*")
+    if damage == "bit":
+        raw = bytearray(momentum.read_bytes())
+        raw[-9] ^= 1
+        momentum.write_bytes(raw)
+    elif damage == "empty":
+        save_tensors(momentum, {}, {"vgg": "{}"})
+    else:
+        assert train(photos, "--out", "other", "--max-steps", "1", "--seed", "1") == 0
+        momentum.write_bytes((here / "other" / momentum.name).read_bytes())
+    before = {path.name: path.read_bytes() for path in (here / "run").iterdir()}
+    assert run(["train", "--resume", "run", "--max-steps", "3", "-q"]) == 4
+    assert momentum.name in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (here / "run").iterdir()} == before
+
+
+def test_a_resumed_run_keeps_its_micro_batch_whatever_memory_is_free(
+    make_folder: MakeFolder, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = make_folder()
+    for name in ("straight", "stopped"):
+        monkeypatch.setattr(memory, "_available_bytes", lambda: 1e6)
+        assert train(photos, "--out", name, *(["--max-steps", "4"] if name == "stopped" else [])) == 0
+    taken = json.loads((here / "straight" / "config.json").read_text())["micro_batch"]
+    assert 1 < taken < 8
+    monkeypatch.setattr(memory, "_available_bytes", lambda: 1e9)
+    assert run(["train", "--resume", "stopped", "--epochs", "2", "-q"]) == 0
+    assert_same_bits(here / "straight", here / "stopped")
+    assert run(["train", "--config", "straight/config.json", "--out", "again", "-q", "-j", "0"]) == 0
+    assert_same_bits(here / "straight", here / "again")
+
+
+def test_skip_bad_leaves_images_out_and_lists_them(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    for name in ("train/class0/1.jpg", "val/class2/0.jpg"):
+        (photos / name).write_bytes((photos / name).read_bytes()[:300])
+    assert train(photos, "--out", "run", "--skip-bad", "--max-steps", "1") == 0
+    said = capsys.readouterr().err
+    assert "left out: 2 images of 36 that cannot be used" in said
+    assert "train/class0/1.jpg: " in said
+    listed = (here / "run" / "skipped.txt").read_text().splitlines()
+    assert [line.partition("\t")[0] for line in listed] == ["train/class0/1.jpg", "val/class2/0.jpg"]
+    assert run(["train", "--resume", "run", "--epochs", "2", "-q", "-j", "0"]) == 0
+    mended = make_folder("mended")
+    for name in ("train/class0/1.jpg", "val/class2/0.jpg"):
+        (mended / name).unlink()
+    assert train(mended, "--out", "without") == 0
+    assert_same_bits(here / "without", here / "run")
+    for path in (photos / "train" / "class1").iterdir():
+        path.write_bytes(b"no image")
+    assert train(photos, "--skip-bad", "--out", "none") == 3
+    assert "no train image of the class 'class1' can be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_signal_to_everyone_saves_and_leaves(
+    make_folder: MakeFolder, here: Path, number: signal.Signals, code: int
+) -> None:
     command = [sys.executable, "-m", "vggcli", "train", "--data", str(make_folder()), *SMALL, "--epochs", "100000"]
     command += ["--out", "run", "-j", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -153,7 +268,7 @@ def test_a_signal_saves_and_leaves(make_folder: MakeFolder, here: Path, number: 
     deadline = time.monotonic() + 60
     while not (log.exists() and log.read_text().count("\n") >= 2) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert "vgg train --resume" in said.splitlines()[-1]

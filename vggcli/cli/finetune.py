@@ -60,6 +60,7 @@ def finetune(
     config: flags.Config = None,
     resume: flags.Resume = None,
     micro_batch: flags.MicroBatch = None,
+    skip_bad: flags.SkipBad = False,
     seed: flags.Seed = None,
     out: flags.Out = None,
     device: options.Device = "auto",
@@ -72,7 +73,8 @@ def finetune(
     last layer; to a new scale, by the paper's curriculum (section 3.1: S=384 from 256, scale jitter from 384); or from
     net A to a deeper network."""
     from vggcli.cli.finetuning import Choice, prepare_finetuning
-    from vggcli.cli.training import RunControl, resumed, run_to_end
+    from vggcli.cli.resuming import resumed
+    from vggcli.cli.training import RunControl, Session, run_to_end
     from vggcli.errors import UsageError
 
     recipe_flags = flags.recipe_flags(
@@ -93,20 +95,23 @@ def finetune(
         "seed": seed,
         "max_steps": max_steps,
         "precision": precision.value if precision else None,
+        "skip_bad": skip_bad or None,
         "layers": layers.value if layers else None,
         "cache_features": cache_features,
     }
     control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
+    session: Session | None
     if resume is None:
         choice = Choice(
             weights, options.pixels_of(preprocessing), recipe.value if recipe else None, config, recipe_flags, run_flags
         )
         session = prepare_finetuning(choice, out, control)
+    elif recipe or config or out or weights or preprocessing:
+        raise UsageError(
+            "--weights, --preprocessing, --recipe, --config and --out have no effect with --resume, which goes on with "
+            "a run as it was"
+        )
     else:
-        if recipe or config or out or weights or preprocessing:
-            raise UsageError(
-                "--weights, --preprocessing, --recipe, --config and --out have no effect with --resume, which goes on with "
-                "a run as it was"
-            )
         session = resumed(resume, recipe_flags, run_flags, control)
-    run_to_end(session, control)
+    if session is not None:
+        run_to_end(session, control)

@@ -12,11 +12,11 @@ from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
 from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
-from vggcli.cli.training import RunControl, Session, begun
+from vggcli.cli.training import RunControl, Session, begun, training_sets
 from vggcli.cli.weights import fetched, find_weights, is_published_name
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.loader import colour_statistics
-from vggcli.data.sources import ImageSet, load_training
+from vggcli.data.sources import ImageSet
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.protocol import match_classes
 from vggcli.files import file_sha256
@@ -52,30 +52,32 @@ class _Start:
     pixels: Pixels | None
 
 
-def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) -> Session:
+def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl, again: Plan | None = None) -> Session:
     """Read weights and data, build the network from them, and make the run folder last, when nothing can be wrong any
-    more."""
-    replayed = _replayed(choice)
+    more; or begin the plan `again` in the folder `out`, whose lock is held."""
+    replayed = again or _replayed(choice)
     start = _start(choice, replayed, control)
     plan = replayed or Plan()
-    source = options.data_source(choice.run_flags["data"] or plan.data, control.workers, control.quiet)
-    train_set, val_set = load_training(source.path)
+    plan = replace(plan, **{name: value for name in ("data", "skip_bad") if (value := choice.run_flags.get(name))})
+    source, train_set, val_set, left_out = training_sets(plan, control, out if again else None)
     check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:
         plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start, classes is not None))
-    plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source.name})
+    plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source})
     plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
     plan = replace(plan, preprocessing=start.pixels.to_json() if start.pixels else None)
     plan = _checked(plan, choice)
-    initial = next((f"--{name.replace('_', '-')}" for name in ("init", "init_std") if choice.recipe_flags[name]), None)
+    initial = next(
+        (f"--{name.replace('_', '-')}" for name in ("init", "init_std") if choice.recipe_flags.get(name)), None
+    )
     network = _network(plan, start, train_set, classes, initial)
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
     colour = _colour(start.checkpoint, train_set, control)
     del start
-    return begun(plan, network, TrainingData(train_set, val_set, colour), out, control)
+    return begun(plan, network, TrainingData(train_set, val_set, colour), out, control, left_out, again is not None)
 
 
 def _replayed(choice: Choice) -> Plan | None:
@@ -94,7 +96,7 @@ def _replayed(choice: Choice) -> Plan | None:
 
 def _start(choice: Choice, replayed: Plan | None, control: RunControl) -> _Start:
     """Raises WeightsError where the weights are not those that a replayed run began with."""
-    weights, arch = choice.weights, choice.run_flags["arch"]
+    weights, arch = choice.weights, choice.run_flags.get("arch")
     if replayed is not None and weights is None:
         path = Path(replayed.weights or "")
         if not path.is_file() or file_sha256(path) != replayed.weights_sha256:
@@ -162,7 +164,7 @@ def _checked(plan: Plan, choice: Choice) -> Plan:
         raise UsageError(
             "--cache-features has no effect where all layers learn; give --layers fc or last, or --no-cache-features"
         )
-    if choice.recipe_flags["scale"] is not None and plan.recipe.scale[0] < plan.recipe.scale[1]:
+    if choice.recipe_flags.get("scale") is not None and plan.recipe.scale[0] < plan.recipe.scale[1]:
         raise UsageError("--cache-features computes each image once, at one scale; give --scale S, not --scale-jitter")
     middle = plan.recipe.test_scale
     return replace(plan, recipe=replace(plan.recipe, scale=(middle, middle)))

@@ -23,7 +23,8 @@ LONGEST = 1 << 20  # bytes of a config.json
 class Plan:
     """What decides a run's result; config.json holds it. `weights` (with their SHA-256) are those that fine-tuning starts
     from, `preprocessing` what was given for them (`Pixels.to_json`), `layers` those that learn, and `cache_features` says
-    that images are not augmented."""
+    that images are not augmented. `micro_batch`, once a run has one, decides the last bit of its sums; `skip_bad` leaves
+    images out that cannot be used."""
 
     arch: str = "D"
     data: str | None = None
@@ -37,6 +38,8 @@ class Plan:
     preprocessing: dict[str, Any] | None = None
     layers: Layers = "all"
     cache_features: bool = False
+    micro_batch: Ordinal | None = None
+    skip_bad: bool = False
     __pydantic_config__ = RECORD
 
     @classmethod
@@ -85,6 +88,20 @@ class Plan:
         if changed.head == "gap" and "dropout" in recipe:
             raise UsageError("--dropout has no effect with --head gap, which has no hidden FC layers")
         return replace(self, **given, recipe=changed)
+
+    def decisions(self) -> dict[str, Any]:
+        """What every checkpoint of the run says of it beside its data."""
+        began = {"from": self.weights, "sha256": self.weights_sha256, "layers": self.layers}
+        return {
+            "recipe": self.recipe.to_json(),
+            "seed": self.seed,
+            "precision": self.precision,
+            "micro_batch": self.micro_batch,
+            **({"cache_features": True} if self.cache_features else {}),
+            **({"skip_bad": True} if self.skip_bad else {}),
+            **({"init_from": self.init_from} if self.init_from is not None else {}),
+            **({"finetuned": began} if self.weights is not None else {}),
+        }
 
     def to_text(self) -> str:
         return json.dumps({"version": __version__, **asdict(self)}, indent=2) + "\n"

@@ -49,6 +49,7 @@ def train(
     config: flags.Config = None,
     resume: flags.Resume = None,
     micro_batch: flags.MicroBatch = None,
+    skip_bad: flags.SkipBad = False,
     seed: flags.Seed = None,
     out: flags.Out = None,
     device: options.Device = "auto",
@@ -60,7 +61,8 @@ def train(
     """Train a network from scratch by the paper's recipe (section 3.1): SGD with momentum, dropout, random crops with
     scale jitter, flips and colour shift, and a learning rate that is divided by 10 when the validation error stalls."""
     from vggcli.cli.plan import Plan
-    from vggcli.cli.training import RunControl, prepare, resumed, run_to_end
+    from vggcli.cli.resuming import resumed
+    from vggcli.cli.training import RunControl, Session, prepare, run_to_end
     from vggcli.errors import UsageError
 
     recipe_flags = flags.recipe_flags(
@@ -83,15 +85,18 @@ def train(
         "max_steps": max_steps,
         "init_from": init_from,
         "precision": precision.value if precision else None,
+        "skip_bad": skip_bad or None,
     }
     control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
+    session: Session | None
     if resume is None:
         plan = Plan.of(recipe.value if recipe else None, config, recipe_flags, run_flags)
         session = prepare(plan, out, control)
+    elif recipe or config or out:
+        raise UsageError(
+            "--recipe, --config and --out have no effect with --resume, which goes on with a run as it was"
+        )
     else:
-        if recipe or config or out:
-            raise UsageError(
-                "--recipe, --config and --out have no effect with --resume, which goes on with a run as it was"
-            )
         session = resumed(resume, recipe_flags, run_flags, control)
-    run_to_end(session, control)
+    if session is not None:
+        run_to_end(session, control)

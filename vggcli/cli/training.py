@@ -5,7 +5,6 @@ import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +15,14 @@ from vggcli.cli.plan import Plan
 from vggcli.cli.signals import asked_to_stop
 from vggcli.cli.surveying import say_data
 from vggcli.cli.weights import fetched, find_weights
-from vggcli.data.augment import ColourStatistics, augment
+from vggcli.data.augment import augment
 from vggcli.data.decode import read_image
+from vggcli.data.image_set import ImageSet
 from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.sources import load_training
+from vggcli.data.usable import usable, without
 from vggcli.data.views import ViewPlan, rescaled_views
-from vggcli.errors import DataError, Interrupted, UsageError, WeightsError, counted
+from vggcli.errors import Interrupted, MachineError, counted
 from vggcli.files import write_text
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
@@ -31,16 +32,18 @@ from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
 from vggcli.training.loop import train
 from vggcli.training.memory import automatic_micro_batch
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
-from vggcli.training.run import CONFIG, LOG, RunFolder, create_run, load_run
+from vggcli.training.run import CONFIG, LOG, RunFolder, create_run, let_go_of_run
 from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState
-from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, newest_run
+from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from vggcli.zoo.device import pick_dtype
 from vggcli.zoo.initialise import initialise, initialise_from_network_a
-from vggcli.zoo.layers import NetworkConfig, arch_of
+from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 SHEET_VIEWS = 32
+SKIPPED = "skipped.txt"  # of a run: what --skip-bad left out, and why
+LISTED = 50  # images that were left out, by name on stderr
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,14 @@ class Session:
     data: TrainingData
     state: RunState
     momentum: dict[str, Tensor]
+    held: int | None  # the run's lock
 
 
-def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
-    """Read the data, build and initialise the network, and make the run folder last, when nothing can be wrong any more."""
+def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = False) -> Session:
+    """Read the data, build and initialise the network, and make the run folder last, when nothing can be wrong any more;
+    or, `again`, begin once more in the folder `out`, whose lock is held."""
     recipe = plan.recipe
-    source = options.data_source(plan.data, control.workers, control.quiet)
-    train_set, val_set = load_training(source.path)
+    source, train_set, val_set, left_out = training_sets(plan, control, out if again else None)
     check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
@@ -80,7 +84,40 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
         donor = fetched(find_weights(Path(plan.init_from), None), control.quiet)
         _initialise_from(donor, network, train_set.classes)
     colour = colour_statistics(train_set, recipe.scale[0], control.workers)
-    return begun(replace(plan, data=source.name), network, TrainingData(train_set, val_set, colour), out, control)
+    data = TrainingData(train_set, val_set, colour)
+    return begun(replace(plan, data=source), network, data, out, control, left_out, again)
+
+
+def training_sets(plan: Plan, control: RunControl, run: Path | None) -> tuple[str, ImageSet, ImageSet, str]:
+    """What a plan's data are called anywhere, both splits, and a line for each image that --skip-bad left out of them: the
+    same ones again for the folder `run` that lists them.
+
+    Raises DataError where the data cannot be trained on.
+    """
+    source = options.data_source(plan.data, control.workers, control.quiet)
+    train_set, val_set = load_training(source.path)
+    if not plan.skip_bad:
+        return source.name, train_set, val_set, ""
+    if run is not None and (run / SKIPPED).is_file():
+        lines = (run / SKIPPED).read_text(encoding="utf-8", errors="surrogateescape")
+        listed = {line.partition("\t")[0] for line in lines.splitlines()}
+        kept = [without(one, {k for k, name in enumerate(one.names) if name in listed}) for one in (train_set, val_set)]
+        return source.name, kept[0], kept[1], lines
+    kept, lines = [], ""
+    total = len(train_set) + len(val_set)
+    with Bar(options.stderr_console(), "looking for images that cannot be used", total, "images", control.quiet) as bar:
+        for images in (train_set, val_set):
+            good, bad = usable(images, control.workers, bar)
+            kept.append(good)
+            lines += "".join(f"{images.names[error.index or 0]}\t{printable(error.reason)}\n" for error in bad)
+    if lines:
+        shown = lines.splitlines()
+        options.note(
+            f"left out: {counted(len(shown), 'image')} of {total} that cannot be used; {SKIPPED} of the run lists them"
+        )
+        for line in shown[:LISTED]:
+            options.note(f"left out: {line.replace(chr(9), ': ')}")
+    return source.name, kept[0], kept[1], lines
 
 
 def _initialise_from(donor: Path, network: VGG, classes: tuple[str, ...]) -> None:
@@ -96,19 +133,35 @@ def _initialise_from(donor: Path, network: VGG, classes: tuple[str, ...]) -> Non
         options.note(f"fc8 is new: {donor} {reason}")
 
 
-def begun(plan: Plan, network: VGG, data: TrainingData, out: Path | None, control: RunControl) -> Session:
-    """A run of `plan` with a folder of its own, from the weights that `network` has."""
-    about: dict[str, Any] = {"recipe": plan.recipe.to_json(), "seed": plan.seed, "data": plan.data}
-    about["data_sha256"] = data.train.fingerprint()
-    if plan.weights is not None:
-        about["finetuned"] = {"from": plan.weights, "sha256": plan.weights_sha256, "layers": plan.layers}
+def begun(
+    plan: Plan,
+    network: VGG,
+    data: TrainingData,
+    out: Path | None,
+    control: RunControl,
+    left_out: str = "",
+    again: bool = False,
+) -> Session:
+    """A run of `plan` with a folder of its own, from the weights that `network` has; from its first file on it can be
+    resumed. `again` and `left_out` as `prepare` and `training_sets` have them."""
     network.to(control.device)
+    size = min(plan.recipe.batch_size, len(data.train))
+    micro_batch = control.micro_batch or plan.micro_batch or automatic_micro_batch(network.config, size, control.device)
+    plan = replace(plan, micro_batch=min(size, micro_batch))
     data = with_frozen_outputs(plan, network, data, control)
-    folder = create_run(out, options.RUNS, plan.arch)
-    write_text(folder / CONFIG, plan.to_text())
-    checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
-    _save_views(folder / "views.png", data, plan)
-    return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {})
+    folder, held = (out, None) if again and out is not None else create_run(out, options.RUNS, plan.arch)
+    try:
+        write_text(folder / CONFIG, plan.to_text())
+        about = {**plan.decisions(), "data": plan.data, "data_sha256": data.train.fingerprint()}
+        if left_out:
+            write_text(folder / SKIPPED, left_out)
+            about["skipped"] = left_out.count("\n")
+        checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
+        _save_views(folder / "views.png", data, plan)
+    except BaseException:
+        let_go_of_run(folder, held)
+        raise
+    return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {}, held)
 
 
 def with_frozen_outputs(plan: Plan, network: VGG, data: TrainingData, control: RunControl) -> TrainingData:
@@ -127,79 +180,16 @@ def with_frozen_outputs(plan: Plan, network: VGG, data: TrainingData, control: R
     return replace(data, frozen=FrozenOutputs(*rows))
 
 
-def resumed(run: str, recipe_flags: dict[str, Any], run_flags: dict[str, Any], control: RunControl) -> Session:
-    """The newest run, or the one named, as it was saved last; --epochs and --max-steps may make it longer."""
-    allowed = {"epochs", "max_steps", "data", "arch"}
-    refused = [
-        name for name, value in {**recipe_flags, **run_flags}.items() if value is not None and name not in allowed
-    ]
-    if refused:
-        flag = {"learning_rate": "lr"}.get(refused[0], refused[0]).replace("_", "-")
-        raise UsageError(
-            f"--{flag} has no effect with --resume, which goes on with a run as it was; start a new run with it"
-        )
-    path = _resumable_folder(run, run_flags["arch"])
-    plan = Plan.from_file(path / CONFIG)
-    loaded = load_run(path, control.device)
-    source = options.data_source(run_flags["data"] or plan.data, control.workers, control.quiet)
-    train_set, val_set = load_training(source.path)
-    if train_set.fingerprint() != loaded.checkpoint.training.get("data_sha256"):
-        raise DataError(
-            f"the training images of {source.name} are not those that {path} was begun with; name the same with --data"
-        )
-    changes = {name: recipe_flags[name] for name in ("epochs",) if recipe_flags[name] is not None}
-    recipe = replace(plan.recipe, **changes)
-    max_steps = (
-        run_flags["max_steps"] if run_flags["max_steps"] is not None else (plan.max_steps if not changes else None)
-    )
-    plan = replace(plan, recipe=recipe, max_steps=max_steps, data=source.name)
-    _check_not_finished(path, plan, loaded.state)
-    write_text(path / CONFIG, plan.to_text())
-    training = {**loaded.checkpoint.training, "recipe": recipe.to_json()}
-    folder = RunFolder(path, replace(loaded.checkpoint, training=training))
-    loaded.network.dropout = recipe.dropout
-    classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
-    data = TrainingData(train_set.with_classes(classes), val_set.with_classes(classes), colour)
-    data = with_frozen_outputs(plan, loaded.network, data, control)
-    return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum)
-
-
-def _resumable_folder(run: str, arch: str | None) -> Path:
-    if run and arch is not None:
-        raise UsageError(f"--arch has no effect beside --resume {run}, which says its network; leave one out")
-    path = Path(run).expanduser() if run else newest_run(options.RUNS, arch_of(arch) if arch else None)
-    if path is None:
-        raise WeightsError(
-            f"there is no run to resume under {options.RUNS.resolve()}; name its folder with --resume RUN"
-        )
-    if not path.is_dir():
-        raise WeightsError(f"there is no folder {path} to resume")
-    if not (path / LAST).is_file():
-        raise WeightsError(f"{path} cannot be resumed: it holds no {LAST}")
-    return path.resolve()
-
-
-def _check_not_finished(path: Path, plan: Plan, state: RunState) -> None:
-    if state.plateau.finished:
-        raise UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
-    if state.epoch >= plan.recipe.epochs:
-        raise UsageError(
-            f"{path} has trained {counted(state.epoch, 'epoch')} already; train longer with "
-            f"--resume {shlex.quote(str(path))} --epochs N, above that"
-        )
-    if plan.max_steps is not None and state.total_steps >= plan.max_steps:
-        raise UsageError(
-            f"{path} has finished its {counted(plan.max_steps, 'step')}; train longer with "
-            f"--resume {shlex.quote(str(path))} --max-steps N"
-        )
-
-
 def run_to_end(session: Session, control: RunControl) -> None:
-    """Train with progress on stderr, then show what came of it on stdout. Raises Interrupted after SIGINT or SIGTERM."""
+    """Train with progress on stderr, then show what came of it on stdout.
+
+    Raises Interrupted after SIGINT, SIGTERM or SIGHUP, and MachineError where the machine will not, with the command that
+    goes on.
+    """
     plan, path = session.plan, session.folder.path
     recipe, config = plan.recipe, session.network.config
     size = min(recipe.batch_size, len(session.data.train))
-    micro_batch = min(size, control.micro_batch or automatic_micro_batch(config, size, control.device))
+    micro_batch = min(size, plan.micro_batch or automatic_micro_batch(config, size, control.device))
     dtype = pick_dtype(plan.precision, control.device)  # type: ignore[arg-type]
     opts = TrainOptions(
         recipe, plan.seed, micro_batch, control.workers, control.device, dtype, plan.max_steps, plan.layers
@@ -210,9 +200,19 @@ def run_to_end(session: Session, control: RunControl) -> None:
     steps = f"steps of {size} by {micro_batch}"
     options.note(f"network {config.arch} ({shape}) on {control.device}; {counts}; {steps}{learning}")
     options.note(f"run: {path}")
-    console = options.stderr_console()
     started = time.monotonic()
-    with asked_to_stop() as asked, TrainingDisplay(console, control.quiet) as display:
+    try:
+        _train(session, opts, control)
+    except MachineError as error:
+        raise MachineError(f"{error}; then go on with `{_go_on(session)}`") from error
+    finally:
+        let_go_of_run(path, session.held)
+    show_result(path, plan, time.monotonic() - started, control)
+
+
+def _train(session: Session, opts: TrainOptions, control: RunControl) -> None:
+    path = session.folder.path
+    with asked_to_stop() as asked, TrainingDisplay(options.stderr_console(), control.quiet) as display:
         records = train(
             session.network, session.data, opts, session.folder, session.state, session.momentum, lambda: bool(asked)
         )
@@ -224,12 +224,16 @@ def run_to_end(session: Session, control: RunControl) -> None:
                 else:
                     display.step(record)
         except Stopped:
-            command = "train" if plan.weights is None else "finetune"
-            raise Interrupted(f"stopped and saved; go on with `vgg {command} --resume {path}`", asked[0]) from None
-    _show_result(path, time.monotonic() - started, session, control)
+            raise Interrupted(f"stopped and saved; go on with `{_go_on(session)}`", asked[0]) from None
 
 
-def _show_result(path: Path, seconds: float, session: Session, control: RunControl) -> None:
+def _go_on(session: Session) -> str:
+    command = "train" if session.plan.weights is None else "finetune"
+    return f"vgg {command} --resume {shlex.quote(str(session.folder.path))}"
+
+
+def show_result(path: Path, plan: Plan, seconds: float, control: RunControl) -> None:
+    """The best epoch of the finished run at `path` and what to do with it, on stdout."""
     records = [json.loads(line) for line in (path / LOG).read_text(encoding="utf-8").splitlines()]
     best = min(records, key=lambda record: float(record["top1_error"]))
     if control.json:
@@ -241,9 +245,9 @@ def _show_result(path: Path, seconds: float, session: Session, control: RunContr
         "trained": f"{counted(len(records), 'epoch')}, {counted(records[-1]['step'], 'step')}, {seconds:.0f} s",
         "run": str(path),
         "files": f"{BEST}, {LAST}, {LOG}, {CONFIG}, curves.png, views.png",
-        "next": f"vgg eval --weights {shlex.quote(str(path))} --data {shlex.quote(str(session.plan.data))} --dense",
+        "next": f"vgg eval --weights {shlex.quote(str(path))} --data {shlex.quote(str(plan.data))} --dense",
     }
-    options.stdout_console().print(facts_table(f"Network {session.plan.arch}", facts))
+    options.stdout_console().print(facts_table(f"Network {plan.arch}", facts))
 
 
 def _save_views(sheet: Path, data: TrainingData, plan: Plan) -> None:

@@ -41,7 +41,11 @@ Resume = Annotated[
     str | None, typer.Option("--resume", metavar="[RUN]", help="Go on with the newest run, or the one named.")
 ]
 MicroBatch = Annotated[
-    int | None, typer.Option(min=1, help="Images computed at once; no effect on the result. (default: what fits)")
+    int | None,
+    typer.Option(min=1, help="Images computed at once: changes the last bit of a sum. (default: what fits, then kept)"),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Look at every image first; leave out, and list, what cannot be used.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Everything random. (default: 0)")]
 Out = Annotated[

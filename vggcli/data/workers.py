@@ -44,11 +44,15 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 _ends: set[connection.Connection] = set()  # the main process's, which a worker that is forked must not keep open
 
 
+class WorkerLost(MachineError):
+    """A worker ended before its time."""
+
+
 def loaded(work: Callable[[Task], Answer], tasks: Iterable[Task], workers: int) -> Generator[Answer, None, None]:
     """What `work` makes of each of `tasks`, in order, computed ahead by `workers` processes (0: in this one). To be
     closed where it is used: an error's traceback would keep the processes.
 
-    Raises what `work` raises, and MachineError where a worker is killed or none can be started.
+    Raises what `work` raises, WorkerLost where a worker is killed, and MachineError where none can be started.
     """
     if not workers:
         yield from map(work, tasks)
@@ -128,11 +132,11 @@ class _Worker:
             raise answer.error from _RemoteTraceback(answer.trace)
         return answer
 
-    def _ended(self) -> MachineError:
+    def _ended(self) -> WorkerLost:
         self.process.join(PATIENCE)
         code = self.process.exitcode
         how = f"was killed (signal {-code})" if code is not None and code < 0 else f"ended (exit code {code})"
-        return MachineError(
+        return WorkerLost(
             f"a decoding process {how}, as happens where memory runs out; give fewer --workers or a smaller --batch-size"
         )
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from vggcli.data.augment import augment
 from vggcli.data.decode import ImageError
 from vggcli.data.loader import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
+from vggcli.data.workers import WorkerLost
 from vggcli.errors import DataError
 from vggcli.training.cache import FrozenBatch, frozen_batches
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
@@ -43,8 +44,9 @@ def train(
     """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
     every epoch, and saving to `folder` as it goes.
 
-    Raises Stopped once `stop()` is true and ImageError at an image that cannot be used (both saved first), DataError at a
-    loss that is not finite (before the step; the last save is left as it was).
+    Raises Stopped once `stop()` is true, ImageError at an image that cannot be used and WorkerLost where a decoding process
+    is killed (all saved first, as where the caller closes the iterator), DataError at a loss that is not finite (before the
+    step; the last save is left as it was).
     """
     recipe = options.recipe
     steps = steps_an_epoch(len(data.train), recipe.batch_size)
@@ -88,7 +90,7 @@ def train(
             folder.save_last(network, _momentum(stages, optimizer), state)
             saved = clock = time.monotonic()
             yield record
-    except (Stopped, ImageError):
+    except (Stopped, ImageError, WorkerLost, GeneratorExit):
         folder.save_last(network, _momentum(stages, optimizer), state)
         raise
     finally:
@@ -129,7 +131,7 @@ def _accumulate(
                 raise Stopped
             if place.ends_step:
                 break
-    except (Stopped, ImageError):
+    except BaseException:
         network.load_state_dict(before, strict=False)
         raise
     return float(loss_sum), correct, place.size

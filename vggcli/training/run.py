@@ -6,7 +6,10 @@ belongs together. log.jsonl is written from the state in last.safetensors, never
 """
 
 import json
+import os
+import platform
 import shlex
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vggcli.errors import UsageError, WeightsError
+from vggcli.errors import MachineError, UsageError, WeightsError
 from vggcli.files import machine_error, sweep, write_text
+from vggcli.locks import Busy, let_go, lock
 from vggcli.training.state import RunState
 from vggcli.zoo.checkpoint import (
     BEST,
@@ -29,7 +33,8 @@ from vggcli.zoo.checkpoint import (
 )
 from vggcli.zoo.network import VGG
 
-CONFIG, LOG = "config.json", "log.jsonl"
+CONFIG, LOG, LOCK = "config.json", "log.jsonl", ".lock"
+LOCK_SECONDS = 2.0  # that a process which was just killed may take to let go
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,21 @@ class RunFolder:
     def save_last(self, network: VGG, momentum: dict[str, Tensor], state: RunState) -> None:
         """Write last.safetensors and the momentum, then log.jsonl."""
         name = f"resume-{state.total_steps}.safetensors"
-        save_tensors(self.path / name, momentum, {"vgg": "{}"})
-        save_checkpoint(self.path / LAST, network, self._checkpoint(state, {"resume": name, "state": state.to_json()}))
+        seal = save_tensors(self.path / name, momentum, {"vgg": "{}"})
+        resume = {"resume": name, "resume_sha256": seal, "state": state.to_json()}
+        save_checkpoint(self.path / LAST, network, self._checkpoint(state, resume))
         for old in self.path.glob("resume-*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
-        lines = [json.dumps(asdict(record)) + "\n" for record in state.records]
-        write_text(self.path / LOG, "".join(lines))
+        self.write_log(state)
+
+    def write_log(self, state: RunState) -> bool:
+        """Bring log.jsonl up to what `state` knows; tells whether it was behind."""
+        text, log = "".join(json.dumps(asdict(record)) + "\n" for record in state.records), self.path / LOG
+        if log.is_file() and log.read_bytes() == text.encode():
+            return False
+        write_text(log, text)
+        return True
 
     def _checkpoint(self, state: RunState, more: dict[str, Any]) -> Checkpoint:
         last = state.records[-1] if state.records else None
@@ -61,30 +74,60 @@ class RunFolder:
         return replace(self.about, training={**self.about.training, **reached, **more})
 
 
-def create_run(out: Path | None, runs: Path, arch: str) -> Path:
-    """A new folder: `out` (which must be new or empty), or the next ARCH-N below `runs`.
+def create_run(out: Path | None, runs: Path, arch: str) -> tuple[Path, int | None]:
+    """A new folder: `out` (which must be new or empty), or the next ARCH-N below `runs`; and its lock, which is held.
 
-    Raises UsageError where `out` holds something, MachineError where it cannot be made.
+    Raises UsageError where `out` holds something, MachineError where it cannot be made or another process is at it.
     """
     try:
         if out is not None:
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise UsageError(
-                    f"{out} exists already; give --out a new folder, or go on with --resume {shlex.quote(str(out))}"
-                )
+            _check_empty(out)
             out.mkdir(parents=True, exist_ok=True)
-            return out.resolve()
+            held = hold_run(out)
+            _check_empty(out)  # what another process made of it before
+            return out.resolve(), held
         number = max((int(run.name.rpartition("-")[2]) for run in numbered_runs(runs, arch)), default=0)
         while True:  # another run may take the number first
             number += 1
             folder = runs / f"{arch}-{number}"
             try:
                 folder.mkdir(parents=True)
-                return folder.resolve()
+                return folder.resolve(), hold_run(folder)
             except FileExistsError:
                 continue
     except OSError as error:
         raise machine_error(out or runs, error) from error
+
+
+def _check_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
+        raise UsageError(
+            f"{out} exists already; give --out a new folder, or go on with --resume {shlex.quote(str(out))}"
+        )
+
+
+def hold_run(folder: Path) -> int | None:
+    """Keep other processes from writing to a run, until `let_go_of_run` or this process's end. Raises
+    MachineError where another one does, OSError where the folder cannot be written."""
+    place, deadline = folder / LOCK, time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            held = lock(place, create=True)
+            break
+        except Busy:
+            if time.monotonic() > deadline:
+                holder = place.read_text(encoding="utf-8", errors="replace").strip()[:80] or "another process"
+                raise MachineError(f"{folder} is being written by {holder}; wait for its end, or stop it") from None
+            time.sleep(0.05)
+    place.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+    return held
+
+
+def let_go_of_run(folder: Path, held: int | None) -> None:
+    """End what `hold_run` began."""
+    if held is not None:
+        (folder / LOCK).unlink(missing_ok=True)
+        let_go(held)
 
 
 @dataclass(frozen=True)
@@ -103,12 +146,16 @@ def load_run(path: Path, device: torch.device) -> Resumable:
     Raises WeightsError where there is no state that can be gone on from.
     """
     sweep(path)
+    for left in path.glob(".tmp??????"):  # of safetensors' own, as older versions used it
+        left.unlink(missing_ok=True)
     network, checkpoint = load_checkpoint(path / LAST, device, untrained=True)
     try:
         state = RunState.from_json(checkpoint.training["state"])
         name = str(checkpoint.training["resume"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path / LAST} does not say how far its run had come: {error}") from error
-    momentum, _ = load_tensors(path / name)
-    about = {key: value for key, value in checkpoint.training.items() if key not in ("state", "resume")}
+    momentum, _ = load_tensors(path / name, checkpoint.training.get("resume_sha256"))
+    about = {
+        key: value for key, value in checkpoint.training.items() if key not in ("state", "resume", "resume_sha256")
+    }
     return Resumable(network, replace(checkpoint, training=about), momentum, state)

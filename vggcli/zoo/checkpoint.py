@@ -281,12 +281,17 @@ def numbered_runs(runs: Path, arch: str) -> list[Path]:
     return [folder for _, folder in sorted(found)]
 
 
-def newest_run(runs: Path, arch: str | None = None) -> Path | None:
-    """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None. A folder
-    ARCH-N is of that network; of one with another name its weights say it."""
+def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path | None:
+    """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None; one that
+    has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of one with another name
+    its weights say it."""
     named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
-    folders = [folder for folder in runs.iterdir() if (folder / LAST).is_file()] if runs.is_dir() else []
-    for folder in sorted(folders, key=lambda run: ((run / LAST).stat().st_mtime_ns, run.name), reverse=True):
+    times = []
+    for folder in runs.iterdir() if runs.is_dir() else ():
+        mark = next((folder / name for name in (LAST, begun) if (folder / name).is_file()), None)
+        if mark is not None:
+            times.append((mark.stat().st_mtime_ns, folder.name, folder))
+    for _, _, folder in sorted(times, reverse=True):
         if arch is None or (named.get(folder) or _network_in(folder)) == arch:
             return folder
     return None

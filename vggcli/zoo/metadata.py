@@ -43,6 +43,7 @@ class Training:
     top5_error: Percent = 0.0
     state: dict[str, Any] | None = None
     resume: FileName | None = None
+    resume_sha256: Sha256 | None = None
     framework: str | None = None
     source: str | None = None
     pixels: str | None = None

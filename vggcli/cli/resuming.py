@@ -1,0 +1,175 @@
+"""What `--resume` does: a run goes on as it was saved last; one that never came to save begins again in its own folder."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vggcli.cli import options
+from vggcli.cli.plan import Plan
+from vggcli.cli.training import RunControl, Session, prepare, show_result, training_sets, with_frozen_outputs
+from vggcli.data.augment import ColourStatistics
+from vggcli.data.image_set import ImageSet
+from vggcli.data.loader import steps_an_epoch
+from vggcli.errors import DataError, UsageError, WeightsError, counted
+from vggcli.files import machine_error, write_text
+from vggcli.report.plots import save_curves
+from vggcli.training.options import TrainingData
+from vggcli.training.recipe import Recipe
+from vggcli.training.run import CONFIG, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
+from vggcli.training.state import RunState
+from vggcli.zoo.checkpoint import LAST, Checkpoint, newest_run
+from vggcli.zoo.layers import arch_of
+
+MAY_CHANGE = ("epochs", "max_steps", "data", "arch")  # by flags beside --resume
+
+
+def resumed(run: str, recipe_flags: dict[str, Any], run_flags: dict[str, Any], control: RunControl) -> Session | None:
+    """The newest run, or the one named; --epochs and --max-steps may make it longer. None where it was finished but for
+    its log and curves, which it now has.
+
+    Raises UsageError for other flags, for a config.json that is not the checkpoint's, and for a run that is finished;
+    WeightsError where there is no run, or it is damaged; DataError where its images are others; MachineError where another
+    process is at it.
+    """
+    given = {name: value for name, value in {**recipe_flags, **run_flags}.items() if value is not None}
+    refused = next((name for name in given if name not in MAY_CHANGE), None)
+    if refused:
+        flag = {"learning_rate": "lr"}.get(refused, refused).replace("_", "-")
+        raise UsageError(
+            f"--{flag} has no effect with --resume, which goes on with a run as it was; start a new run with it"
+        )
+    path = _resumable_folder(run, run_flags["arch"])
+    try:
+        held = hold_run(path)
+    except OSError as error:
+        raise machine_error(path, error) from error
+    try:
+        session = _gone_on(path, given, control)
+    except BaseException:
+        let_go_of_run(path, held)
+        raise
+    if session is None:
+        let_go_of_run(path, held)
+        return None
+    return replace(session, held=held)
+
+
+def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session | None:
+    written = Plan.from_file(path / CONFIG)
+    plan = _longer(written, given)
+    if not (path / LAST).is_file():
+        options.note(f"{path} was stopped before it saved anything; it begins again")
+        return _begun_again(path, plan, control)
+    loaded = load_run(path, control.device)
+    _check_same(path, plan, loaded.checkpoint)
+    if control.micro_batch is not None:
+        plan = replace(plan, micro_batch=control.micro_batch)
+    training = {**loaded.checkpoint.training, "recipe": plan.recipe.to_json(), "micro_batch": plan.micro_batch}
+    folder = RunFolder(path, replace(loaded.checkpoint, training=training))
+    behind = _caught_up(folder, loaded.state)
+    finished = _finished(path, plan, loaded.state)
+    if finished is not None:
+        if behind:
+            show_result(path, plan, 0.0, control)
+            return None
+        raise UsageError(finished)
+    source, train_set, val_set, _ = training_sets(plan, control, path)
+    plan = replace(plan, data=source)
+    _check_images(path, source, train_set, plan, loaded)
+    if plan != written:
+        write_text(path / CONFIG, plan.to_text())
+    loaded.network.dropout = plan.recipe.dropout
+    classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
+    data = TrainingData(train_set.with_classes(classes), val_set.with_classes(classes), colour)
+    data = with_frozen_outputs(plan, loaded.network, data, control)
+    return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
+
+
+def _begun_again(path: Path, plan: Plan, control: RunControl) -> Session:
+    if plan.weights is None:
+        return prepare(plan, path, control, again=True)
+    from vggcli.cli.finetuning import Choice, prepare_finetuning
+
+    choice = Choice(None, None, None, path / CONFIG, {}, {})
+    return prepare_finetuning(choice, path, control, plan)
+
+
+def _longer(plan: Plan, given: dict[str, Any]) -> Plan:
+    """The plan with the flags beside --resume. More epochs end what --max-steps had limited."""
+    if "epochs" in given:
+        plan = replace(plan, recipe=replace(plan.recipe, epochs=given["epochs"]), max_steps=None)
+    return replace(plan, **{name: given[name] for name in ("max_steps", "data") if name in given})
+
+
+def _resumable_folder(run: str, arch: str | None) -> Path:
+    if run and arch is not None:
+        raise UsageError(f"--arch has no effect beside --resume {run}, which says its network; leave one out")
+    path = Path(run).expanduser() if run else newest_run(options.RUNS, arch_of(arch) if arch else None, begun=CONFIG)
+    if path is None:
+        raise WeightsError(
+            f"there is no run to resume under {options.RUNS.resolve()}; name its folder with --resume RUN"
+        )
+    if not path.is_dir():
+        raise WeightsError(f"there is no folder {path} to resume")
+    if not (path / LAST).is_file() and not (path / CONFIG).is_file():
+        raise WeightsError(f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}")
+    return path.resolve()
+
+
+def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
+    """Raises UsageError where config.json says of what decides the result something else than the checkpoint."""
+    now, then = plan.decisions(), dict(checkpoint.training)
+    try:
+        recipes = [Recipe.from_json(one["recipe"]).to_json() for one in (now, then)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path / LAST} does not say its recipe: {error}") from error
+    pairs = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if name != "epochs"}
+    pairs["arch"] = (plan.arch, checkpoint.config.arch)
+    more = (
+        ("precision", "cache_features", "init_from", "skip_bad") if "precision" in then else ()
+    )  # older ones say less
+    pairs |= {name: (now.get(name), then.get(name)) for name in ("seed", "finetuned", *more)}
+    for name, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise UsageError(
+                f"{path / CONFIG} says {name} {_shown(ours)} and {path / LAST} {_shown(theirs)}; put the run's own back, "
+                f"or begin a new run with --config"
+            )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _check_images(path: Path, source: str, train_set: ImageSet, plan: Plan, loaded: Resumable) -> None:
+    if train_set.fingerprint() != loaded.checkpoint.training.get("data_sha256"):
+        raise DataError(
+            f"the training images of {source} are not those that {path} was begun with; name the same with --data"
+        )
+    steps = steps_an_epoch(len(train_set), plan.recipe.batch_size)
+    if loaded.state.step > steps:
+        raise WeightsError(
+            f"{path / LAST} is at step {loaded.state.step} of an epoch, which has {steps}; it is damaged"
+        )
+
+
+def _caught_up(folder: RunFolder, state: RunState) -> bool:
+    """Bring log and curves up to what was saved; tells whether a kill had left them behind."""
+    behind, curves = folder.write_log(state), folder.path / "curves.png"
+    if not state.records or (not behind and curves.is_file()):
+        return behind
+    save_curves(folder.path / LOG, curves)
+    return True
+
+
+def _finished(path: Path, plan: Plan, state: RunState) -> str | None:
+    """Why there is nothing left to do, or None."""
+    longer = f"train longer with --resume {shlex.quote(str(path))}"
+    if state.plateau.finished:
+        return f"{path} is finished: its error stalled after the last drop of the learning rate"
+    if state.epoch >= plan.recipe.epochs:
+        return f"{path} has trained {counted(state.epoch, 'epoch')} already; {longer} --epochs N, above that"
+    if plan.max_steps is not None and state.total_steps >= plan.max_steps:
+        return f"{path} has finished its {counted(plan.max_steps, 'step')}; {longer} --max-steps N"
+    return None
