@@ -9,6 +9,7 @@ from typing import Any
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
+from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
@@ -18,11 +19,11 @@ from vggcli.data.loader import colour_statistics
 from vggcli.data.sources import ImageSet, load_training
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.protocol import match_classes
+from vggcli.files import file_sha256
 from vggcli.training.options import TrainingData
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Stages
 from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.initialise import inherit, initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -59,6 +60,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
     plan = replayed or Plan()
     source = options.data_source(choice.run_flags["data"] or plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:

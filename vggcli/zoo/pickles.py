@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import WeightsError
+from vggcli.files import replacing
 from vggcli.zoo.archives import check_sums, member_start, stored_members
-from vggcli.zoo.files import replacing
 from vggcli.zoo.pickle_scan import HOW_TO_SAVE, check_steps, stand_ins
 from vggcli.zoo.stored import Stored, by_rows
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from vggcli.errors import MachineError
+from vggcli.files import file_sha256, replacing, write_text
 from vggcli.records import read_record
-from vggcli.zoo.files import file_sha256, replacing, write_text
 
 CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
 CHUNK = 1 << 20
