@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.zoo.nets import about, assert_same_bits, small
 from vggcli.errors import WeightsError
 from vggcli.zoo.checkpoint import load_checkpoint, load_tensors, read_checkpoint, save_checkpoint, save_tensors
+from vggcli.zoo.once import once
 from vggcli.zoo.seal import check_seal
 from vggcli.zoo.torch_write import save_foreign
 
@@ -67,6 +69,33 @@ def test_any_flipped_bit_of_a_momentum_file_is_found(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_tensors(path, MOMENTUM, {"vgg": "{}"})
     assert unnoticed(path, load_tensors, range(8 * path.stat().st_size)) == []
+
+
+def test_a_flipped_bit_of_a_pickle_is_found_or_of_no_meaning(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    save_foreign(path, NETWORK, about(NETWORK), "torchvision")
+    whole, refused = path.read_bytes(), 0
+    for bit in [*some(path, 40), *range(8 * whole.rindex(b"vgg_note"), 8 * whole.rindex(b"vgg_note") + 64)]:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert assert_same_bits(path, NETWORK).classes == about(NETWORK).classes
+        except WeightsError:
+            refused += 1
+    assert refused >= 90
+
+
+def test_a_file_is_read_for_its_check_once_while_it_stays_as_it_is(tmp_path: Path) -> None:
+    read: list[Path] = []
+    path = tmp_path / "f"
+    path.write_bytes(b"1")
+    check = once(lambda path: read.append(path) or len(read))  # type: ignore[func-returns-value]
+    assert [check(path), check(path)] == [1, 2]  # so new that a change might not show in its time
+    os.utime(path, (1e9, 1e9))
+    assert [check(path), check(path)] == [3, 3]
+    os.utime(path, (1e9 + 1, 1e9 + 1))
+    assert [check(path), check(path)] == [4, 4]
 
 
 def test_the_seal_is_over_names_types_shapes_bytes_and_texts(tmp_path: Path) -> None:
