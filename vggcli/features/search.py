@@ -32,6 +32,7 @@ def nearest(stored: Stored, query_D: Row, count: int) -> list[Neighbour]:
     query_D = query_D.astype(np.float32) / max(float(np.linalg.norm(query_D)), 1e-12)
     for chunk in stored.chunks():
         rows_ND = chunk.astype(np.float32)
+        rows_ND /= np.maximum(np.abs(rows_ND).max(axis=1, keepdims=True), 1e-30)  # squares of large numbers overflow
         lengths_N = np.maximum(np.linalg.norm(rows_ND, axis=1), 1e-12)
         cosines = np.concatenate([best_cosines, rows_ND @ query_D / lengths_N])
         rows = np.concatenate([best_rows, np.arange(start, start + len(rows_ND))])
