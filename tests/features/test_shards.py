@@ -247,9 +247,12 @@ def without_digests(path: Path) -> None:
 def test_a_folder_that_is_not_whole_is_never_searched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*COMMAND, "--out", "s"]) == 3
     assert run([*COMMAND, "--out", "other", "--scales", "44"]) == 3
+    assert run([*["photos/00[0-3].jpg" if word == "photos" else word for word in COMMAND], "--out", "fewer"]) == 0
     for name, source, words in [
         ("shard-00002.safetensors", None, "lacks 1 of its 4 shards, the first shard-00002.safetensors"),
         ("index.parquet", None, "lacks index.parquet"),
+        ("index.parquet", "s/manifest.json", "index.parquet is damaged"),
+        ("index.parquet", "fewer/index.parquet", "index.parquet is damaged .it does not say what the shards hold"),
         ("manifest.json", None, "holds no manifest.json"),
         ("shard-00001.safetensors", "s/shard-00003.safetensors", "1 rows and should have 3"),
         ("shard-00002.safetensors", "s/shard-00000.safetensors", "both have a descriptor of 'photos/000.jpg'"),
@@ -264,6 +267,16 @@ def test_a_folder_that_is_not_whole_is_never_searched(here: Path, capsys: pytest
         with pytest.raises(DataError, match=words):
             open_store(Path("s"))
         Path("s", name).write_bytes(before)
+    found = 0
+    for place in range(4, 404, 8):
+        flipped("s/index.parquet", place)
+        try:
+            open_store(Path("s"))  # bounds in a page's statistics decide nothing
+        except DataError as error:
+            assert "index.parquet is damaged" in str(error)
+            found += 1
+        flipped("s/index.parquet", place)
+    assert found > 30
     Path("s/index.parquet").unlink()
     for command in (["features", "--search", "photos/002.jpg", "s"], ["probe", "s", "--data", "photos"]):
         capsys.readouterr()

@@ -1,12 +1,15 @@
 """A store opened: one file, or a folder of shards that is whole, of one job, and each of whose shards is what it was."""
 
-from collections.abc import Iterator, Mapping
+import importlib.util
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vggcli.errors import DataError
 from vggcli.features.formats import Array
 from vggcli.features.manifest import INDEX, MANIFEST, Manifest, read_manifest, shard_name
 from vggcli.features.reading import Stored, open_rows
+from vggcli.features.table_files import index_rows
 from vggcli.records import read_record
 
 SKIPPED = "skipped"  # metadata of a file: JSON, [name, reason] of each image without a row
@@ -39,6 +42,7 @@ def _shards(folder: Path) -> Stored:
         names.update(dict.fromkeys(shards[-1].names, path))
     if not names:
         raise DataError(f"{folder} holds no descriptor")
+    _check_index(folder / INDEX, shards)
 
     def chunks() -> Iterator[Array]:
         for shard in shards:
@@ -56,6 +60,22 @@ def _manifest(folder: Path) -> Manifest:
         return read_manifest(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); make the shards again") from error
+
+
+def _check_index(path: Path, shards: Sequence[Stored]) -> None:
+    """Raises DataError where the index does not say what the shards hold. Nothing here needs it, so neither pyarrow."""
+    if importlib.util.find_spec("pyarrow") is None:
+        return
+    held = (
+        (name, shard_name(number), row) for number, shard in enumerate(shards) for row, name in enumerate(shard.names)
+    )
+    try:
+        if any(entry != other for entry, other in itertools.zip_longest(index_rows(path), held)):
+            raise ValueError("it does not say what the shards hold")
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}); give the command that made it again, and it is written anew"
+        ) from error
 
 
 def _check_shard(path: Path, shard: Stored, manifest: Manifest, number: int, width: int) -> None:

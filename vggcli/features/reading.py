@@ -106,7 +106,7 @@ def _checked(
         with _reading(path):
             for rows in column.chunks():
                 if digest is not None:
-                    seen.update(rows.tobytes())
+                    seen.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
                 with np.errstate(over="ignore"):
                     numbers = rows if rows.dtype == np.float16 else rows.astype(np.float32, copy=False)
                 _check_finite(path, names, start, numbers)

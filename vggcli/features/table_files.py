@@ -87,6 +87,19 @@ def _parquet_names(file: Any, pa: Any, field: Any) -> tuple[str, ...]:
     return names_of(names)
 
 
+def index_rows(path: Path) -> Iterator[tuple[str, str, int]]:
+    """Name, shard and row of every image that an index of shards has a row for. Raises ValueError where it is damaged."""
+    pq, pa = parquet(), importlib.import_module("pyarrow")
+    with _arrow_errors(pa):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        _check_claims(path, file.metadata)
+        for batch in file.iter_batches(CHUNK):
+            found = batch.to_pydict()
+            for name, shard, row in zip(found["path"], found["shard"], found["row"], strict=True):
+                if shard is not None:
+                    yield name.decode(errors="surrogateescape") if isinstance(name, bytes) else name, shard, row
+
+
 @contextmanager
 def _arrow_errors(pa: Any) -> Iterator[None]:
     try:
