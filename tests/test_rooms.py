@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
+TOP = {"errors", "paper", "locks", "files", "records", "regular"}
 BELOW = {
     "errors": set(),
+    "regular": {"errors"},
     "paper": set(),
+    "locks": set(),
+    "files": {"errors", "locks"},
     "records": {"errors"},
-    "zoo": {"errors", "paper", "records"},
-    "data": {"errors", "paper", "records"},
-    "training": {"errors", "paper", "records", "zoo", "data"},
-    "evaluation": {"errors", "paper", "records", "zoo", "data"},
-    "features": {"errors", "paper", "records", "zoo", "data"},
-    "report": {"errors", "paper", "records", "zoo", "data", "training", "evaluation", "features"},
-    "cli": {"errors", "paper", "records", "zoo", "data", "training", "evaluation", "features", "report"},
+    "zoo": {*TOP},
+    "data": {*TOP},
+    "training": {*TOP, "zoo", "data"},
+    "evaluation": {*TOP, "zoo", "data"},
+    "features": {*TOP, "zoo", "data"},
+    "report": {*TOP, "zoo", "data", "training", "evaluation", "features"},
+    "cli": {*TOP, "zoo", "data", "training", "evaluation", "features", "report"},
     "__main__": {"cli"},
 }
 

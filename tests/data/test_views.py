@@ -48,3 +48,14 @@ def test_an_image_too_large_once_rescaled_is_refused(tmp_path: Path) -> None:
 def test_the_shorter_side_becomes_the_scale() -> None:
     assert rescaled_size((400, 533), 256) == (256, 341)
     assert rescaled_size((533, 400), 256) == (341, 256)
+
+
+def test_a_whole_view_larger_than_the_network_takes_is_refused_before_work(tmp_path: Path) -> None:
+    Image.new("RGB", (300, 3)).save(tmp_path / "strip.png")
+    plan = ViewPlan((10, 20), most_pixels=10_001)
+    with pytest.raises(
+        ImageError, match="strip.png cannot be used: at Q = 20 it is 2000x20, more than the 0.0 megapixels"
+    ):
+        views(tmp_path / "strip.png", plan)
+    assert views(tmp_path / "strip.png", ViewPlan((10,), most_pixels=10_001))[0].shape == (10, 1000, 3)
+    assert views(tmp_path / "strip.png", ViewPlan((10, 20), 8, most_pixels=10_001))[1].shape == (8, 8, 3)

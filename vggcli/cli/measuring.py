@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.outputs import Output, check_outside_source
 from vggcli.cli.surveying import say_in_both
 from vggcli.cli.weights import check_published, fetched, weights_cache
 from vggcli.data.augment import ColourStatistics
@@ -14,7 +15,14 @@ from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.fusion import NetworkMember, networks_posteriors
 from vggcli.evaluation.metrics import Evaluation, evaluation_of
-from vggcli.evaluation.protocol import EvaluateOptions, Protocol, Scores, image_posteriors, match_classes
+from vggcli.evaluation.protocol import (
+    EvaluateOptions,
+    Protocol,
+    Scores,
+    check_test_scales,
+    image_posteriors,
+    match_classes,
+)
 from vggcli.paper import CROP_GRID
 from vggcli.report.progress import Bar
 from vggcli.zoo.checkpoint import (
@@ -28,7 +36,7 @@ from vggcli.zoo.checkpoint import (
 from vggcli.zoo.device import Precision, pick_dtype
 from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.published import published_file
-from vggcli.zoo.scales import check_scales, paper_scales
+from vggcli.zoo.scales import paper_scales
 
 SHOWN_CLASSES = 12  # of an assumed order
 
@@ -46,8 +54,12 @@ class Measured:
     @property
     def run(self) -> Path | None:
         """The run folder that the weights lie in, if they lie in one."""
-        folder = self.weights.parent
-        return folder if (folder / "config.json").is_file() else None
+        return run_of(self.weights)
+
+
+def run_of(weights: Path) -> Path | None:
+    """The run folder that a checkpoint lies in, if it lies in one."""
+    return weights.parent if (weights.parent / "config.json").is_file() else None
 
 
 def evaluate_options(
@@ -96,15 +108,23 @@ def evaluate_options(
 
 
 def measure(
-    weights: Sequence[Path], data: str | None, split: str, opts: EvaluateOptions, multi_scale: bool, quiet: bool
+    weights: Sequence[Path],
+    data: str | None,
+    split: str,
+    opts: EvaluateOptions,
+    multi_scale: bool,
+    quiet: bool,
+    outputs: Sequence[Output] = (),
 ) -> list[Measured]:
     """Evaluate the networks at `weights` with progress, several over the same decoded images, and count. `opts.scales`
-    empty takes what the paper takes for each.
+    empty takes what the paper takes for each. `outputs` are where results will be written.
 
-    Raises WeightsError where weights are damaged, untrained or do not know the data's classes.
+    Raises WeightsError where weights are damaged, untrained or do not know the data's classes, UsageError where an output
+    would lie among the images.
     """
     source = options.data_source(data, opts.workers, quiet)
     images = load_split(source.path, split)
+    check_outside_source(outputs, source.path, images)
     options.note_remarks(images)
     candidates = [_candidate(path, images, opts, multi_scale, quiet) for path in weights]
     if opts.pixels is not None and not any(one.member.options.pixels for one in candidates):
@@ -152,7 +172,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
-    check_scales(opts.scales, checkpoint.config.crop, "--multi-scale: the scale" if multi_scale else "--scales")
+    check_test_scales(checkpoint.config, opts, "--multi-scale: the scale" if multi_scale else "--scales")
     try:
         mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
     except WeightsError as error:

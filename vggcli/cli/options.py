@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 SHAPES = "shapes"
+OWN_FILES, WORKER_FILES = 16, 6  # open at once: by this process, and for each that decodes
 
 
 class PrecisionName(str, Enum):
@@ -91,7 +92,8 @@ SaveScores = Annotated[
     Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
 ]
 ViewBatch = Annotated[
-    int | None, typer.Option("--batch-size", "-b", min=1, help="Views a forward pass. (default: auto)")
+    int | None,
+    typer.Option("--batch-size", "-b", min=1, help="Views a forward pass, as far as they take 4 GiB. (default: auto)"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -125,10 +127,28 @@ def note_remarks(*splits: "ImageSet") -> None:
 
 
 def worker_count(workers: int | None) -> int:
-    """`workers`, or one for each core this process may use."""
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """`workers`, or one for each core this process may use, but no more than open files allow. Raises MachineError where
+    these do not allow `workers`."""
+    allowed = allowed_workers()
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, allowed)
+    if workers > allowed:
+        raise MachineError(
+            f"--workers {workers} needs {OWN_FILES + workers * WORKER_FILES} open files, and the limit is below that; "
+            f"raise it with `ulimit -n`, or give --workers {allowed}"
+        )
+    return workers
+
+
+def allowed_workers() -> int:
+    """How many decoding processes the limit of open files (`ulimit -n`) allows."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return sys.maxsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES
 
 
 def compute_device(name: str) -> "torch.device":

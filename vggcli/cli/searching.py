@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggcli.cli import options
+from vggcli.cli.outputs import check_outside
 from vggcli.data.decode import Place, read_image
 from vggcli.data.tars import SUFFIX, image_members
 from vggcli.errors import DataError, UsageError, WeightsError, counted
@@ -15,13 +16,13 @@ from vggcli.features.opening import open_store
 from vggcli.features.pooling import Aggregate, Norm
 from vggcli.features.reading import Stored
 from vggcli.features.search import Neighbour, nearest
+from vggcli.files import file_sha256
 from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
 from vggcli.report.text import printable
 from vggcli.zoo.checkpoint import weights_file
 from vggcli.zoo.device import Precision
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.preprocessing import Pixels
 
 THUMBNAIL = 160  # pixels
@@ -46,7 +47,10 @@ def search_store(
         options.writable_output(out, "--out")
     store = Path(stores[0]).expanduser()
     stored = open_store(store)
-    features = describer(stored, store, weights, device, precision)
+    about = Settings.of(stored, store)
+    if out is not None:
+        check_outside([("--out", out)], Path(about.root), stored.names, whole=False)
+    features = describer(about, store, weights, device, precision)
     found = nearest(stored, features([query])[0], top)
     if out is not None:
         contact_sheet(query, found, stored, out)
@@ -90,10 +94,9 @@ class Settings:
             ) from error
 
 
-def describer(stored: Stored, store: Path, weights: Path | None, device: str, precision: Precision) -> Features:
+def describer(about: Settings, store: Path, weights: Path | None, device: str, precision: Precision) -> Features:
     """Describes as the store says its rows were. Raises WeightsError where the weights are no longer those, DataError where
     they have no such rows."""
-    about = Settings.of(stored, store)
     path = weights_file(weights.expanduser() if weights else Path(about.weights))
     if file_sha256(path) != about.weights_sha256:
         raise WeightsError(f"{path} holds other weights than {store} was made with; name those with --weights")

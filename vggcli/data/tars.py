@@ -5,11 +5,12 @@ A tar is gone through once for the places of its members; after that any worker 
 """
 
 import posixpath
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vggcli.data.tar_entries import tar_entries
+from vggcli.data.walking import HEAD_BYTES, begins_like_image
 from vggcli.errors import DataError
 
 SUFFIX = ".tar"
@@ -36,10 +37,12 @@ class TarMember:
 
 
 def image_members(archive: Path, suffixes: frozenset[str]) -> Iterator[TarMember]:
-    """The regular files of a tar whose names end in one of `suffixes`, in their order there, then the links so called,
-    each as the file it leads to; hidden ones are left out. Tars that were joined end to end are read as one.
+    """The regular files of a tar whose names end in one of `suffixes` or that begin as images do, in their order there,
+    then the links so called, each as the file it leads to; hidden ones are left out. Tars that were joined end to end are
+    read as one.
 
-    Raises DataError where `archive` is compressed, damaged or no tar, or a link in it leads to no file of it.
+    Raises DataError where `archive` is compressed, damaged anywhere or no tar, holds two files of one name, or a link in
+    it leads to no file of it.
     """
     if archive.name.lower().endswith(COMPRESSED):
         raise DataError(
@@ -47,43 +50,34 @@ def image_members(archive: Path, suffixes: frozenset[str]) -> Iterator[TarMember
         )
     if not archive.is_file():
         raise DataError(f"{archive} is not a regular file, so it cannot be read as a tar")
+    files: dict[str, TarMember] = {}
+    links: dict[str, str] = {}
     try:
-        files: dict[str, TarMember] = {}
-        links: dict[str, str] = {}
-        for entry in _entries(archive):
-            if entry.issym() or entry.islnk():
-                folder = posixpath.dirname(entry.name) if entry.issym() else ""
-                links[_plain(entry.name)] = _plain(posixpath.join(folder, entry.linkname))
-            elif entry.isreg():
-                member = TarMember(archive, entry.name, entry.offset_data, entry.size)
-                files[_plain(entry.name)] = member
-                if _wanted(entry.name, suffixes):
-                    yield member
+        for entry in tar_entries(archive):
+            name = _plain(entry.name)
+            if entry.linked is not None:
+                folder = "" if entry.hard else posixpath.dirname(entry.name)
+                links[name] = _plain(posixpath.join(folder, entry.linked))
+                continue
+            member = TarMember(archive, entry.name, entry.offset, entry.size)
+            if _is_image(member, suffixes):
+                _check_once(archive, files.get(name), member)
+                yield member
+            files[name] = member
         for name in links:
-            if _wanted(name, suffixes) and name not in files:
+            if _visible(name, suffixes) and name not in files:
                 target = _target(archive, name, files, links)
                 yield TarMember(archive, name, target.offset, target.size)
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{archive} cannot be read as a tar file (damaged or cut short): {error}") from error
     except OSError as error:
         raise DataError(f"{archive} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
-def _entries(archive: Path) -> Iterator[tarfile.TarInfo]:
-    """The entries of an archive and of those that follow it in the same file."""
-    with archive.open("rb") as file:
-        more = True
-        while more:
-            with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-                for entry in tar:
-                    yield entry
-                    tar.members = []  # type: ignore[attr-defined]  # else it keeps a record of every member
-                end = tar.offset
-            file.seek(end)
-            while (block := file.read(tarfile.BLOCKSIZE)) and not any(block):
-                pass
-            more = bool(block)
-            file.seek(-len(block), 1)
+def _check_once(archive: Path, before: TarMember | None, member: TarMember) -> None:
+    """Raises DataError for a second file of one name, as tars that were joined may hold: one of the two would be lost."""
+    if before is not None:
+        raise DataError(
+            f"{archive} holds {member.name} twice, at bytes {before.offset} and {member.offset}; pack each name once"
+        )
 
 
 def _target(archive: Path, name: str, files: dict[str, TarMember], links: dict[str, str]) -> TarMember:
@@ -95,7 +89,13 @@ def _target(archive: Path, name: str, files: dict[str, TarMember], links: dict[s
     raise DataError(f"{archive}/{name} is a link to {links[name]}, which is no file of the tar; pack the file itself")
 
 
-def _wanted(name: str, suffixes: frozenset[str]) -> bool:
+def _is_image(member: TarMember, suffixes: frozenset[str]) -> bool:
+    """As files of a folder are: by suffix, or else by its first bytes."""
+    hidden = PurePosixPath(member.name).name.startswith(".")
+    return _visible(member.name, suffixes) or (not hidden and begins_like_image(member.read(HEAD_BYTES)))
+
+
+def _visible(name: str, suffixes: frozenset[str]) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
 

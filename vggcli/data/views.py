@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggcli.data.decode import Place, Size, check_pixels
+from vggcli.data.decode import MAX_PIXELS, ImageError, Place, Size, check_pixels
 
 
 def rescaled_size(size: Size, shorter: int) -> Size:
@@ -24,23 +24,30 @@ def rescaled_size(size: Size, shorter: int) -> Size:
 @dataclass(frozen=True)
 class ViewPlan:
     """Which views of an image are wanted: one a scale Q (shorter side in pixels), the whole rescaled image or, where
-    `centre_crop` is given, its middle square of that side."""
+    `centre_crop` is given, its middle square of that side. A whole one may have `most_pixels`."""
 
     scales: tuple[int, ...]
     centre_crop: int | None = None
+    most_pixels: int = MAX_PIXELS
 
 
 def rescaled_views(place: Place, image: Image.Image, views: ViewPlan) -> list[NDArray[np.uint8]]:
     """The views of a decoded image, uint8 [H, W, 3], in the order of the scales; `place` is what errors call it.
 
-    Raises ImageError where the image would have over 100 megapixels at some scale.
+    Raises ImageError, before any work, where the image would have over 100 megapixels at some scale, or over
+    `most_pixels` as a whole view.
     """
-    return [_view(place, image, shorter, views.centre_crop) for shorter in views.scales]
+    for shorter in views.scales:
+        width, height = size = rescaled_size(image.size, shorter)
+        check_pixels(place, size)
+        if views.centre_crop is None and width * height > views.most_pixels:
+            most = f"{views.most_pixels / 1e6:.1f} megapixels that the network can be run over"
+            raise ImageError(place, f"at Q = {shorter} it is {width}x{height}, more than the {most}")
+    return [_view(image, shorter, views.centre_crop) for shorter in views.scales]
 
 
-def _view(place: Place, image: Image.Image, shorter: int, crop: int | None) -> NDArray[np.uint8]:
+def _view(image: Image.Image, shorter: int, crop: int | None) -> NDArray[np.uint8]:
     size = rescaled_size(image.size, shorter)
-    check_pixels(place, size)
     scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image)
     if crop is None:
         return scaled

@@ -21,11 +21,11 @@ from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import ViewBatch, test_batches
 from vggcli.data.views import ViewPlan, centre_offsets
 from vggcli.errors import DataError, WeightsError
-from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, view_posteriors
+from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, check_test_scales, view_limit, view_posteriors
 from vggcli.records import OPEN, RECORD, Count, Positive, Side, parsed, read_record
 from vggcli.zoo.layers import Head, NetworkConfig
 from vggcli.zoo.network import VGG
-from vggcli.zoo.scales import check_scales, pixel_budget
+from vggcli.zoo.scales import views_together
 from vggcli.zoo.seal import check_seal, unsealed
 
 BLOCK_BYTES = 512 << 20  # of decoded views that the networks take turns over
@@ -56,16 +56,16 @@ def networks_posteriors(
     """
     first = members[0]
     for member in members:
-        check_scales(member.options.scales, member.config.crop)
+        check_test_scales(member.config, member.options)
     scales = tuple(sorted({scale for member in members for scale in member.options.scales}))
-    budget = min(pixel_budget(member.config, member.options.device, member.options.flip) for member in members)
+    rows = [views_together(one.config, one.options.device, one.options.flip, one.options.batch_size) for one in members]
     sums = [torch.zeros(one.options.kept, len(one.images), len(one.images.classes)) for one in members]
     seconds = [0.0] * len(members)
     skipped: dict[str, ImageError] = {}
     batches = test_batches(
         first.images,
-        ViewPlan(scales),
-        lambda height, width: first.options.batch_size or int(budget / (height * width)),
+        ViewPlan(scales, most_pixels=min(view_limit(member.config, member.options) for member in members)),
+        lambda height, width: min(together(height, width) for together in rows),
         first.options.workers,
         torch.device("cpu"),
     )

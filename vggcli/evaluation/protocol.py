@@ -15,16 +15,17 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.data.augment import ColourStatistics, normalise
-from vggcli.data.decode import ImageError
+from vggcli.data.decode import MAX_PIXELS, ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan, grid_offsets
 from vggcli.errors import DataError, WeightsError, counted
 from vggcli.zoo.device import autocast
 from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
+from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.preprocessing import Pixels
-from vggcli.zoo.scales import check_scales, views_together
+from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
 
 Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]
 PARTS: tuple[Protocol, Protocol] = ("dense", "multi-crop")  # of "dense+multi-crop"
@@ -79,6 +80,16 @@ def crops_an_image(options: EvaluateOptions) -> int:
     return options.grid**2 * (2 if options.flip else 1) * len(options.scales)
 
 
+def view_limit(config: NetworkConfig, options: EvaluateOptions) -> int:
+    """The pixels that a view may have: what the network can be run over, where it is run over whole views."""
+    return most_pixels(config) if "dense" in options.protocol else MAX_PIXELS
+
+
+def check_test_scales(config: NetworkConfig, options: EvaluateOptions, flag: str = "--scales") -> None:
+    """Raises UsageError, naming the `flag` that they come from, for scales that do not suit network and protocol."""
+    check_scales(options.scales, config.crop, flag, largest_scale(config, "dense" in options.protocol))
+
+
 def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """`images` with labels in the order of the weights' `classes`; ImageNet's folders, named by WordNet IDs, are matched
     with its class names. Raises WeightsError naming the first classes that the weights do not know."""
@@ -110,8 +121,10 @@ def image_posteriors(
     Raises ImageError at an image that cannot be used, unless `options.skip_bad`; DataError where none is left.
     """
     crop = network.config.crop
-    check_scales(options.scales, crop)
-    plan = ViewPlan(options.scales, centre_crop=crop if options.protocol == "centre-crop" else None)
+    check_test_scales(network.config, options)
+    plan = ViewPlan(
+        options.scales, crop if options.protocol == "centre-crop" else None, view_limit(network.config, options)
+    )
     sums_PNK = torch.zeros(options.kept, len(images), len(images.classes))
     skipped: dict[str, ImageError] = {}
     for batch in test_batches(images, plan, _rows(network, options), options.workers, options.device):
@@ -179,11 +192,9 @@ def _grid_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions)
 
 
 def _posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
-    """Posteriors [N, K] of views of one shape; with flips the mean of a view's and its mirror's, in one batch."""
-    if options.flip:
-        views_NCHW = torch.cat((views_NCHW, views_NCHW.flip(3)))
+    """Posteriors [N, K] of views of one shape; with flips the mean of a view's and its mirror's."""
     with autocast(options.device, options.dtype):
-        scores = network(views_NCHW)
+        scores = torch.cat([network(some) for some in passes_of(network.config, views_NCHW, options.flip)])
     posteriors = scores.float().softmax(1)
     return torch.stack(posteriors.chunk(2)).mean(0) if options.flip else posteriors
 

@@ -22,8 +22,9 @@ from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.features.layers import LayerOutput, layer_outputs, layer_results, smallest_scale
 from vggcli.features.pooling import Aggregate, Norm, Pool, aggregated, normalised, pooled
 from vggcli.zoo.device import autocast
+from vggcli.zoo.layers import most_pixels
 from vggcli.zoo.network import VGG
-from vggcli.zoo.scales import check_scales, views_together
+from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
 
 Row = NDArray[np.float32]
 
@@ -73,7 +74,7 @@ def check_options(network: VGG, options: FeatureOptions) -> tuple[LayerOutput, .
     if low < smallest:
         deepest = max(outputs, key=lambda output: smallest_scale(network.config, [output]))
         raise UsageError(f"--scales {low} leaves layer {deepest.name} without a map; the smallest Q is {smallest}")
-    check_scales(options.scales, smallest)
+    check_scales(options.scales, smallest, largest=largest_scale(network.config, whole=True))
     if options.pool == "none" and len(options.scales) > 1:
         raise UsageError("several --scales have maps of several sizes, which make no common row; add --gap or --gmp")
     if options.pool == "none" and options.flip:
@@ -105,7 +106,7 @@ def image_rows(
     """
     outputs = check_options(network, options)
     rows = views_together(network.config, options.device, options.flip, options.batch_size)
-    plan = ViewPlan(options.scales)
+    plan = ViewPlan(options.scales, most_pixels=most_pixels(network.config))
     partial: dict[int, list[list[Tensor] | None]] = {}  # of images that wait for a scale: by scale, a row a layer
     for batch in test_batches(images, plan, rows, options.workers, options.device, order, block):
         if isinstance(batch, ImageError):
@@ -124,11 +125,13 @@ def view_rows(
     network: VGG, views_NCHW: Tensor, outputs: Sequence[LayerOutput], options: FeatureOptions
 ) -> list[Tensor]:
     """Of preprocessed views of one shape, each layer's pooled rows float32 [N, C] (or maps), the mean of a view's and its
-    mirror's, in one batch, with flips."""
-    if options.flip:
-        views_NCHW = torch.cat((views_NCHW, views_NCHW.flip(3)))
+    mirror's with flips."""
     with autocast(options.device, options.dtype):
-        found = layer_results(network, views_NCHW, outputs, lambda maps_NCHW: pooled(maps_NCHW, options.pool))
+        passes = [
+            layer_results(network, some, outputs, lambda maps_NCHW: pooled(maps_NCHW, options.pool))
+            for some in passes_of(network.config, views_NCHW, options.flip)
+        ]
+    found = [torch.cat(layer) for layer in zip(*passes, strict=True)]
     return [torch.stack(rows_N.chunk(2)).mean(0) if options.flip else rows_N for rows_N in found]
 
 

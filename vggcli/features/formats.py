@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vggcli.errors import MachineError, UsageError, counted
 from vggcli.features.digests import UNKNOWN, Layout, rows_digests, sealed
-from vggcli.zoo.files import file_sha256, replacing, write_text
+from vggcli.files import file_sha256, replacing, write_text
 
 SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")
 FEATURES = "features"  # the tensor's name where there is one layer

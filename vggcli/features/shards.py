@@ -23,7 +23,7 @@ from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, Part, shard_name
 from vggcli.features.opening import SKIPPED, skipped_of
 from vggcli.features.reading import open_file
 from vggcli.features.store import stored, tensor_names
-from vggcli.zoo.files import replacing
+from vggcli.files import replacing
 
 INDEX_ROWS = 10_000  # written at a time
 REMOVAL_SECONDS = 60.0  # in which a process finds out that its shards of last time are damaged

@@ -13,7 +13,7 @@ import numpy as np
 from vggcli.features.digests import ROWS
 from vggcli.features.formats import CHUNK, FEATURES, Array, parquet, sidecar
 from vggcli.features.found import Found, FoundColumn, names_of, sidecar_of, texts_of
-from vggcli.zoo.files import file_sha256
+from vggcli.files import file_sha256
 
 SMALL = 64 << 20  # bytes; what a file may unpack to whatever its own size is
 MOST_UNPACKED = 1000  # times a Parquet file's own size; rows of one value alone are packed more tightly

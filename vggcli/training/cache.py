@@ -24,9 +24,9 @@ from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan
 from vggcli.errors import MachineError
+from vggcli.files import replacing
 from vggcli.training.stages import Stages
 from vggcli.zoo.device import autocast
-from vggcli.zoo.files import replacing
 from vggcli.zoo.npy_file import NpyHeader, read_npy_header
 
 ROWS = 64  # centre crops a forward pass

@@ -3,10 +3,12 @@ archive whose members are compressed, or claim more than the file holds, is not 
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from vggcli.errors import WeightsError
+from vggcli.zoo.once import once
 
 LARGEST_DIRECTORY = 1 << 20  # bytes; a network of a hundred tensors needs ten thousand
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -66,6 +68,19 @@ def member_start(path: Path, member: zipfile.ZipInfo) -> int:
     if len(header) < 30 or start + member.file_size > path.stat().st_size:
         raise WeightsError(f"{path} cannot be read as an archive of weights (damaged or cut short)")
     return start
+
+
+@once
+def check_sums(path: Path) -> None:
+    """Raises WeightsError where a member of an archive is not what its checksum says, as Python's zipfile always writes one
+    (torch may leave them out)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    if broken is not None:
+        raise WeightsError(f"{path} is damaged: the checksum of {broken} in it is another; take it from a copy")
 
 
 def _directory_bytes(path: Path) -> int:

@@ -4,6 +4,7 @@ No torch here. The builder makes modules from these records and `vgg models` pri
 and the network that runs cannot differ.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,10 @@ from vggcli.records import RECORD
 
 Head = Literal["fc", "gap", "none"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
+WIDEST = 16  # as a factor on the channels of the paper
+MOST_CLASSES = 1_000_000
+MOST_PARAMETERS = 1 << 32  # 17 GB in float32; training takes three times that
+VIEW_BYTES = 4 << 30  # what a network may take for one image as it sees it, whatever the machine holds
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,21 @@ class NetworkConfig:
             raise UsageError(f"there is no network {self.arch!r}; `vgg models` lists them")
         if self.crop < paper.STRIDE:
             raise UsageError(f"--crop {self.crop} is too small: five poolings need at least {paper.STRIDE} pixels")
-        if not 0 < self.width <= 16:
-            raise UsageError(f"--width {self.width:g} is out of range: give a factor above 0 and at most 16")
-        if self.classes < 1:
-            raise UsageError("a network needs at least one class")
+        if not 0 < self.width <= WIDEST:
+            raise UsageError(f"--width {self.width:g} is out of range: give a factor above 0 and at most {WIDEST}")
+        if not 1 <= self.classes <= MOST_CLASSES:
+            raise UsageError(
+                f"{self.classes} classes are out of range: a network has at least one, at most {MOST_CLASSES}"
+            )
+        if self.crop**2 > (most := most_pixels(self)):
+            raise UsageError(
+                f"--crop {self.crop} would take over {VIEW_BYTES >> 30} GiB an image; give at most {math.isqrt(most)}"
+            )
+        if (parameters := sum(layer.parameters for layer in network_layers(self))) > MOST_PARAMETERS:
+            raise UsageError(
+                f"a network of crop {self.crop}, width {self.width:g} and {self.classes} classes has "
+                f"{parameters:.3g} parameters; at most {MOST_PARAMETERS:.3g} are possible"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,20 @@ def network_layers(config: NetworkConfig) -> Iterator[Layer]:
         channels_in = hidden
     if config.head != "none":
         yield Layer("fc", "fc8", channels_in, config.classes)
+
+
+def bytes_a_pixel(config: NetworkConfig) -> int:
+    """What a forward pass takes for each pixel of an image at its peak, as measured: the image in two forms, and four of
+    the maps of the first block (six with LRN), whose size is the image's; or the windows of fc6, where they are larger."""
+    first, last = (scaled_channels(base, config.width) for base in (paper.BLOCK_CHANNELS[0], paper.BLOCK_CHANNELS[-1]))
+    maps = 6 if paper.NETWORKS[config.arch].lrn else 4
+    windows = 2 * last * (config.crop // paper.STRIDE) ** 2 // paper.STRIDE**2 if config.head == "fc" else 0
+    return 4 * (2 * 3 + max(maps * first, windows))
+
+
+def most_pixels(config: NetworkConfig) -> int:
+    """The pixels of the largest image that the network may be run over."""
+    return VIEW_BYTES // bytes_a_pixel(config)
 
 
 def scaled_channels(base: int, width: float) -> int:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli.errors import WeightsError
-from vggcli.zoo.files import replacing
+from vggcli.files import replacing
 from vggcli.zoo.stored import Shape, Stored, by_rows
 
 LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand

@@ -3,16 +3,20 @@
 Whatever runs a trained network over whole images, for posteriors or for descriptors, takes both from here.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import UsageError
-from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.layers import VIEW_BYTES, NetworkConfig, bytes_a_pixel, most_pixels
 
 CPU_PIXELS = 8 * 224 * 224  # a forward pass for a network of full width; more is no faster
 CUDA_PIXELS = 128 * 224 * 224
+LARGEST = 10_000  # the Q at which a square has the 100 megapixels that no rescaled image may exceed
+CUDA_PASSES = 8  # times the bytes of one view that a pass may take there, where a batch size is asked for
 
 
 def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
@@ -26,10 +30,19 @@ def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
     return (low, middle, high) if low < high else (low - step, low, low + step)
 
 
-def check_scales(scales: tuple[int, ...], smallest: int, flag: str = "--scales") -> None:
+def largest_scale(config: NetworkConfig, whole: bool) -> int:
+    """The largest Q at which there is an image that the network may be run over, `whole`, or by crops of it alone."""
+    return min(LARGEST, math.isqrt(most_pixels(config))) if whole else LARGEST
+
+
+def check_scales(scales: tuple[int, ...], smallest: int, flag: str = "--scales", largest: int = LARGEST) -> None:
     """Raises UsageError, naming the `flag` that scales come from, for a Q below `smallest` (the training crop, where all
-    layers run), or one that is given twice."""
+    layers run) or above `largest`, or one that is given twice."""
     for scale in scales:
+        if scale > largest:
+            raise UsageError(
+                f"{flag} {scale} leaves no image that fits in {VIEW_BYTES >> 30} GiB; the largest usable Q is {largest}"
+            )
         if scale < smallest:
             raise UsageError(f"{flag} {scale} is below the network's crop; the smallest usable Q is {smallest}")
     if len(set(scales)) < len(scales):
@@ -45,8 +58,21 @@ def pixel_budget(config: NetworkConfig, device: torch.device, flip: bool) -> flo
 def views_together(
     config: NetworkConfig, device: torch.device, flip: bool, batch_size: int | None
 ) -> Callable[[int, int], int]:
-    """How many views of a given height and width make a forward pass: `batch_size`, or what suits the device."""
+    """How many views of a given height and width make a forward pass: `batch_size`, as far as the views and their mirrors
+    take no more than a single one may (on CUDA eight times that), or what suits the device."""
     if batch_size is not None:
-        return lambda height, width: batch_size
+        most = most_pixels(config) * (CUDA_PASSES if device.type == "cuda" else 1) // (2 if flip else 1)
+        return lambda height, width: max(1, min(batch_size, most // (height * width)))
     budget = pixel_budget(config, device, flip)
     return lambda height, width: max(1, int(budget / (height * width)))
+
+
+def passes_of(config: NetworkConfig, views_NCHW: Tensor, flip: bool) -> list[Tensor]:
+    """Views as they go through the network: with `flip` they and their mirrors in one batch, or one after the other where
+    both together take more than one view may. A matter of their size alone, since it changes last bits."""
+    if not flip:
+        return [views_NCHW]
+    mirrors_NCHW = views_NCHW.flip(3)
+    if 2 * views_NCHW[:, 0].numel() * bytes_a_pixel(config) > VIEW_BYTES:
+        return [views_NCHW, mirrors_NCHW]
+    return [torch.cat((views_NCHW, mirrors_NCHW))]

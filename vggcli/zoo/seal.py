@@ -9,9 +9,7 @@ import hashlib
 import json
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import WeightsError
+from vggcli.zoo.once import once
 from vggcli.zoo.safetensors_file import Header, read_header
 
 NOTE = "vgg"  # the metadata entry that rebuilds a network, or says that the file is ours
@@ -26,7 +25,6 @@ FOREIGN_NOTE = "vgg_note"  # the metadata entry of safetensors in another framew
 SEAL = "vgg_sha256"  # the metadata entry of files without a note
 FRONT = re.compile(r'\{"sha256": "([0-9a-f]{64})"(?:, )?')
 CHUNK = 4 << 20  # bytes that are hashed at once
-SETTLED = 2.0  # seconds after which a change of a file shows in its time, on any file system
 
 
 def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -56,17 +54,10 @@ def unsealed(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], s
     return texts, seal
 
 
+@once
 def check_seal(path: Path) -> str | None:
     """The seal of the safetensors file `path`, None where it has none. Raises WeightsError where the file is not as it was
-    written. A file is read for that once, as long as it stays as it is."""
-    about = path.stat()
-    stamp = (about.st_ino, about.st_size, about.st_mtime_ns)
-    check = _checked if time.time() - about.st_mtime > SETTLED else _checked.__wrapped__
-    return check(path.resolve(), stamp)
-
-
-@lru_cache
-def _checked(path: Path, _stamp: tuple[int, ...]) -> str | None:
+    written."""
     header = read_header(path)
     texts, seal = unsealed(path, header.metadata)
     if seal is not None and seal != _file_digest(path, header, texts):
