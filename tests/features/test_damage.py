@@ -248,3 +248,15 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, suffix: str) ->
         os.mkfifo(sidecar(tmp_path / f"empty{suffix}"))
         with pytest.raises(DataError, match="no regular file"):
             open_store(tmp_path / f"empty{suffix}")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_the_machine_refuses_is_not_called_damage(
+    here: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def refused(path: Path) -> None:
+        raise OSError(24, "Too many open files", str(path))
+
+    monkeypatch.setattr("vggcli.features.reading.READERS", {suffix: refused})
+    with pytest.raises(OSError, match="Too many open files"):
+        open_store(here / f"f{suffix}")

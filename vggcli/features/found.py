@@ -1,5 +1,6 @@
 """What a file of rows says of itself, before anything is believed: names, columns and metadata as its format has them."""
 
+import errno
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -32,6 +33,13 @@ class Found:
     columns: Mapping[str, FoundColumn]
     metadata: dict[str, str]
     of_bytes: bool = False
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error says nothing of the file: no permission, a failing disk, too little memory or
+    too few files for this process."""
+    refusals = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+    return isinstance(error, OSError) and (error.errno in refusals or "(os error 24)" in str(error))  # as Rust says it
 
 
 def require_regular(path: Path) -> None:

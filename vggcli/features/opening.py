@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vggcli.errors import DataError
 from vggcli.features.formats import Array
+from vggcli.features.found import is_of_the_machine
 from vggcli.features.manifest import INDEX, MANIFEST, Manifest, read_manifest, shard_name
 from vggcli.features.reading import Stored, open_rows
 from vggcli.features.table_files import index_rows
@@ -59,6 +60,8 @@ def _manifest(folder: Path) -> Manifest:
     try:
         return read_manifest(path)
     except (OSError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise
         raise DataError(f"{path} is damaged ({error}); make the shards again") from error
 
 
@@ -72,7 +75,9 @@ def _check_index(path: Path, shards: Sequence[Stored]) -> None:
     try:
         if any(entry != other for entry, other in itertools.zip_longest(index_rows(path), held)):
             raise ValueError("it does not say what the shards hold")
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, OSError) as error:
+        if is_of_the_machine(error):
+            raise
         raise DataError(
             f"{path} is damaged ({error}); give the command that made it again, and it is written anew"
         ) from error

@@ -21,7 +21,7 @@ from vggcli.errors import DataError, counted
 from vggcli.features.array_files import npy, npz, safetensors
 from vggcli.features.digests import ROWS, WHOLE, expected_digests
 from vggcli.features.formats import FEATURES, SUFFIXES, Array, sidecar
-from vggcli.features.found import Found, FoundColumn
+from vggcli.features.found import Found, FoundColumn, is_of_the_machine
 from vggcli.features.table_files import csv_file, parquet_file
 
 READERS: Mapping[str, Callable[[Path], Found]] = {
@@ -74,6 +74,7 @@ def open_file(path: Path) -> Found:
     if path.suffix in (".npy", ".csv") and not sidecar(path).exists():
         raise DataError(f"{path} has lost what belongs to it: there is no {sidecar(path)}")
     with _reading(path):
+        path.open("rb").close()  # where the machine refuses, Python says so more clearly than the libraries do
         found = READERS[path.suffix](path)
         layout = {name: (one.dtype, one.shape) for name, one in found.columns.items()}
         digests = expected_digests(*(((), {}) if found.of_bytes else (found.names, layout)), found.metadata)
@@ -131,13 +132,15 @@ def _check_finite(path: Path, names: tuple[str, ...], start: int, rows: Array) -
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever the readers of a damaged file raise, as a DataError."""
+    """Whatever the readers of a damaged file raise, as a DataError; not what says nothing of the file."""
     try:
         yield
     except (
         SafetensorError, zipfile.BadZipFile, csv.Error, struct.error, OSError, EOFError, ValueError, TypeError,
-        LookupError, ArithmeticError, MemoryError, RuntimeError,
+        LookupError, ArithmeticError, RuntimeError,
     ) as error:  # fmt: skip
+        if is_of_the_machine(error):
+            raise
         reason = str(error)[:300] or type(error).__name__
         raise DataError(
             f"{path} cannot be read as a file of descriptors (damaged, or of another kind): {reason}"

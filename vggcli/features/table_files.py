@@ -104,10 +104,7 @@ def index_rows(path: Path) -> Iterator[tuple[str, str, int]]:
 def _arrow_errors(pa: Any) -> Iterator[None]:
     try:
         yield
-    except (
-        pa.ArrowException,
-        OSError,
-    ) as error:  # a damaged length asks for memory that is not there: Arrow's error too
+    except pa.ArrowException as error:  # no memory for a damaged length is Arrow's error too
         raise ValueError(str(error)) from error
 
 
