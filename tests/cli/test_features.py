@@ -289,7 +289,7 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         ("bad.tar --gap --out f.npy", 3, "cannot be read as a tar"),
         ("bad.tar.gz --gap --out f.npy", 3, "unpack it"),
         ("--search photos/000.jpg", 2, "one store"),
-        ("--search photos/000.jpg bad.csv", 3, "cannot be read as a file of"),
+        ("--search photos/000.jpg bad.csv", 3, "there is no bad.csv.json"),
     ],
 )
 def test_held_wrong(here: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, said: str) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from tests.features.stores import checkpoint, network, pictures
 from vggcli.cli.app import run
+from vggcli.errors import DataError
+from vggcli.features.opening import open_store
 
 pq = pytest.importorskip("pyarrow.parquet")
 COMMAND = ["features", "photos", "--gap", "--weights", "w.safetensors", "--shard-size", "3", "-q", "-j", "0"]
@@ -69,6 +72,8 @@ def counted(path):
     real(path)
 files._flush = counted
 from vggcli.cli.app import run
+from vggcli.errors import DataError
+from vggcli.features.opening import open_store
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -185,11 +190,95 @@ def test_held_wrong(here: Path, capsys: pytest.CaptureFixture[str], flags: str, 
     assert list(Path("full").iterdir()) == [Path("full/x")]
 
 
-def test_damaged_shards_and_manifests_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def flipped(path: str, place: int) -> None:
+    """One bit of a file is another."""
+    content = bytearray(Path(path).read_bytes())
+    content[place] ^= 4
+    Path(path).write_bytes(content)
+
+
+def test_shards_that_are_not_what_was_written_are_made_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*COMMAND, "--out", "s"]) == 3
-    Path("s/shard-00001.safetensors").write_bytes(b"x")
-    assert run([*COMMAND, "--out", "s"]) == 2
-    assert "shard-00001.safetensors is damaged" in capsys.readouterr().err
-    Path("s/manifest.json").write_text("{")
-    assert run([*COMMAND, "--out", "s"]) == 2
-    assert "manifest.json cannot be used" in capsys.readouterr().err
+    straight = content("s")
+    flipped("s/shard-00000.safetensors", -1)  # of a row
+    flipped("s/shard-00001.safetensors", len(straight["shard-00001.safetensors"]) // 9)  # of the header
+    Path("s/shard-00002.safetensors").write_bytes(straight["shard-00003.safetensors"])
+    Path("s/shard-00003.safetensors").write_bytes(b"x")
+    flipped("s/index.parquet", 99)
+    capsys.readouterr()
+    assert run([*COMMAND, "--out", "s"]) == 3
+    said = capsys.readouterr().err
+    assert said.count("computed again") == 4
+    assert "shard-00000.safetensors cannot be read" in said
+    assert content("s") == straight
+    for damaged in (
+        "{",
+        "[" * 100_000,
+        '{"format": 1}',
+        straight["manifest.json"].decode().replace('"images": 10', '"images": 11'),
+    ):
+        Path("s/manifest.json").write_text(damaged)
+        assert run([*COMMAND, "--out", "s"]) == 2
+        assert "manifest.json cannot be used" in capsys.readouterr().err
+
+
+def test_shards_of_a_version_without_digests_are_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*COMMAND, "--out", "s"]) == 3
+    for path in Path("s").glob("*.safetensors"):
+        without_digests(path)
+    manifest = json.loads(Path("s/manifest.json").read_text())
+    del manifest["sha256"]
+    Path("s/manifest.json").write_text(json.dumps(manifest))
+    before = content("s")
+    capsys.readouterr()
+    assert run([*COMMAND, "--out", "s"]) == 3
+    assert "computed again" not in capsys.readouterr().err
+    assert content("s") == before
+    assert run(["features", "--search", "photos/002.jpg", "s", "--top", "1"]) == 0
+
+
+def without_digests(path: Path) -> None:
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {name: text for name, text in file.metadata().items() if "sha256" not in name or "weights" in name}
+    save_file(tensors, path, metadata)
+
+
+def test_a_folder_that_is_not_whole_is_never_searched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*COMMAND, "--out", "s"]) == 3
+    assert run([*COMMAND, "--out", "other", "--scales", "44"]) == 3
+    assert run([*["photos/00[0-3].jpg" if word == "photos" else word for word in COMMAND], "--out", "fewer"]) == 0
+    for name, source, words in [
+        ("shard-00002.safetensors", None, "lacks 1 of its 4 shards, the first shard-00002.safetensors"),
+        ("index.parquet", None, "lacks index.parquet"),
+        ("index.parquet", "s/manifest.json", "index.parquet is damaged"),
+        ("index.parquet", "fewer/index.parquet", "index.parquet is damaged .it does not say what the shards hold"),
+        ("manifest.json", None, "holds no manifest.json"),
+        ("shard-00001.safetensors", "s/shard-00003.safetensors", "1 rows and should have 3"),
+        ("shard-00002.safetensors", "s/shard-00000.safetensors", "both have a descriptor of 'photos/000.jpg'"),
+        ("shard-00003.safetensors", "other/shard-00003.safetensors", "made with other settings than manifest.json"),
+        ("manifest.json", "other/manifest.json", "made with other settings than manifest.json"),
+        ("manifest.json", "s/shard-00000.safetensors", "manifest.json is damaged"),
+    ]:
+        before = Path("s", name).read_bytes()
+        Path("s", name).unlink()
+        if source is not None:
+            Path("s", name).write_bytes(Path(source).read_bytes())
+        with pytest.raises(DataError, match=words):
+            open_store(Path("s"))
+        Path("s", name).write_bytes(before)
+    found = 0
+    for place in range(4, 404, 8):
+        flipped("s/index.parquet", place)
+        try:
+            open_store(Path("s"))  # bounds in a page's statistics decide nothing
+        except DataError as error:
+            assert "index.parquet is damaged" in str(error)
+            found += 1
+        flipped("s/index.parquet", place)
+    assert found > 30
+    Path("s/index.parquet").unlink()
+    for command in (["features", "--search", "photos/002.jpg", "s"], ["probe", "s", "--data", "photos"]):
+        capsys.readouterr()
+        assert run(command) == 3
+        assert "s is not finished" in capsys.readouterr().err

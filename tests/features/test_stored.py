@@ -44,19 +44,19 @@ def test_npz_is_read_too(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", ROWS)
     for content in (b"PK\3\4 but no more", b"", b"text", (tmp_path / "one.npy").read_bytes()):
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(DataError, match="cannot be read as descriptors"):
+        with pytest.raises(DataError, match="cannot be read as a file of descriptors"):
             read_store(tmp_path / "bad.npz")
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
-    with pytest.raises(DataError, match="there is no file of descriptors"):
+    with pytest.raises(DataError, match="is not there; make one with"):
         read_store(path)
     path.write_text("not a store")
     with pytest.raises(DataError, match="cannot be read as a file of descriptors"):
         read_store(path)
     save_file({"conv1_1.weight": ROWS, "fc7": ROWS}, path, {"vgg": "{}"})
-    with pytest.raises(DataError, match=r"no file of one layer's descriptors.*conv1_1\.weight, fc7"):
+    with pytest.raises(DataError, match=r"name no images; it holds conv1_1\.weight, fc7"):
         read_store(path)
     cut = write_store(path, ROWS, NAMES).read_bytes()[:-9]
     path.write_bytes(cut)
@@ -71,8 +71,8 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         (ROWS, "ab", "3 descriptors and the names of 2 images"),
         (ROWS[:0], "", "holds no descriptor"),
         (ROWS, "aba", "two descriptors of 'a'"),
-        (np.where(ROWS < 5, ROWS, np.nan), "abc", r"descriptor of 'b' .* not finite \(2 such"),
-        (np.where(ROWS < 9, ROWS, np.inf), "abc", r"descriptor of 'c' .* not finite \(1 such"),
+        (np.where(ROWS < 5, ROWS, np.nan), "abc", "descriptor of 'b' .* not finite"),
+        (np.where(ROWS < 9, ROWS, np.inf), "abc", "descriptor of 'c' .* not finite"),
     ],
 )
 def test_what_is_wrong_with_a_store_is_said(tmp_path: Path, features: Any, images: str, message: str) -> None:

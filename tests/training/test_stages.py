@@ -1,6 +1,7 @@
 """What learns changes and what does not stays to the bit; cached outputs give what computing them anew gives."""
 
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,42 @@ def test_a_cache_is_used_again_until_something_that_decides_it_changes(make_fold
     other = view.key(images)
     images.path(0).write_bytes(images.path(1).read_bytes())
     assert view.key(images) != other
+
+
+def test_a_damaged_cache_is_said_and_computed_again(make_folder: MakeFolder, tmp_path: Path) -> None:
+    session = Session(make_folder(train=4), tmp_path / "run", FIXED)
+    images, view, folder = session.data.train, view_of(session, "last"), tmp_path / "cache"
+    folder.mkdir()
+    rows = np.array(frozen_outputs(folder, images, view, 0, lambda more: None))
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    assert np.array_equal(np.load(path), rows)  # anybody can read it
+    draw = np.random.default_rng(0)
+    mutants = [
+        b"",
+        whole[:-32],
+        whole + b"more",
+        whole[:9],
+        whole.replace(b"<f4", b"<i4"),
+        whole.replace(b"(12,", b"(11,"),
+    ]
+    mutants += [whole[: int(draw.integers(len(whole)))] for _ in range(3)]
+    for _ in range(12):
+        flipped = bytearray(whole)
+        flipped[int(draw.integers(len(whole)))] ^= 1 << int(draw.integers(8))
+        mutants.append(bytes(flipped))
+    for mutant in mutants:
+        path.write_bytes(mutant)
+        said: list[str] = []
+        found = frozen_outputs(folder, images, view, 0, lambda more: None, said.append)
+        assert np.array_equal(found, rows)
+        assert len(said) == 1
+        assert f"{path}, outputs of frozen layers, is damaged" in said[0]
+        assert path.read_bytes() == whole
+    path.unlink()
+    os.mkfifo(path)
+    assert np.array_equal(frozen_outputs(folder, images, view, 0, lambda more: None), rows)
+    assert path.is_file()
 
 
 def test_a_batch_of_cached_maps_has_rows_and_columns_where_they_were() -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
 
 from vggcli.cli import options
 from vggcli.cli.outputs import check_outside
@@ -10,9 +12,12 @@ from vggcli.data.decode import Place, read_image
 from vggcli.data.tars import SUFFIX, image_members
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
-from vggcli.features.reading import Stored, open_rows
+from vggcli.features.opening import open_store
+from vggcli.features.pooling import Aggregate, Norm
+from vggcli.features.reading import Stored
 from vggcli.features.search import Neighbour, nearest
 from vggcli.files import file_sha256
+from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
 from vggcli.report.text import printable
@@ -41,10 +46,11 @@ def search_store(
             raise UsageError(f"--out {out}: with --search it is a contact sheet; give a name that ends in .png")
         options.writable_output(out, "--out")
     store = Path(stores[0]).expanduser()
-    stored = open_rows(store)
+    stored = open_store(store)
+    about = Settings.of(stored, store)
     if out is not None:
-        check_outside([("--out", out)], Path(stored.metadata["root"]), stored.names, whole=False)
-    features = describer(stored, store, weights, device, precision)
+        check_outside([("--out", out)], Path(about.root), stored.names, whole=False)
+    features = describer(about, store, weights, device, precision)
     found = nearest(stored, features([query])[0], top)
     if out is not None:
         contact_sheet(query, found, stored, out)
@@ -57,28 +63,59 @@ def search_store(
     options.stdout_console().print(neighbours_table(title, [(one.name, one.cosine) for one in found]))
 
 
-def describer(stored: Stored, store: Path, weights: Path | None, device: str, precision: Precision) -> Features:
-    """Describes as the store says its rows were. Raises WeightsError where the weights are no longer those."""
-    about = stored.metadata
-    path = weights_file((weights or Path(about["weights"])).expanduser())
-    if file_sha256(path) != about["weights_sha256"]:
+@dataclass(frozen=True)
+class Settings:
+    """How the rows of a store were made, as its metadata say it."""
+
+    __pydantic_config__ = RECORD
+
+    root: str
+    weights: str
+    weights_sha256: Sha256
+    layer: str
+    pool: Literal["gap", "gmp"]
+    scales: tuple[Side, ...]
+    aggregate: Aggregate
+    norm: Norm
+    flip: bool
+    preprocessing: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, stored: Stored, store: Path) -> "Settings":
+        """Raises DataError where a setting is missing or is none."""
+        about: dict[str, Any] = {field.name: stored.metadata.get(field.name) for field in fields(cls)}
+        try:
+            for name in ("scales", "flip", "preprocessing"):  # texts of JSON
+                about[name] = None if about[name] is None else parsed(about[name])
+            return read_record(cls, about)
+        except ValueError as error:
+            raise DataError(
+                f"{store} does not say how its rows were made, so nothing can be compared with them: {error}"
+            ) from error
+
+
+def describer(about: Settings, store: Path, weights: Path | None, device: str, precision: Precision) -> Features:
+    """Describes as the store says its rows were. Raises WeightsError where the weights are no longer those, DataError where
+    they have no such rows."""
+    path = weights_file(weights.expanduser() if weights else Path(about.weights))
+    if file_sha256(path) != about.weights_sha256:
         raise WeightsError(f"{path} holds other weights than {store} was made with; name those with --weights")
     options.compute_device(device)
     try:
         return Features(
             path,
-            about["layer"],
-            about["pool"],  # type: ignore[arg-type]
-            scales=json.loads(about["scales"]),
-            aggregate=about["aggregate"],  # type: ignore[arg-type]
-            norm=about["norm"],  # type: ignore[arg-type]
-            flip=json.loads(about["flip"]),
+            about.layer,
+            about.pool,
+            scales=about.scales,
+            aggregate=about.aggregate,
+            norm=about.norm,
+            flip=about.flip,
             device=device,
             precision=precision,
-            preprocessing=Pixels.from_json(json.loads(given)) if (given := about.get("preprocessing")) else None,
+            preprocessing=Pixels.from_json(about.preprocessing) if about.preprocessing else None,
         )
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{store} does not say how its rows were made: {error} is missing or wrong") from error
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise DataError(f"{store} was made in no way that these weights know: {error}") from error
 
 
 def contact_sheet(query: Path, found: Sequence[Neighbour], stored: Stored, out: Path) -> None:

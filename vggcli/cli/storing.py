@@ -16,8 +16,8 @@ from vggcli.data.decode import ImageError
 from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Done, FeatureOptions, check_options, image_rows, row_shapes
 from vggcli.features.formats import write_table
-from vggcli.features.manifest import Job, Part, inputs_hashes, open_folder
-from vggcli.features.shards import finish, write_shards
+from vggcli.features.manifest import Job, Part, inputs_hashes, open_folder, texts
+from vggcli.features.shards import drop_damaged, finish, write_shards
 from vggcli.features.store import Spool
 from vggcli.files import file_sha256
 from vggcli.report.progress import Bar
@@ -76,7 +76,7 @@ class Work:
     @property
     def metadata(self) -> dict[str, str]:
         """The settings as the texts of a file."""
-        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.settings.items()}
+        return texts(self.settings)
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def shards(work: Work, out: Path, size: int, part: Part, quiet: bool) -> Outcome
     hashes = inputs_hashes(names, sizes, size)
     job = Job(out, names, size, opts.layers, work.dtype, work.settings, work.metadata, hashes)
     open_folder(job, part)
+    for reason in drop_damaged(job, part).values():
+        options.note(f"{readable(reason)}; computed again")
     missing = job.mine(part)
     there = len(range(part.rank, job.shards, part.world)) - len(missing)
     if there:

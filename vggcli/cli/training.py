@@ -174,7 +174,7 @@ def with_frozen_outputs(plan: Plan, network: VGG, data: TrainingData, control: R
     images, rows = len(data.train) + len(data.val), []
     with Bar(options.stderr_console(), "outputs of the frozen layers", images, "images", control.quiet) as bar:
         for split in (data.train, data.val):
-            rows.append(frozen_outputs(folder, split, view, control.workers, bar))
+            rows.append(frozen_outputs(folder, split, view, control.workers, bar, options.note))
     size = sum(each.nbytes for each in rows) / 1e6
     options.note(f"frozen layers' outputs, {size:.0f} MB: {folder} (may be removed; the run then computes them again)")
     return replace(data, frozen=FrozenOutputs(*rows))

@@ -1,10 +1,11 @@
-"""Files of rows: .safetensors, .npy, .npz, .parquet and .csv, each with the names of its rows and what was asked.
+"""Files of rows: .safetensors, .npy, .npz, .parquet and .csv, each with names of rows, what was asked, and SHA-256s.
 
 Rows are written as they are read, a thousand at a time, so memory does not grow with their number. Names survive exactly,
 whatever bytes they hold: JSON and NumPy keep Python's escapes of what is not UTF-8 (surrogateescape), a CSV has the bytes
 themselves, and Parquet a binary column where a string column cannot hold them.
 """
 
+import hashlib
 import importlib
 import json
 import struct
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.errors import MachineError, UsageError, counted
-from vggcli.files import replacing, write_text
+from vggcli.features.digests import UNKNOWN, Layout, rows_digests, sealed
+from vggcli.files import file_sha256, replacing, write_text
 
 SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")
 FEATURES = "features"  # the tensor's name where there is one layer
@@ -51,6 +53,14 @@ class Table:
     names: Sequence[str]
     columns: Mapping[str, Column]
     metadata: Mapping[str, str]
+
+    @property
+    def layout(self) -> Layout:
+        return {name: (one.dtype, (one.rows, *one.shape)) for name, one in self.columns.items()}
+
+    def sealed(self, rows: str) -> dict[str, str]:
+        """The metadata with the digests of rows and of all else."""
+        return sealed(self.names, self.layout, self.metadata, rows)
 
 
 def column_of(rows: Array) -> Column:
@@ -104,15 +114,33 @@ def write_table(path: Path, table: Table) -> None:
         ".csv": _write_csv,
     }
     with replacing(path) as temporary:
-        writers[path.suffix](temporary, table)
+        about = writers[path.suffix](temporary, table)
         if path.suffix in (".npy", ".csv"):
             names = {"images": list(table.names)} if path.suffix == ".npy" else {}
-            about = json.dumps({**table.metadata, "rows": len(table.names), **names}, indent=1, sort_keys=True)
-            write_text(sidecar(path), about + "\n")
+            text = json.dumps({**about, "rows": len(table.names), **names}, indent=1, sort_keys=True)
+            write_text(sidecar(path), text + "\n")
 
 
-def _write_safetensors(path: Path, table: Table) -> None:
-    header: dict[str, Any] = {"__metadata__": {**table.metadata, "images": json.dumps(list(table.names))}}
+def _write_safetensors(path: Path, table: Table) -> Mapping[str, str]:
+    """The digests' places are kept in the header, and filled when the rows are written."""
+    about = table.sealed(rows_digests(dict.fromkeys(table.columns, UNKNOWN)))
+    text = _header(table, about)
+    if len(text) > LARGEST_HEADER:
+        raise UsageError(
+            f"the names of {counted(len(table.names), 'image')} do not fit into one .safetensors file; add "
+            f"--shard-size 10000 or so"
+        )
+    with path.open("wb") as file:
+        file.write(text)
+        digests = {name: _write_chunks(file, column) for name, column in table.columns.items()}
+        about = table.sealed(rows_digests(digests))
+        file.seek(0)
+        file.write(_header(table, about))
+    return about
+
+
+def _header(table: Table, metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {**metadata, "images": json.dumps(list(table.names))}}
     start = 0
     for name, column in table.columns.items():
         end = start + column.nbytes
@@ -121,53 +149,64 @@ def _write_safetensors(path: Path, table: Table) -> None:
         start = end
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > LARGEST_HEADER:
-        raise UsageError(
-            f"the names of {counted(len(table.names), 'image')} do not fit into one .safetensors file; add "
-            f"--shard-size 10000 or so"
-        )
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for column in table.columns.values():
-            _write_chunks(file, column)
+    return struct.pack("<Q", len(text)) + text
 
 
-def _write_npy(path: Path, table: Table) -> None:
+def _write_npy(path: Path, table: Table) -> Mapping[str, str]:
     (column,) = table.columns.values()
     with path.open("wb") as file:
-        _npy_into(file, column)
+        return table.sealed(_npy_into(file, column))
 
 
-def _write_npz(path: Path, table: Table) -> None:
+def _write_npz(path: Path, table: Table) -> Mapping[str, str]:
     """Arrays "features" (or one a layer), "images" (text) and "metadata" (one text, JSON)."""
     names = np.array(list(table.names), dtype=np.str_) if table.names else np.zeros(0, "<U1")
-    about = np.array(json.dumps(dict(table.metadata), sort_keys=True))
-    texts = {"images": column_of(names), "metadata": Column(1, (), str(about.dtype), lambda: iter((about,)))}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, column in {**table.columns, **texts}.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")  # of a fixed date, so that equal tables are equal files
-            with archive.open(entry, "w", force_zip64=True) as file:
-                _npy_into(file, column, scalar=name == "metadata")
+        digests = {name: _member(archive, name, column) for name, column in table.columns.items()}
+        about = table.sealed(rows_digests(digests))
+        text = np.array(json.dumps(about, sort_keys=True))
+        _member(archive, "images", column_of(names))
+        _member(archive, "metadata", Column(1, (), str(text.dtype), lambda: iter((text,))), scalar=True)
+    return about
 
 
-def _npy_into(file: Any, column: Column, scalar: bool = False) -> None:
+def _member(archive: zipfile.ZipFile, name: str, column: Column, scalar: bool = False) -> str:
+    entry = zipfile.ZipInfo(f"{name}.npy")  # of a fixed date, so that equal tables are equal files
+    with archive.open(entry, "w", force_zip64=True) as file:
+        return _npy_into(file, column, scalar)
+
+
+def _npy_into(file: Any, column: Column, scalar: bool = False) -> str:
     shape = () if scalar else (column.rows, *column.shape)
     descr = np.lib.format.dtype_to_descr(np.dtype(column.dtype))
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
-    _write_chunks(file, column)
+    return _write_chunks(file, column)
 
 
-def _write_chunks(file: BinaryIO | Any, column: Column) -> None:
+def _write_chunks(file: BinaryIO | Any, column: Column) -> str:
+    """Write the rows; their SHA-256."""
+    digest = hashlib.sha256()
     for rows in column.chunks():
-        file.write(rows.tobytes())
+        some = rows.tobytes()
+        digest.update(some)
+        file.write(some)
+    return digest.hexdigest()
 
 
-def _write_parquet(path: Path, table: Table) -> None:
-    """A column `path`, then a fixed-size list a layer; the metadata are the schema's."""
+def _rows_sha256(column: Column) -> str:
+    digest = hashlib.sha256()
+    for rows in column.chunks():
+        digest.update(rows.tobytes())
+    return digest.hexdigest()
+
+
+def _write_parquet(path: Path, table: Table) -> Mapping[str, str]:
+    """A column `path`, then a fixed-size list a layer; the metadata are the schema's, which is written first."""
     pq, pa = parquet(), importlib.import_module("pyarrow")
     types = {name: pa.list_(getattr(pa, column.dtype)(), column.shape[0]) for name, column in table.columns.items()}
     fields = [("path", name_type(table.names)), *types.items()]
-    schema = pa.schema(fields).with_metadata(dict(table.metadata))
+    about = table.sealed(rows_digests({name: _rows_sha256(column) for name, column in table.columns.items()}))
+    schema = pa.schema(fields).with_metadata(about)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         start = 0
         for chunks in zip(*(column.chunks() for column in table.columns.values()), strict=True):
@@ -178,6 +217,7 @@ def _write_parquet(path: Path, table: Table) -> None:
                 for name, rows in zip(table.columns, chunks, strict=True)
             ]
             writer.write_table(pa.table([names, *lists], schema=schema))
+    return about
 
 
 def name_type(names: Sequence[str]) -> Any:
@@ -201,7 +241,7 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _write_csv(path: Path, table: Table) -> None:
+def _write_csv(path: Path, table: Table) -> Mapping[str, str]:
     """A header `path,0,1,…` and a line a row: numbers as short as they can be read back exactly, names always in quotes
     (Python's own writer forgets them around a carriage return)."""
     (column,) = table.columns.values()
@@ -212,3 +252,4 @@ def _write_csv(path: Path, table: Table) -> None:
             for row in rows:
                 name = next(names).replace('"', '""')
                 file.write(",".join([f'"{name}"', *map(str, row)]) + "\n")
+    return sealed((), {}, table.metadata, file_sha256(path))

@@ -1,7 +1,7 @@
 """What a folder of shards is to hold, kept in its manifest: whoever goes on with it must ask for the same.
 
-The manifest has the settings that decide every bit of the rows, and a hash of the inputs of each shard. Shard k is of the
-process k modulo the number of processes.
+The manifest has the settings that decide every bit of the rows, a hash of the inputs of each shard, and one of itself.
+Shard k is of the process k modulo the number of processes.
 """
 
 import hashlib
@@ -14,11 +14,46 @@ from typing import Any
 
 from vggcli.errors import MachineError, UsageError, counted
 from vggcli.files import machine_error, sweep, write_text
+from vggcli.records import RECORD, Ordinal, Sha256, read_record
 
 MANIFEST, INDEX = "manifest.json", "index.parquet"
 FORMAT = 1
 POLL_SECONDS = 0.2
 MANIFEST_SECONDS = 60.0  # that the other processes wait for the first one's manifest
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says: how many images there are, in shards of how many; the settings; a hash a shard of its
+    inputs."""
+
+    __pydantic_config__ = RECORD
+
+    images: Ordinal
+    shard_size: Ordinal
+    settings: dict[str, Any]
+    inputs: list[Sha256]
+    format: int
+    sha256: Sha256 | None = None  # of all else; older versions wrote none
+
+    @property
+    def shards(self) -> int:
+        return -(-self.images // self.shard_size)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The settings as each shard has them."""
+        return texts(self.settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """With its own digest."""
+        fields = {key: value for key, value in vars(self).items() if key != "sha256"}
+        return {**fields, "sha256": hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()}
+
+
+def texts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as the texts of a file."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
 
 
 def shard_name(number: int) -> str:
@@ -63,6 +98,10 @@ class Job:
         """The shards of one process that are not there yet."""
         return [k for k in range(part.rank, self.shards, part.world) if not self.path(k).is_file()]
 
+    def kept(self, part: Part) -> list[int]:
+        """The shards of one process that are there already."""
+        return [k for k in range(part.rank, self.shards, part.world) if self.path(k).is_file()]
+
 
 def inputs_hashes(names: Sequence[str], sizes: Iterable[int], size: int) -> tuple[str, ...]:
     """A SHA-256 of the names and file sizes of each shard's images."""
@@ -81,13 +120,7 @@ def open_folder(job: Job, part: Part) -> None:
     Raises UsageError where it holds anything else, naming what differs; MachineError where it cannot be written, or the
     first process does not write it.
     """
-    wanted = {
-        "format": FORMAT,
-        "images": len(job.names),
-        "shard_size": job.size,
-        "settings": dict(job.settings),
-        "inputs": list(job.inputs),
-    }
+    wanted = Manifest(len(job.names), job.size, dict(job.settings), list(job.inputs), FORMAT)
     manifest = job.folder / MANIFEST
     deadline = time.monotonic() + MANIFEST_SECONDS
     while part.rank > 0 and not manifest.is_file():
@@ -95,10 +128,14 @@ def open_folder(job: Job, part: Part) -> None:
             raise MachineError(f"the first process wrote no {manifest}; do all see the same folder?")
         time.sleep(POLL_SECONDS)
     if manifest.is_file():
-        _compare(job, _read_manifest(manifest), wanted)
+        try:
+            found = read_manifest(manifest)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{manifest} cannot be used ({error}); give --out another name") from error
+        _compare(job, found, wanted)
     else:
         _new_folder(job.folder)
-        write_text(manifest, json.dumps(wanted, indent=1) + "\n")
+        write_text(manifest, json.dumps(wanted.to_json(), indent=1) + "\n")
     sweep(job.folder)
 
 
@@ -116,28 +153,33 @@ def _new_folder(folder: Path) -> None:
         raise machine_error(folder, error) from error
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
-            raise ValueError(f"format {found['format']}")
-        return found
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be used ({error}); give --out another name") from error
+def read_manifest(path: Path) -> Manifest:
+    """What it says. Raises ValueError where that is damaged, or no manifest."""
+    found = read_record(Manifest, path.read_bytes(), partly=True)
+    if found.format != FORMAT:
+        raise ValueError(f"format {found.format}, and this version knows {FORMAT}")
+    if len(found.inputs) != found.shards:
+        raise ValueError(f"it has {len(found.inputs)} hashes of inputs for {found.shards} shards")
+    if found.sha256 and found.sha256 != found.to_json()["sha256"]:
+        raise ValueError("its content is not what was written: its SHA-256 differs")
+    return found
 
 
-def _compare(job: Job, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _compare(job: Job, found: Manifest, wanted: Manifest) -> None:
     """Raises UsageError that shows the differences between what a folder was begun with and what is asked now."""
     differences = []
-    then, now = found.get("settings", {}), wanted["settings"]
+    then, now = found.settings, wanted.settings
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
             differences.append(f"{name} was {_shown(then.get(name))} and is {_shown(now.get(name))}")
-    for name in ("shard_size", "images"):
-        if found.get(name) != wanted[name]:
-            differences.append(f"{name} was {found.get(name)} and is {wanted[name]}")
-    if found.get("shard_size") == wanted["shard_size"]:
-        pairs = list(zip(found.get("inputs", ()), wanted["inputs"], strict=False))
+    for name, before, after in (
+        ("shard_size", found.shard_size, wanted.shard_size),
+        ("images", found.images, wanted.images),
+    ):
+        if before != after:
+            differences.append(f"{name} was {before} and is {after}")
+    if found.shard_size == wanted.shard_size:
+        pairs = list(zip(found.inputs, wanted.inputs, strict=False))
         changed = [number for number, (before, after) in enumerate(pairs) if before != after]
         if changed:
             span = job.span(changed[0])

@@ -1,156 +1,147 @@
-"""Stored rows read back: any file or folder of shards that `vgg features` writes, a thousand rows at a time."""
+"""Stored rows read back: any file or folder of shards that `vgg features` writes, a thousand rows at a time.
+
+Whatever the format, names, shapes, types and metadata are checked before any row is read, and rows as they pass: that all
+are finite, and that the SHA-256s are those that were written (files of older versions have none).
+"""
 
 import csv
-import importlib
-import itertools
-import json
+import hashlib
+import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
-from vggcli.errors import DataError
-from vggcli.features.formats import CHUNK, FEATURES, SUFFIXES, Array, parquet, sidecar
-from vggcli.features.manifest import MANIFEST
+from vggcli.errors import DataError, counted
+from vggcli.features.array_files import npy, npz, safetensors
+from vggcli.features.digests import ROWS, WHOLE, expected_digests
+from vggcli.features.formats import FEATURES, SUFFIXES, Array, sidecar
+from vggcli.features.found import Found, FoundColumn, is_of_the_machine
+from vggcli.features.table_files import csv_file, parquet_file
+
+READERS: Mapping[str, Callable[[Path], Found]] = {
+    ".safetensors": safetensors,
+    ".npy": npy,
+    ".npz": npz,
+    ".parquet": parquet_file,
+    ".csv": csv_file,
+}
+NUMBERS = ("float16", "float32", "float64", "bfloat16", ">f2", ">f4", ">f8")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows of one layer: `names` of their images, what they were made with, and `chunks`, arrays [n, D] in order."""
+    """Rows of one layer, `width` numbers each: `names` of their images, what they were made with, and `chunks`, float32 or
+    float16 arrays [n, D] in order, of finite numbers. `chunks` raises DataError where the rows are damaged."""
 
     names: tuple[str, ...]
+    width: int
     metadata: Mapping[str, str]
     chunks: Callable[[], Iterator[Array]]
 
 
-def open_rows(path: Path) -> Stored:
-    """The rows that `path` holds. Raises DataError where it is no store, is damaged, or holds several layers or maps."""
-    if path.is_dir():
-        return _shards(path)
-    readers = {".safetensors": _safetensors, ".npy": _npy, ".npz": _npz, ".parquet": _parquet, ".csv": _csv}
-    if path.suffix not in readers:
-        raise DataError(f"{path} is no file of `vgg features`; those end in {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    try:
-        return readers[path.suffix](path)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a file of `vgg features`: {error}") from error
-
-
-def _shards(folder: Path) -> Stored:
-    if not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder} holds no {MANIFEST}, so it is no folder of shards that `vgg features` wrote")
-    shards = [open_rows(path) for path in sorted(folder.glob("shard-*.safetensors"))]
-    if not shards:
-        raise DataError(f"{folder} holds no shard yet")
-    names = tuple(name for shard in shards for name in shard.names)
-    return Stored(names, shards[0].metadata, lambda: (rows for shard in shards for rows in shard.chunks()))
-
-
-def _checked(path: Path, shape: tuple[int, ...], names: list[str], metadata: Mapping[str, str]) -> tuple[str, ...]:
-    if len(shape) != 2:
-        raise DataError(f"{path} holds maps as they are, {list(shape)}; rows are needed: make it with --gap or --gmp")
-    if shape[0] != len(names):
-        raise DataError(f"{path} has {shape[0]} rows and {len(names)} names")
-    for key in ("layer", "weights", "weights_sha256"):
-        if key not in metadata:
-            raise DataError(f"{path} does not say its {key}, so `vgg features` did not write it")
-    return tuple(names)
-
-
-def _one_layer(path: Path, keys: object) -> None:
-    found = [str(key) for key in keys]  # type: ignore[attr-defined]
-    if FEATURES not in found:
-        shown = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")
+def open_rows(path: Path, may_be_empty: bool = False) -> Stored:
+    """The rows that a file holds. Raises DataError where it is none of `vgg features`, is damaged, holds several layers,
+    maps or no row, or names an image twice."""
+    found = open_file(path)
+    if FEATURES not in found.columns:
+        shown = ", ".join(list(found.columns)[:4]) + (", …" if len(found.columns) > 4 else "")
         raise DataError(
             f"{path} holds {shown or 'nothing'}, not one layer's {FEATURES!r}: write each layer to its own file"
         )
+    column = found.columns[FEATURES]
+    if len(column.shape) != 2:
+        shape = list(column.shape)
+        raise DataError(f"{path} holds maps as they are, of the shape {shape}; rows are needed: add --gap or --gmp")
+    if not may_be_empty and not all(column.shape):
+        raise DataError(f"{path} holds no descriptor")
+    return Stored(found.names, column.shape[1], found.metadata, column.chunks)
 
 
-def _safetensors(path: Path) -> Stored:
-    with safe_open(path, framework="numpy") as file:
-        _one_layer(path, file.keys())
-        metadata: dict[str, str] = dict(file.metadata() or {})
-        shape = tuple(file.get_slice(FEATURES).get_shape())
-    names = _checked(path, shape, json.loads(metadata.pop("images")), metadata)
+def open_file(path: Path) -> Found:
+    """All that a file says, checked; its columns' `chunks` check the rows and raise DataError. `metadata` are without the
+    digests and what the formats add. Raises DataError as `open_rows`, but for what columns hold."""
+    if path.suffix not in READERS:
+        raise DataError(f"{path} is no file of `vgg features`; those end in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        what = "is no regular file" if path.exists() else "is not there"
+        raise DataError(f"{path} {what}; make one with `vgg features PATH... --gap --out FILE`")
+    if path.suffix in (".npy", ".csv") and not sidecar(path).exists():
+        raise DataError(f"{path} has lost what belongs to it: there is no {sidecar(path)}")
+    with _reading(path):
+        path.open("rb").close()  # where the machine refuses, Python says so more clearly than the libraries do
+        found = READERS[path.suffix](path)
+        layout = {name: (one.dtype, one.shape) for name, one in found.columns.items()}
+        digests = expected_digests(*(((), {}) if found.of_bytes else (found.names, layout)), found.metadata)
+    _check_names(path, found)
+    columns = {
+        name: FoundColumn(one.dtype, one.shape, _checked(path, found.names, one, digests.get(name)))
+        for name, one in found.columns.items()
+    }
+    about = {key: text for key, text in found.metadata.items() if key not in (WHOLE, ROWS)}
+    return Found(found.names, columns, about, found.of_bytes)
 
+
+def _check_names(path: Path, found: Found) -> None:
+    for name, column in found.columns.items():
+        if column.dtype not in NUMBERS:
+            raise DataError(f"{path}: {name!r} is of the type {column.dtype}; rows are of float32 or float16")
+        if column.shape[:1] != (len(found.names),):
+            rows = counted(column.shape[0] if column.shape else 0, "descriptor")
+            raise DataError(f"{path} is damaged: it has {rows} and the names of {counted(len(found.names), 'image')}")
+    twice = next((name for name, count in Counter(found.names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has two descriptors of {twice!r}; describe each image once")
+
+
+def _checked(
+    path: Path, names: tuple[str, ...], column: FoundColumn, digest: str | None
+) -> Callable[[], Iterator[Array]]:
     def chunks() -> Iterator[Array]:
-        with safe_open(path, framework="numpy") as file:
-            rows = file.get_slice(FEATURES)
-            for start in range(0, shape[0], CHUNK):
-                yield rows[start : min(start + CHUNK, shape[0])]
+        seen, start = hashlib.sha256(), 0
+        with _reading(path):
+            for rows in column.chunks():
+                if digest is not None:
+                    seen.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+                with np.errstate(over="ignore"):
+                    numbers = rows if rows.dtype == np.float16 else rows.astype(np.float32, copy=False)
+                _check_finite(path, names, start, numbers)
+                yield numbers
+                start += len(rows)
+            if start != column.shape[0]:
+                raise ValueError(f"it has {start} rows and says {column.shape[0]}")
+            if digest is not None and seen.hexdigest() != digest:
+                raise ValueError("its rows are not those that were written (their SHA-256 differs)")
 
-    return Stored(names, metadata, chunks)
-
-
-def _steps(rows: Array) -> Iterator[Array]:
-    for start in range(0, len(rows), CHUNK):
-        yield np.asarray(rows[start : start + CHUNK])
-
-
-def _npy(path: Path) -> Stored:
-    if not sidecar(path).is_file():
-        raise DataError(f"{path} has lost the names of its rows: there is no {sidecar(path)}")
-    metadata = json.loads(sidecar(path).read_text(encoding="utf-8"))
-    del metadata["rows"]
-    rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    names = _checked(path, rows.shape, metadata.pop("images"), metadata)
-    return Stored(names, metadata, lambda: _steps(rows))
+    return chunks
 
 
-def _npz(path: Path) -> Stored:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        _one_layer(path, arrays.files)
-        metadata = json.loads(str(arrays["metadata"]))
-        rows = arrays[FEATURES]
-        names = _checked(path, rows.shape, arrays["images"].tolist(), metadata)
-    return Stored(names, metadata, lambda: _steps(rows))
+def _check_finite(path: Path, names: tuple[str, ...], start: int, rows: Array) -> None:
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim))))
+    if len(bad):
+        raise DataError(
+            f"{path}: the descriptor of {names[start + bad[0]]!r} holds values that are not finite; "
+            f"describe the images again"
+        )
 
 
-def _parquet(path: Path) -> Stored:
-    pq, pa = parquet(), importlib.import_module("pyarrow")
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever the readers of a damaged file raise, as a DataError; not what says nothing of the file."""
     try:
-        file = pq.ParquetFile(path)
-        schema = file.schema_arrow
-        _one_layer(path, schema.names)
-        found = file.read(["path"]).column("path").to_pylist()
-    except pa.ArrowException as error:
-        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    width = schema.field(FEATURES).type.list_size
-    names = [name.decode(errors="surrogateescape") if isinstance(name, bytes) else name for name in found]
-
-    def chunks() -> Iterator[Array]:
-        for batch in pq.ParquetFile(path).iter_batches(CHUNK, columns=[FEATURES]):
-            yield batch.column(0).flatten().to_numpy().reshape(-1, width)
-
-    return Stored(_checked(path, (len(names), width), names, metadata), metadata, chunks)
-
-
-def _csv(path: Path) -> Stored:
-    metadata: dict[str, Any] = json.loads(sidecar(path).read_text(encoding="utf-8"))
-
-    def lines() -> Iterator[list[str]]:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.reader(file)
-            next(reader)
-            yield from reader
-
-    def chunks() -> Iterator[Array]:
-        found = lines()
-        while some := list(itertools.islice(found, CHUNK)):
-            yield np.array([line[1:] for line in some], dtype=np.float32)
-
-    names, widths = [], set()
-    for line in lines():
-        names.append(line[0])
-        widths.add(len(line) - 1)
-    if len(names) != metadata.pop("rows") or len(widths) != 1:
-        raise DataError(f"{path} is damaged or cut short: its lines are not those that it was written with")
-    (width,) = widths
-    return Stored(_checked(path, (len(names), width), names, metadata), metadata, chunks)
+        yield
+    except (
+        SafetensorError, zipfile.BadZipFile, csv.Error, struct.error, OSError, EOFError, ValueError, TypeError,
+        LookupError, ArithmeticError, RuntimeError,
+    ) as error:  # fmt: skip
+        if is_of_the_machine(error):
+            raise
+        reason = str(error)[:300] or type(error).__name__
+        raise DataError(
+            f"{path} cannot be read as a file of descriptors (damaged, or of another kind): {reason}"
+        ) from error

@@ -23,15 +23,16 @@ class Neighbour:
 def nearest(stored: Stored, query_D: Row, count: int) -> list[Neighbour]:
     """The `count` stored rows with the largest cosine to `query_D`, the nearest first; of equals the earlier one first.
 
-    Raises DataError where rows and query differ in length.
+    Raises DataError where rows and query differ in length, or the rows are damaged.
     """
+    if stored.width != len(query_D):
+        raise DataError(f"the stored rows have {stored.width} entries and the query's {len(query_D)}")
     best_cosines, best_rows = np.empty(0, np.float32), np.empty(0, np.int64)
     start = 0
     query_D = query_D.astype(np.float32) / max(float(np.linalg.norm(query_D)), 1e-12)
     for chunk in stored.chunks():
-        if chunk.shape[1] != len(query_D):
-            raise DataError(f"the stored rows have {chunk.shape[1]} entries and the query's {len(query_D)}")
         rows_ND = chunk.astype(np.float32)
+        rows_ND /= np.maximum(np.abs(rows_ND).max(axis=1, keepdims=True), 1e-30)  # squares of large numbers overflow
         lengths_N = np.maximum(np.linalg.norm(rows_ND, axis=1), 1e-12)
         cosines = np.concatenate([best_cosines, rows_ND @ query_D / lengths_N])
         rows = np.concatenate([best_rows, np.arange(start, start + len(rows_ND))])

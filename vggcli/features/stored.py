@@ -3,23 +3,18 @@
 A row goes by its own name, so neither the order nor the number of rows need be that of the set.
 """
 
-import json
 import os.path
-import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.data.image_set import ImageSet
 from vggcli.errors import DataError, counted
-from vggcli.features.reading import open_rows
+from vggcli.features.opening import open_store
 
-FEATURES = "features"  # the tensor's name
 SETTINGS = (
     "weights_sha256",
     "arch",
@@ -50,90 +45,18 @@ class Store:
 
 def read_store(path: Path) -> Store:
     """The descriptors that a file of `vgg features`, or a folder of its shards, holds (an .npz needs no more than arrays
-    `features` and `images`).
+    `features` and `images`, a .safetensors a tensor `features` with the metadata `images`).
 
     Raises DataError where it is missing, damaged, of another kind, empty, not of one descriptor an image, names an image
     twice, or holds a value that is not finite.
     """
-    if not path.exists():
-        raise DataError(
-            f"there is no file of descriptors {path}; make one with `vgg features PATH... --gap --out FILE`"
-        )
-    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
-    features, images, metadata = (_read_rows if path.is_dir() else readers.get(path.suffix, _read_rows))(path)
-    if features.ndim != 2:
-        shape = list(features.shape)
-        raise DataError(
-            f"{path} holds features of the shape {shape}, not one row an image; pool them with --gap or --gmp"
-        )
-    if len(images) != len(features):
-        raise DataError(
-            f"{path} is damaged: it has {counted(len(features), 'descriptor')} and the names of "
-            f"{counted(len(images), 'image')}"
-        )
-    if not features.size:
-        raise DataError(f"{path} holds no descriptor")
-    twice = next((name for name, count in Counter(images).items() if count > 1), None)
-    if twice is not None:
-        raise DataError(f"{path} has two descriptors of {twice!r}; describe each image once")
-    features_ND = features.astype(np.float32, copy=False)
-    bad = np.flatnonzero(~np.isfinite(features_ND).all(axis=1))
-    if len(bad):
-        raise DataError(
-            f"{path}: the descriptor of {images[bad[0]]!r} holds values that are not finite ({len(bad)} such in all); "
-            f"describe the images again"
-        )
-    return Store(str(path), features_ND, images, metadata.pop("root", ""), metadata)
-
-
-def _read_rows(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
-    stored = open_rows(path)
-    chunks = list(stored.chunks())
-    if not chunks:
-        raise DataError(f"{path} holds no descriptor")
-    return np.concatenate(chunks), stored.names, dict(stored.metadata)
-
-
-def _read_safetensors(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            names = sorted(file.keys())
-            metadata = dict(file.metadata() or {})
-            features = file.get_tensor(FEATURES) if FEATURES in names else None
-    except (SafetensorError, OSError, UnicodeDecodeError, TypeError) as error:  # TypeError: a dtype numpy does not have
-        raise DataError(
-            f"{path} cannot be read as a file of descriptors (damaged, or of another kind): {error}"
-        ) from error
-    if features is None or "images" not in metadata:
-        raise DataError(
-            f"{path} is no file of one layer's descriptors, that is a tensor {FEATURES!r} with the names of its images as "
-            f"`vgg features` writes it: it holds {', '.join(names[:4]) or 'nothing'}{', …' if len(names) > 4 else ''}"
-        )
-    return features, _names(path, metadata.pop("images")), metadata
-
-
-def _names(path: Path, text: str) -> tuple[str, ...]:
-    try:
-        names = json.loads(text)
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path} is damaged: its metadata do not list the names of its images")
-    return tuple(names)
-
-
-def _read_npz(path: Path) -> tuple[NDArray[Any], tuple[str, ...], dict[str, str]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            features, images = arrays[FEATURES], arrays["images"]
-            metadata = json.loads(str(arrays["metadata"])) if "metadata" in arrays.files else {}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array
-        reason = str(error).strip("'\"")
-        raise DataError(f"{path} cannot be read as descriptors (arrays {FEATURES!r} and 'images'): {reason}") from error
-    texts = {str(name): str(value) for name, value in dict(metadata).items()}
-    return features, tuple(str(name) for name in images.reshape(-1).tolist()), texts
+    stored = open_store(path)
+    features_ND, start = np.empty((len(stored.names), stored.width), np.float32), 0
+    for rows in stored.chunks():
+        features_ND[start : start + len(rows)] = rows
+        start += len(rows)
+    about = dict(stored.metadata)
+    return Store(str(path), features_ND, stored.names, about.pop("root", ""), about)
 
 
 def with_parts_joined(stores: Sequence[Store]) -> list[Store]:

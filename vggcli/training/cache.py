@@ -1,11 +1,12 @@
 """The outputs of frozen layers, computed once for every image and kept on disk: an epoch then costs the other layers only.
 
 Images are not augmented: each is its centre crop at Q = S. A file is named by a hash of all that decides its content (the
-frozen weights, the images with their sizes and dates, the view), so it is never taken for another; it is read back as a
-memory map. Rows are float32, maps with their channels last.
+frozen weights, the images with their sizes and dates, the view), so it is never taken for another, and ends in the SHA-256
+of what is before; it is read back as a memory map. Rows are float32, maps with their channels last.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,15 @@ from vggcli.data.loader import Schedule, tasks
 from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan
+from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.training.stages import Stages
 from vggcli.zoo.device import autocast
+from vggcli.zoo.npy_file import NpyHeader, read_npy_header
 
 ROWS = 64  # centre crops a forward pass
+DIGEST_BYTES = 32  # at the end of a file, after the array
+CHUNK = 4 << 20  # bytes that are hashed at once
 
 
 @dataclass(frozen=True)
@@ -71,36 +76,86 @@ class FrozenView:
         return digest.hexdigest()
 
 
-@torch.inference_mode()
 def frozen_outputs(
-    folder: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]
+    folder: Path,
+    images: ImageSet,
+    view: FrozenView,
+    workers: int,
+    progress: Callable[[int], None],
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> NDArray[np.float32]:
-    """The rows of `images`, from `folder` where they are there, else computed and kept there, whole or not at all.
-    `progress` is told the images done.
+    """The rows of `images`, from `folder` where they are there to the last bit, else computed and kept there, whole or not
+    at all. `progress` is told the images done, `note` what is wrong with a file that has to be computed again.
 
     Raises ImageError at an image that cannot be used, MachineError where the disk refuses.
     """
     path = folder / f"{view.key(images)[:32]}.npy"
-    if not path.exists():
-        crop = view.stages.network.config.crop
-        view.stages.network.eval()
-        plan = ViewPlan((view.scale,), centre_crop=crop)
-        batches = test_batches(images, plan, lambda height, width: ROWS, workers, view.device)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            for batch in batches:
-                if isinstance(batch, ImageError):
-                    raise batch
-                with autocast(view.device, view.dtype):
-                    outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
-                rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
-                if batch.indices[0] == 0:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), *rows.shape[1:])}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(rows.astype("<f4", copy=False).data)  # views of one shape come in the order of the images
-                progress(len(batch.indices))
-    found: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    if path.is_dir():
+        raise MachineError(f"{path} is a folder, and outputs of frozen layers are to be kept there; remove it")
+    try:
+        found = _kept(path, len(images)) if os.path.lexists(path) else None
+    except (OSError, ValueError) as error:
+        found = None
+        note(f"{path}, outputs of frozen layers, is damaged or of an older version ({error}): computed again")
+    if found is None:
+        _compute(path, images, view, workers, progress)
+        with path.open("rb") as file:
+            found = _mapped(path, read_npy_header(file, path.stat().st_size - DIGEST_BYTES))
     os.utime(path)  # when it was used last, for whoever tidies the cache
     return found
+
+
+def _kept(path: Path, rows: int) -> NDArray[np.float32]:
+    """The rows of a file, all of it read once. Raises ValueError where it is not what was written."""
+    if not path.is_file():
+        raise ValueError("no regular file")
+    size = path.stat().st_size - DIGEST_BYTES
+    with path.open("rb") as file:
+        header = read_npy_header(file, size)
+        if header.dtype != np.dtype("<f4") or len(header.shape) not in (2, 4) or header.shape[0] != rows:
+            raise ValueError(f"{header.dtype} of the shape {header.shape} for {rows} images")
+        digest = hashlib.sha256()
+        file.seek(0)
+        for start in range(0, size, CHUNK):
+            digest.update(file.read(min(CHUNK, size - start)))
+        if file.read() != digest.digest():
+            raise ValueError("its SHA-256 is another")
+    return _mapped(path, header)
+
+
+def _mapped(path: Path, header: NpyHeader) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = np.memmap(path, "<f4", "r", header.start, header.shape)
+    return rows
+
+
+@torch.inference_mode()
+def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]) -> None:
+    view.stages.network.eval()
+    plan = ViewPlan((view.scale,), centre_crop=view.stages.network.config.crop)
+    batches = test_batches(images, plan, lambda height, width: ROWS, workers, view.device)
+    digest = hashlib.sha256()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for batch in batches:
+            if isinstance(batch, ImageError):
+                raise batch
+            with autocast(view.device, view.dtype):
+                outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
+            rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
+            if batch.indices[0] == 0:
+                head = _header(len(images), rows.shape[1:])
+                digest.update(head)
+                file.write(head)
+            some = rows.astype("<f4", copy=False).data  # views of one shape come in the order of the images
+            digest.update(some)
+            file.write(some)
+            progress(len(batch.indices))
+        file.write(digest.digest())
+
+
+def _header(rows: int, shape: tuple[int, ...]) -> bytes:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (rows, *shape)})
+    return head.getvalue()
 
 
 def frozen_batches(

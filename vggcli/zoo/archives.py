@@ -1,8 +1,10 @@
 """Zip archives of weights, looked over before anyone unpacks them: torch and Keras store their members as they are, so an
 archive whose members are compressed, or claim more than the file holds, is not theirs."""
 
+import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from vggcli.errors import WeightsError
@@ -14,26 +16,46 @@ LONGEST_END = (1 << 16) + 22  # bytes: the record and its comment
 
 
 def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members of an archive by name. Raises WeightsError where it is damaged or would be larger unpacked."""
+    """The members of an archive of weights by name. Raises WeightsError where it is damaged or would be larger unpacked."""
     try:
-        if _directory_bytes(path) > LARGEST_DIRECTORY:
-            raise zipfile.BadZipFile("its directory is far too long")
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        members = directory(path)
+    except ValueError as error:
         raise WeightsError(f"{path} cannot be read as an archive of weights (damaged or cut short): {error}") from error
-    if any("/code/" in one.filename for one in members):
+    if any("/code/" in name for name in members):
         raise WeightsError(
             f"{path} is a TorchScript program, which is not run here; save its weights alone: "
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
         )
-    if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members):
+    if compressed(members):
         raise WeightsError(
             f"{path} is a compressed archive, which no framework writes; unpack it, or save it again there"
         )
-    if sum(one.file_size for one in members) > path.stat().st_size:
+    if claimed(members) > path.stat().st_size:
         raise WeightsError(f"{path} claims more bytes of members than it has; it is damaged or cut short")
-    return {one.filename: one for one in members}
+    return members
+
+
+def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The members of any archive by name, nothing of them read. Raises ValueError where that cannot be read."""
+    try:
+        if _directory_bytes(path) > LARGEST_DIRECTORY:
+            raise ValueError("its directory is far too long")
+        with zipfile.ZipFile(path) as archive:
+            return {one.filename: one for one in archive.infolist()}
+    except (zipfile.BadZipFile, OSError, NotImplementedError, OverflowError, struct.error) as error:
+        raise ValueError(str(error)) from error
+
+
+def compressed(members: Mapping[str, zipfile.ZipInfo]) -> bool:
+    """Whether any member is not stored as it is."""
+    return any(
+        one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members.values()
+    )
+
+
+def claimed(members: Mapping[str, zipfile.ZipInfo]) -> int:
+    """The bytes that the members say to have."""
+    return sum(one.file_size for one in members.values())
 
 
 def member_start(path: Path, member: zipfile.ZipInfo) -> int:
