@@ -1,5 +1,6 @@
 """What an image is: every format and oddity has one defined outcome."""
 
+import errno
 import os
 import zlib
 from pathlib import Path
@@ -244,3 +245,22 @@ def test_turned_are_those_that_an_orientation_turns(tmp_path: Path, kind: str, o
     decoded = decode_image(tmp_path / "a")
     assert decoded.turned == (2 <= orientation <= 8)
     assert decoded.image.size == ((30, 40) if 5 <= orientation <= 8 else (40, 30))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENOMEM, "Cannot allocate memory")],
+)
+def test_a_machine_without_room_is_not_blamed_on_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", full)
+    monkeypatch.setattr(Image.Image, "load", full)
+    with pytest.raises(type(error)) as raised:
+        read_image(tmp_path / "a.png")
+    assert raised.value is error

@@ -6,6 +6,7 @@ A file that is cut short is an error, never filled with grey. Files are opened r
 of a tar is read where it lies.
 """
 
+import errno
 import io
 import stat
 import warnings
@@ -25,6 +26,7 @@ from vggcli.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and the extra ones
 HEAD_BYTES = 64
+NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # errors of the machine
 LARGE = 64 << 20  # bytes from which a file is not read whole before it is opened
 MAX_PIXELS = 100_000_000  # as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
@@ -64,7 +66,7 @@ def read_image(place: Place, at_least: int | None = None) -> Image.Image:
     """The whole image at `place` as an RGB picture, upright.
 
     With `at_least` (pixels) a JPEG may come at 1/2, 1/4 or 1/8 of its size, decoded so, as long as its shorter side
-    keeps that many. Raises ImageError where it cannot be used.
+    keeps that many. Raises ImageError where it cannot be used, MemoryError or OSError where the machine has no room for it.
     """
     return decode_image(place, at_least).image
 
@@ -100,6 +102,8 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
     except UnknownRange as error:
         raise ImageError(place, str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_THE_FILES:
+            raise  # the same image can be used where there is more room
         raise ImageError(place, f"it is damaged or cut short ({error})") from error
 
 
