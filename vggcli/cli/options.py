@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vggcli.zoo.preprocessing import Pixels
 
 RUNS = Path("runs")
+MOST_WORKERS = 512  # processes
+LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 SHAPES = "shapes"
 
 
@@ -67,7 +69,9 @@ Preprocessing = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[PrecisionName, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Decoding processes. (default: cores)")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Decoding processes. (default: cores)")
+]
 Dense = Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")]
 MultiCrop = Annotated[
     bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
@@ -79,7 +83,11 @@ MultiScale = Annotated[
 Scales = Annotated[
     list[int] | None,
     typer.Option(
-        "--scales", metavar="Q...", help="Shorter sides; several are averaged. (default: the training S, or its middle)"
+        "--scales",
+        min=1,
+        max=LARGEST_SCALE,
+        metavar="Q...",
+        help="Shorter sides; several are averaged. (default: the training S, or its middle)",
     ),
 ]
 Flip = Annotated[

@@ -10,7 +10,9 @@ from vggcli import __version__
 from vggcli.errors import UsageError
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Layers
-from vggcli.zoo.layers import arch_of
+from vggcli.zoo.layers import NetworkConfig, arch_of
+
+LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class Plan:
     preprocessing: dict[str, Any] | None = None
     layers: Layers = "all"
     cache_features: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, value, low in (("--seed", self.seed, 0), ("--max-steps", self.max_steps, 1)):
+            if value is not None and not low <= value <= LARGEST_NUMBER:
+                raise UsageError(f"{flag} {value} is out of range: give at least {low} and at most {LARGEST_NUMBER}")
+        NetworkConfig(self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head)  # before any work
 
     @classmethod
     def of(
