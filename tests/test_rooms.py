@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
+TOP = {"errors", "paper", "locks", "files", "records", "regular"}
 BELOW = {
     "errors": set(),
+    "regular": {"errors"},
     "paper": set(),
-    "zoo": {"errors", "paper"},
-    "data": {"errors", "paper"},
-    "training": {"errors", "paper", "zoo", "data"},
-    "evaluation": {"errors", "paper", "zoo", "data"},
-    "features": {"errors", "paper", "zoo", "data"},
-    "report": {"errors", "paper", "zoo", "data", "training", "evaluation", "features"},
-    "cli": {"errors", "paper", "zoo", "data", "training", "evaluation", "features", "report"},
+    "locks": set(),
+    "files": {"errors", "locks"},
+    "records": {"errors"},
+    "zoo": {*TOP},
+    "data": {*TOP},
+    "training": {*TOP, "zoo", "data"},
+    "evaluation": {*TOP, "zoo", "data"},
+    "features": {*TOP, "zoo", "data"},
+    "report": {*TOP, "zoo", "data", "training", "evaluation", "features"},
+    "cli": {*TOP, "zoo", "data", "training", "evaluation", "features", "report"},
     "__main__": {"cli"},
 }
 

@@ -12,7 +12,7 @@ from tests.cli.test_train import train
 from tests.conftest import MakeFolder
 from vggcli.cli import surveying
 from vggcli.cli.app import run
-from vggcli.zoo.files import file_sha256
+from vggcli.files import file_sha256
 
 KEYS = """arch weights data split protocol scales images skipped classes correct_top1 correct_top5 top1_error top5_error
 seconds images_per_second""".split()

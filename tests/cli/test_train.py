@@ -118,7 +118,7 @@ sys.exit(run(sys.argv[1:]))
 """
 EPOCH = {"module": "zoo.scores", "name": "count_correct", "patched": "training.loop"}
 VALIDATION = {**EPOCH, "patched": "training.validation"}
-SAVE = {"module": "zoo.files", "name": "_flush", "patched": "zoo.files"}
+SAVE = {"module": "files", "name": "_flush", "patched": "files"}
 
 
 @pytest.mark.parametrize(

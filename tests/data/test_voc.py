@@ -1,5 +1,6 @@
 """Folders with Pascal VOC annotations: what they mean, and hostile or broken files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -107,6 +108,9 @@ def test_document_types_are_refused(tmp_path: Path, content: bytes) -> None:
         (annotation("x.jpg", [("dog", (float("nan"), 5, 7, 9), 0)]), "'dog' has no area"),
         (annotation("x.jpg", [("dog", (1, 1, float("inf"), 9), 0)]), "'dog' has no area"),
         ("<annotation><object><name>dog</name></object></annotation>", "'dog' is not four numbers"),
+        (f"<annotation><object><name>{'d' * 99_999}</name></object></annotation>", "its 'd{1,40}[.]{3}d{1,40}' is not"),
+        ('<?xml version="1.0" encoding="punycode"?><annotation/>', "its encoding is not known"),
+        ("<annotation>" + "<a>" * 99_999, "cannot be read as an annotation"),
     ],
 )
 def test_what_is_wrong_with_an_annotation_is_said(tmp_path: Path, text: str, message: str) -> None:
@@ -114,6 +118,12 @@ def test_what_is_wrong_with_an_annotation_is_said(tmp_path: Path, text: str, mes
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_annotation(path)
+
+
+def test_what_is_no_file_is_no_annotation(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.xml")
+    with pytest.raises(DataError, match="no regular file"):
+        read_annotation(tmp_path / "x.xml")
 
 
 def test_images_and_annotations_belong_together(tmp_path: Path) -> None:

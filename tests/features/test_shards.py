@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def content(folder: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {path.name: path.read_bytes() if path.is_file() else b"" for path in Path(folder).iterdir()}
 
 
 def test_shards_hold_every_row_and_the_index_every_image(here: Path) -> None:
@@ -60,7 +60,7 @@ def test_shards_hold_every_row_and_the_index_every_image(here: Path) -> None:
 KILLER = """
 import os, signal, sys, torch
 torch.set_num_threads(1)  # as the run it is compared with: the order of sums depends on the threads
-import vggcli.zoo.files as files
+from vggcli import files
 real, count = files._flush, [0]
 def counted(path):
     count[0] += 1
@@ -79,7 +79,7 @@ def test_a_kill_at_any_moment_changes_no_bit(here: Path, number: int) -> None:
     command = [sys.executable, "-c", KILLER.format(number=number), *COMMAND, "--out", "killed"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     left = set(content("killed"))
-    assert any(name.endswith(".tmp") for name in left) == (number != 4)
+    assert any(name.endswith(".tmp") for name in left)
     assert run([*COMMAND, "--out", "killed", "-j", "2"]) == 3
     assert content("killed") == content("straight")  # and nothing half-written stays
     assert run([*COMMAND, "--out", "killed"]) == 3  # a finished folder has nothing left to do

@@ -21,6 +21,7 @@ from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
+from vggcli.cli.signals import Terminated
 from vggcli.cli.train import train
 from vggcli.errors import ExitCode, UsageError, VGGError
 from vggcli.report.text import printable
@@ -33,6 +34,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode="rich",
+)
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
+NO_MEMORY = (
+    *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
+    "failed to map segment",  # of a library
 )
 
 
@@ -78,6 +85,8 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
+    except Terminated:
+        return _fail("stopped by a signal", ExitCode.TERMINATED)
     except (BrokenPipeError, SystemExit):  # whoever read our output has gone; rich says so by SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
@@ -107,15 +116,31 @@ def _other(error: Exception) -> int:
         command = context.command_path if context is not None else "vgg"
         message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
         return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
-    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
-        return _fail("out of memory; try a smaller --micro-batch, --batch-size or --crop", ExitCode.MACHINE)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
-        return _fail(f"{error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", ExitCode.MACHINE)
+    refused = _refused(error)
+    if refused is not None:
+        return _fail(refused, ExitCode.MACHINE)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         name = os.fsdecode(error.filename or "a name")
         return _fail(f"{name[:60]}… is longer than the name of a file can be; give a shorter one", ExitCode.USAGE)
     traceback.print_exc()
     return _fail("this is a bug in vgg; please report it with the lines above", ExitCode.BUG)
+
+
+def _refused(error: BaseException) -> str | None:
+    """What is said where the machine refuses, whichever library says so, or None where it does not."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return "too many open files; raise the limit with `ulimit -n`, or give fewer --workers"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(words in text for words in NO_MEMORY):
+        return (
+            "out of memory; try a smaller --micro-batch, --batch-size or --crop, or raise the limit with `ulimit -v` where "
+            "there is one"
+        )
+    if number == errno.EAGAIN or "can't start new thread" in text:
+        return "no more processes or threads may be started; raise the limit with `ulimit -u`, or give --workers 0"
+    if isinstance(error, OSError) and number in REFUSALS:
+        return f"{os.fsdecode(error.filename or 'the disk')}: {(error.strerror or text).lower()}"
+    return None
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,7 +1,6 @@
 """What `vgg features` does behind its flags: paths become images, flags what is asked of a network, and both rows."""
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ import torch
 
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
+from vggcli.cli.outputs import check_outside, check_outside_folders
 from vggcli.cli.paths import ImageList, listed_images
+from vggcli.cli.signals import Terminated
 from vggcli.cli.storing import Work, finished, one_file, shards
 from vggcli.cli.summarising import draw_maps, show, show_one
 from vggcli.cli.weights import fetched, find_weights
@@ -123,11 +124,7 @@ def data_images(asked: Asked) -> ImageList:
 
 def output(asked: Asked, images: ImageList) -> Path | None:
     """Where the rows go. Raises UsageError where that exists, lies among the inputs or cannot hold them."""
-    folders = [Path(path) for path in asked.paths if Path(path).is_dir()] + ([images.root] if asked.data else [])
-    for flag, path in (("--out", asked.out), ("--maps", asked.maps)):
-        for folder in folders if path is not None else ():
-            if path is not None and folder.resolve() in path.resolve().parents:
-                raise UsageError(f"{flag} {path} lies inside the input folder {folder}; write it elsewhere")
+    _check_places(asked, images)
     if asked.maps is not None:
         if asked.maps.suffix.lower() != ".png":
             raise UsageError(f"--maps {asked.maps}: give a name that ends in .png")
@@ -155,6 +152,20 @@ def output(asked: Asked, images: ImageList) -> Path | None:
     if out.suffix in (".npy", ".csv"):
         options.writable_output(sidecar(out), "--out")
     return out
+
+
+def _check_places(asked: Asked, images: ImageList) -> None:
+    """Raises UsageError for an output inside an input folder, or among the images of the data."""
+    outputs = [(flag, path) for flag, path in (("--out", asked.out), ("--maps", asked.maps)) if path is not None]
+    folders = [Path(path) for path in asked.paths if Path(path).is_dir()] + ([images.root] if asked.data else [])
+    for flag, path in outputs:
+        for folder in folders:
+            if folder.resolve() in path.resolve().parents:
+                raise UsageError(f"{flag} {path} lies inside the input folder {folder}; write it elsewhere")
+    if asked.data:
+        check_outside(outputs, images.root, images.names)
+    else:
+        check_outside_folders(outputs, asked.paths, images.names)
 
 
 def prepared(asked: Asked, images: ImageList, part: Part) -> Work:
@@ -192,13 +203,8 @@ def stoppable(resumable: bool) -> Iterator[None]:
         "stopped; finished shards stay, and the same command goes on" if resumable else "stopped; nothing was written"
     )
 
-    def handle(number: int, frame: object) -> None:
-        raise Interrupted(said, ExitCode.TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted(said) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except (KeyboardInterrupt, Terminated) as error:
+        code = ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
+        raise Interrupted(said, code) from None

@@ -86,7 +86,8 @@ def ensemble(
         table=table,
     )
     flags = [flag for flag, value in given.items() if value]
-    fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet)
+    outputs = [("--save-scores", save_scores)] if save_scores is not None else []
+    fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet, outputs)
     if save_scores is not None:
         fusion.save(save_scores)
     if json:

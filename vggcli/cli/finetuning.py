@@ -9,6 +9,7 @@ from typing import Any
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
+from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
@@ -18,11 +19,11 @@ from vggcli.data.loader import colour_statistics
 from vggcli.data.sources import ImageSet, load_training
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.protocol import match_classes
+from vggcli.files import file_sha256
 from vggcli.training.options import TrainingData
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Stages
 from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.initialise import inherit, initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -59,10 +60,11 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl) ->
     plan = replayed or Plan()
     source = options.data_source(choice.run_flags["data"] or plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:
-        plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start.checkpoint, classes is not None))
+        plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start, classes is not None))
     plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source.name})
     plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
     plan = replace(plan, preprocessing=start.pixels.to_json() if start.pixels else None)
@@ -127,12 +129,16 @@ def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
     return checkpoint.classes if len(matched.classes_used()) == len(checkpoint.classes) else None
 
 
-def _recipe(choice: Choice, checkpoint: Checkpoint, same_classes: bool) -> Recipe:
+def _recipe(choice: Choice, start: _Start, same_classes: bool) -> Recipe:
     """The numbers of the recipe named, else of the one that the weights were trained by, else the paper's, with a tenth of
     the learning rate (once), for the network and, as the paper has it, the next scale of the weights."""
+    checkpoint = start.checkpoint
     own = checkpoint.training.get("recipe")
     if choice.recipe is None and own is not None:
-        base = Recipe.from_json(own)
+        try:
+            base = Recipe.from_json(own)
+        except ValueError as error:
+            raise WeightsError(f"the recipe in {start.path} cannot be used: {error}; name one with --recipe") from error
         base = base if "finetuned" in checkpoint.training else _slower(base)
     else:
         base = _slower(RECIPES[choice.recipe or "paper"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from vggcli.cli import options
 from vggcli.cli.measuring import measure
+from vggcli.cli.outputs import Output
 from vggcli.cli.weights import find_weights
 from vggcli.errors import UsageError, counted
 from vggcli.evaluation.fusion import fused, load_scores
@@ -99,6 +100,7 @@ def fuse(
     multi_scale: bool,
     flags: Sequence[str],
     quiet: bool,
+    outputs: Sequence[Output] = (),
 ) -> Fusion:
     """Evaluate the members that are networks, read those that are scores, and average them all. `flags` are the flags of
     evaluation that were given, which need a network to have an effect."""
@@ -112,7 +114,7 @@ def fuse(
     if not networks and flags:
         raise UsageError(f"{flags[0]} has no effect where every member is a file of saved scores")
     files = [find_weights(path, None) for path in networks]
-    evaluated = measure(files, data, split, opts, multi_scale, quiet) if networks else []
+    evaluated = measure(files, data, split, opts, multi_scale, quiet, outputs) if networks else []
     for error in evaluated[0].scores.skipped if evaluated else ():
         options.note(f"left out: {error}")
     measured = dict(zip(networks, evaluated, strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.outputs import Output, check_outside_source
 from vggcli.cli.surveying import say_in_both
 from vggcli.cli.weights import check_published, fetched, weights_cache
 from vggcli.data.augment import ColourStatistics
@@ -54,8 +55,12 @@ class Measured:
     @property
     def run(self) -> Path | None:
         """The run folder that the weights lie in, if they lie in one."""
-        folder = self.weights.parent
-        return folder if (folder / "config.json").is_file() else None
+        return run_of(self.weights)
+
+
+def run_of(weights: Path) -> Path | None:
+    """The run folder that a checkpoint lies in, if it lies in one."""
+    return weights.parent if (weights.parent / "config.json").is_file() else None
 
 
 def evaluate_options(
@@ -108,15 +113,23 @@ def evaluate_options(
 
 
 def measure(
-    weights: Sequence[Path], data: str | None, split: str, opts: EvaluateOptions, multi_scale: bool, quiet: bool
+    weights: Sequence[Path],
+    data: str | None,
+    split: str,
+    opts: EvaluateOptions,
+    multi_scale: bool,
+    quiet: bool,
+    outputs: Sequence[Output] = (),
 ) -> list[Measured]:
     """Evaluate the networks at `weights` with progress, several over the same decoded images, and count. `opts.scales`
-    empty takes what the paper takes for each.
+    empty takes what the paper takes for each. `outputs` are where results will be written.
 
-    Raises WeightsError where weights are damaged, untrained or do not know the data's classes.
+    Raises WeightsError where weights are damaged, untrained or do not know the data's classes, UsageError where an output
+    would lie among the images.
     """
     source = options.data_source(data, opts.workers, quiet)
     images = load_split(source.path, split)
+    check_outside_source(outputs, source.path, images)
     options.note_remarks(images)
     candidates = [_candidate(path, images, opts, multi_scale, quiet) for path in weights]
     if opts.pixels is not None and not any(one.member.options.pixels for one in candidates):

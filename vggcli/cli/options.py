@@ -23,6 +23,7 @@ RUNS = Path("runs")
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 SHAPES = "shapes"
+OWN_FILES, WORKER_FILES = 16, 6  # open at once: by this process, and for each that decodes
 
 
 class PrecisionName(str, Enum):
@@ -134,10 +135,28 @@ def note_remarks(*splits: "ImageSet") -> None:
 
 
 def worker_count(workers: int | None) -> int:
-    """`workers`, or one for each core this process may use."""
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """`workers`, or one for each core this process may use, but no more than open files allow. Raises MachineError where
+    these do not allow `workers`."""
+    allowed = allowed_workers()
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, allowed)
+    if workers > allowed:
+        raise MachineError(
+            f"--workers {workers} needs {OWN_FILES + workers * WORKER_FILES} open files, and the limit is below that; "
+            f"raise it with `ulimit -n`, or give --workers {allowed}"
+        )
+    return workers
+
+
+def allowed_workers() -> int:
+    """How many decoding processes the limit of open files (`ulimit -n`) allows."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return sys.maxsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES
 
 
 def compute_device(name: str) -> "torch.device":

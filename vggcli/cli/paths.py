@@ -15,10 +15,11 @@ from vggcli.data.csv_file import listed_paths
 from vggcli.data.decode import Place
 from vggcli.data.extra_formats import EXTRA_SUFFIXES, kind_named
 from vggcli.data.listed_text import listed_names
+from vggcli.data.own_files import is_whole_run
 from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
-from vggcli.data.unread import unread_below, unread_sentences
-from vggcli.data.walking import HEAD_BYTES, begins_like_image, unread_kind_of
+from vggcli.data.unread import left_out_below, unread_sentences
+from vggcli.data.walking import HEAD_BYTES, begins_like_image, is_own_picture, unread_kind_of
 from vggcli.errors import DataError, counted
 
 
@@ -103,14 +104,34 @@ def _expanded(path: str) -> Iterator[str]:
     elif path.lower().endswith(".csv"):
         yield from _listed_in_csv(Path(path))
     elif has_magic(path) and not os.path.exists(path):  # noqa: PTH110
-        for match in sorted(glob(path, recursive=True)):  # noqa: PTH207 (absolute patterns too)
-            yield from _below(match) if os.path.isdir(match) else [match]  # noqa: PTH112 (as above)
+        yield from _matching(path)
     else:
         yield path
 
 
+def _matching(pattern: str) -> Iterator[str]:
+    """What a pattern stands for; where it leaves the names of files open, pictures that this program drew are none of
+    them."""
+    ours = 0
+    for match in sorted(glob(pattern, recursive=True)):  # noqa: PTH207 (absolute patterns too)
+        if os.path.isdir(match):  # noqa: PTH112 (as above)
+            yield from _below(match)
+        elif has_magic(os.path.basename(pattern)) and _is_ours(Path(match)):  # noqa: PTH119
+            ours += 1
+        else:
+            yield match
+    if ours:
+        options.note(
+            f"{counted(ours, 'picture')} that vgg drew, matching {pattern}, {'is' if ours == 1 else 'are'} left out"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    return is_own_picture(path, is_whole_run(path.parent))
+
+
 def _below(folder: str) -> list[str]:
-    for sentence in unread_below(Path(folder)):
+    for sentence in left_out_below(Path(folder)):
         options.note(sentence)
     return sorted(str(image) for image in images_below(Path(folder), broken_links=True))
 

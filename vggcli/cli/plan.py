@@ -4,14 +4,19 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from vggcli import __version__
 from vggcli.errors import UsageError
+from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Layers
 from vggcli.zoo.layers import NetworkConfig, arch_of
+from vggcli.zoo.preprocessing import Pixels
 
+LONGEST = 1 << 20  # bytes of a config.json
 LARGEST_NUMBER = 2**63 - 1
 
 
@@ -23,16 +28,17 @@ class Plan:
 
     arch: str = "D"
     data: str | None = None
-    seed: int = 0
-    max_steps: int | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 0
+    max_steps: Ordinal | None = None
     init_from: str | None = None
-    precision: str = "auto"
+    precision: Annotated[str, Field(pattern="^(auto|fp32|bf16|fp16)$")] = "auto"
     recipe: Recipe = RECIPES["paper"]
     weights: str | None = None
-    weights_sha256: str | None = None
+    weights_sha256: Sha256 | None = None
     preprocessing: dict[str, Any] | None = None
     layers: Layers = "all"
     cache_features: bool = False
+    __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
         for flag, value, low in (("--seed", self.seed, 0), ("--max-steps", self.max_steps, 1)):
@@ -56,13 +62,21 @@ class Plan:
     @classmethod
     def from_file(cls, path: Path) -> "Plan":
         """Raises UsageError where the file is not what a run writes."""
+        if not path.is_file():
+            what = "no regular file" if path.exists() else "no file"
+            raise UsageError(f"there is {what} {path}; give --config a run's config.json")
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            if path.stat().st_size > LONGEST:
+                raise ValueError("it is far too long")
+            fields = parsed(path.read_bytes())
+            if not isinstance(fields, dict) or "recipe" not in fields:
+                raise ValueError("recipe is missing")
             fields.pop("version", None)
-            return cls(**{**fields, "recipe": Recipe.from_json(fields["recipe"])})
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no file {path}; give --config a run's config.json") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            plan = read_record(cls, fields, partly=True)
+            if plan.preprocessing is not None:
+                Pixels.from_json(plan.preprocessing)
+            return replace(plan, arch=arch_of(plan.arch))
+        except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{path} is not a run's config.json: {error}") from error
 
     def with_flags(self, recipe_flags: dict[str, Any], run_flags: dict[str, Any]) -> "Plan":

@@ -58,7 +58,7 @@ def predict(
         workers=options.worker_count(workers),
         preprocessing=preprocessing,
     )
-    found = predicted(paths, find_weights(weights, arch), opts, multi_scale, top, quiet)
+    found = predicted(paths, find_weights(weights, arch), opts, multi_scale, top, quiet, out)
     if out is not None:
         write_table(out, found)
         options.note(f"written: {out}")

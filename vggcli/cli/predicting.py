@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
+from vggcli.cli.outputs import check_outside_folders
 from vggcli.cli.paths import images_once
 from vggcli.cli.weights import check_published_classifier, fetched
 from vggcli.data.augment import ColourStatistics
@@ -16,10 +17,10 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError, counted
 from vggcli.evaluation.protocol import EvaluateOptions, check_test_scales, image_posteriors
+from vggcli.files import write_text
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
 from vggcli.zoo.checkpoint import load_checkpoint, need_classifier
-from vggcli.zoo.files import write_text
 from vggcli.zoo.scales import paper_scales
 
 
@@ -40,10 +41,18 @@ class Predictions:
 
 
 def predicted(
-    paths: Sequence[str], weights: Path, opts: EvaluateOptions, multi_scale: bool, top: int, quiet: bool
+    paths: Sequence[str],
+    weights: Path,
+    opts: EvaluateOptions,
+    multi_scale: bool,
+    top: int,
+    quiet: bool,
+    out: Path | None = None,
 ) -> Predictions:
-    """The top classes of every image that `paths` name. Raises DataError where they name none."""
+    """The top classes of every image that `paths` name. Raises DataError where they name none, UsageError where `out`
+    would lie among them."""
     names = images_once(paths)
+    check_outside_folders([("--out", out)] if out is not None else [], paths, names)
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     check_published_classifier(weights)

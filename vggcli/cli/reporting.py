@@ -11,7 +11,8 @@ from typing import Any
 
 from vggcli import __version__
 from vggcli.cli import options
-from vggcli.cli.measuring import Measured, measure
+from vggcli.cli.measuring import Measured, measure, run_of
+from vggcli.cli.outputs import Output
 from vggcli.cli.tabulating import check_table, show_networks
 from vggcli.data.decode import read_image
 from vggcli.errors import MachineError, UsageError, counted
@@ -22,10 +23,10 @@ from vggcli.evaluation.metrics import (
     worst_mistakes,
 )
 from vggcli.evaluation.protocol import EvaluateOptions
+from vggcli.files import append_line
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.tables import classes_table, facts_table
 from vggcli.report.text import printable
-from vggcli.zoo.files import append_line
 
 WORST = "worst.png"
 THUMBNAIL = 128  # pixels
@@ -41,6 +42,16 @@ class ReportOptions:
     scores: Path | None
     table: bool = False
     json: bool = False
+
+    def outputs(self, weights: Sequence[Path]) -> list[Output]:
+        """Where the reports on networks at `weights` go, with their flags."""
+        worst = [worst_path(run_of(path)) for path in weights] if self.worst is not None else []
+        named = (
+            ("--save-scores", self.scores),
+            ("--confusion", self.confusion),
+            *(("--worst", path) for path in worst),
+        )
+        return [(flag, path) for flag, path in named if path is not None]
 
     def check(self, networks: int) -> None:
         """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
@@ -70,7 +81,7 @@ def evaluate_and_report(
     quiet: bool,
 ) -> None:
     """Measure, write what was asked for, keep a record in each run, and show the figures."""
-    several = measure(weights, data, split, opts, multi_scale, quiet)
+    several = measure(weights, data, split, opts, multi_scale, quiet, report.outputs(weights))
     for error in several[0].scores.skipped:
         options.note(f"left out: {error}")
     written = [write_files(measured, report) for measured in several]
@@ -112,7 +123,7 @@ def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
         written["confusion"] = str(report.confusion)
     if report.worst is not None:
         mistakes = worst_mistakes(measured.scores, report.worst)
-        path = measured.run / WORST if measured.run else _unused(Path.cwd() / WORST)
+        path = worst_path(measured.run)
         if mistakes:
             pictures = [fitted(read_image(measured.images.root / one.image), THUMBNAIL) for one in mistakes]
             captions = [
@@ -123,6 +134,11 @@ def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
             save_sheet(pictures, captions, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
     return written
+
+
+def worst_path(run: Path | None) -> Path:
+    """Where the sheet of mistakes goes: into the run of the weights, else to a new file in the current folder."""
+    return run / WORST if run else _unused(Path.cwd() / WORST)
 
 
 def _unused(path: Path) -> Path:

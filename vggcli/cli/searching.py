@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vggcli.cli import options
+from vggcli.cli.outputs import check_outside
 from vggcli.data.decode import Place, read_image
 from vggcli.data.tars import SUFFIX, image_members
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
 from vggcli.features.reading import Stored, open_rows
 from vggcli.features.search import Neighbour, nearest
+from vggcli.files import file_sha256
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
 from vggcli.report.text import printable
 from vggcli.zoo.checkpoint import weights_file
 from vggcli.zoo.device import Precision
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.preprocessing import Pixels
 
 THUMBNAIL = 160  # pixels
@@ -41,6 +42,8 @@ def search_store(
         options.writable_output(out, "--out")
     store = Path(stores[0]).expanduser()
     stored = open_rows(store)
+    if out is not None:
+        check_outside([("--out", out)], Path(stored.metadata["root"]), stored.names, whole=False)
     features = describer(stored, store, weights, device, precision)
     found = nearest(stored, features([query])[0], top)
     if out is not None:

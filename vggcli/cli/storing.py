@@ -19,9 +19,9 @@ from vggcli.features.formats import write_table
 from vggcli.features.manifest import Job, Part, inputs_hashes, open_folder
 from vggcli.features.shards import finish, write_shards
 from vggcli.features.store import Spool
+from vggcli.files import file_sha256
 from vggcli.report.progress import Bar
 from vggcli.zoo.checkpoint import Checkpoint
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.network import VGG
 from vggcli.zoo.preprocessing import Pixels
 

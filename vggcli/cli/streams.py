@@ -1,10 +1,20 @@
-"""Standard output and standard error, whatever they are: signs that their encoding lacks become plain ones, and a stream
-that is closed swallows what is written to it."""
+"""Standard input, output and error, whatever they are: signs that their encoding lacks become plain ones, a stream that is
+closed holds and swallows what is written to it, and what cannot be said does not stop what is done.
 
+Results are another matter: where they cannot be written, that is an error, once.
+"""
+
+import atexit
 import codecs
+import io
 import os
+import select
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
+
+from vggcli.errors import MachineError
 
 PLAIN = {
     "…": "...",
@@ -23,14 +33,85 @@ HANDLER = "plain"
 
 
 def prepare_streams() -> None:
-    """Make both streams safe to write any text to. Once, at the program's start."""
+    """Make both streams safe to write any text to, and standard input safe to read. Once, at the program's start."""
     codecs.register_error(HANDLER, _plain)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started the program
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (for as long as the program runs)
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=HANDLER)
+    _fill_closed()
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (for as long as the program runs)
+    sys.stdout = _prepared(sys.stdout, Results)
+    sys.stderr = _prepared(sys.stderr, Notes)
+    atexit.register(_flush_results)
+
+
+def _flush_results() -> None:
+    """Says, where nothing has said it yet, that results could not be written; Python itself would say it in a way of its
+    own."""
+    try:
+        sys.stdout.flush()
+    except MachineError as error:
+        print(f"vgg: {error}", file=sys.stderr)
+    except (OSError, ValueError):  # the reader has gone; it is closed
+        pass
+
+
+def _fill_closed() -> None:
+    """Opens nothing in the place of each of the three that is closed: a file opened later would be given its number, and
+    get what libraries write there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+
+
+def _prepared(stream: TextIO | None, kind: "type[Results | Notes]") -> TextIO:
+    if stream is None:  # closed by whoever started the program
+        return Path(os.devnull).open("w", encoding="utf-8")
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # no file of the system: a notebook's, a test's
+        return stream
+    with suppress(OSError):
+        stream.flush()
+    raw: io.RawIOBase = kind(number, "w", closefd=False)
+    buffer = io.BufferedWriter(raw)
+    lines = stream.isatty() or kind is Notes
+    return io.TextIOWrapper(buffer, encoding=stream.encoding, errors=HANDLER, line_buffering=lines)
+
+
+class Notes(io.FileIO):
+    """Progress and notes: what cannot be written, to a full disk, a closed pipe or a terminal that has gone, is lost."""
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+        """All of `data` counts as written."""
+        with suppress(OSError):
+            return super().write(data) or len(data)
+        return len(data)
+
+
+class Results(io.FileIO):
+    """Results: where the reader has gone or the disk refuses, an error is raised once, and later ones are not."""
+
+    lost = False
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+        """Waits where the other end takes nothing yet. Raises BrokenPipeError, and MachineError for anything else."""
+        while not self.lost:
+            try:
+                written = super().write(data)
+            except BrokenPipeError:
+                self.lost = True
+                raise
+            except OSError as error:
+                self.lost = True
+                reason = (error.strerror or str(error)).lower()
+                raise MachineError(
+                    f"cannot write the results to standard output: {reason}; write them elsewhere"
+                ) from error
+            if written is not None:
+                return written
+            select.select([], [self.fileno()], [])
+        return len(data)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

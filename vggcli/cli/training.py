@@ -2,10 +2,7 @@
 
 import json
 import shlex
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,9 @@ import torch
 from torch import Tensor
 
 from vggcli.cli import options
+from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
+from vggcli.cli.signals import asked_to_stop
 from vggcli.cli.surveying import say_data
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.augment import ColourStatistics, augment
@@ -22,7 +21,8 @@ from vggcli.data.decode import read_image
 from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.sources import load_training
 from vggcli.data.views import ViewPlan, rescaled_views
-from vggcli.errors import DataError, ExitCode, Interrupted, UsageError, WeightsError, counted
+from vggcli.errors import DataError, Interrupted, UsageError, WeightsError, counted
+from vggcli.files import write_text
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
@@ -36,7 +36,6 @@ from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, newest_run
 from vggcli.zoo.device import pick_dtype
-from vggcli.zoo.files import write_text
 from vggcli.zoo.initialise import initialise, initialise_from_network_a
 from vggcli.zoo.layers import NetworkConfig, arch_of
 from vggcli.zoo.network import VGG
@@ -72,6 +71,7 @@ def prepare(plan: Plan, out: Path | None, control: RunControl) -> Session:
     recipe = plan.recipe
     source = options.data_source(plan.data, control.workers, control.quiet)
     train_set, val_set = load_training(source.path)
+    check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
     network = VGG(config, recipe.dropout)
@@ -212,7 +212,7 @@ def run_to_end(session: Session, control: RunControl) -> None:
     options.note(f"run: {path}")
     console = options.stderr_console()
     started = time.monotonic()
-    with _signals() as asked, TrainingDisplay(console, control.quiet) as display:
+    with asked_to_stop() as asked, TrainingDisplay(console, control.quiet) as display:
         records = train(
             session.network, session.data, opts, session.folder, session.state, session.momentum, lambda: bool(asked)
         )
@@ -227,25 +227,6 @@ def run_to_end(session: Session, control: RunControl) -> None:
             command = "train" if plan.weights is None else "finetune"
             raise Interrupted(f"stopped and saved; go on with `vgg {command} --resume {path}`", asked[0]) from None
     _show_result(path, time.monotonic() - started, session, control)
-
-
-@contextmanager
-def _signals() -> Iterator[list[ExitCode]]:
-    """A list that SIGINT and SIGTERM put their exit codes into; a second SIGINT interrupts at once."""
-    asked: list[ExitCode] = []
-    codes = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
-
-    def handle(number: int, frame: object) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(codes[signal.Signals(number)])
-
-    before = {number: signal.signal(number, handle) for number in codes}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show_result(path: Path, seconds: float, session: Session, control: RunControl) -> None:

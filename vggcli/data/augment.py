@@ -24,6 +24,7 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.data.decode import read_image
 from vggcli.data.views import rescaled_size
+from vggcli.records import RECORD, Positive, read_record
 
 Pixels = NDArray[np.uint8]
 
@@ -39,24 +40,18 @@ class ColourStatistics:
     """
 
     mean: tuple[float, float, float]
-    divisor: float | tuple[float, float, float]
+    divisor: Positive | tuple[Positive, Positive, Positive]
     eigenvalues: tuple[float, ...]
     eigenvectors: tuple[tuple[float, ...], ...]
+    __pydantic_config__ = RECORD
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "ColourStatistics":
-        """Raises KeyError, TypeError or ValueError where the fields are not what `to_json` writes."""
-        red, green, blue = (float(value) for value in fields["mean"])
-        vectors = tuple(tuple(float(value) for value in row) for row in fields["eigenvectors"])
-        values = tuple(float(value) for value in fields["eigenvalues"])
-        divisor = fields["divisor"]
-        if not isinstance(divisor, list | tuple):
-            return cls((red, green, blue), float(divisor), values, vectors)
-        first, second, third = (float(value) for value in divisor)
-        return cls((red, green, blue), (first, second, third), values, vectors)
+        """Raises ValueError where the fields are not what `to_json` writes."""
+        return read_record(cls, fields)
 
     @classmethod
     def from_moments(cls, moments: NDArray[np.float64]) -> "ColourStatistics":

@@ -25,8 +25,8 @@ from typing import Any
 
 from PIL import Image
 
-from vggcli.data.folders import appearing
 from vggcli.errors import MachineError
+from vggcli.files import appearing
 
 INDEX = "index.csv"
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vggcli.data.image_set import Record
 from vggcli.data.splits import hashed, loose_role, picked, role_of
-from vggcli.data.unread import unread_below
+from vggcli.data.unread import left_out_below, unread_below
 from vggcli.data.walking import composed, folders_in, images_below, images_in
 from vggcli.errors import DataError, counted
 
@@ -20,7 +20,7 @@ def class_folder_records(source: Path, split: str, remarks: list[str]) -> Iterab
     Raises DataError where there is no such split, a class without an image, or a folder that could be two things.
     """
     names = folders_in(source)
-    remarks += _loose(source) + unread_below(source)
+    remarks += _loose(source) + left_out_below(source)
     splits = _splits(source, names, remarks)
     if not splits:
         return hashed(_records(source, source), split)

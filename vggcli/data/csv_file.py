@@ -5,6 +5,7 @@ No row vanishes: a row that cannot be used is an error that names its line.
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from vggcli.data.listed_text import decoded_text
 from vggcli.data.splits import role_of
 from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
+from vggcli.records import cut, shown
 
 BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
 KNOWN_COLUMNS = ("path", "label", "split", *BOX_COLUMNS)
@@ -66,7 +68,9 @@ def csv_records(path: Path) -> tuple[list[Record], dict[str, str]]:
 def _check_again(where: str, known: Record, record: Record, line: int, splits: tuple[str, str]) -> None:
     """Raises DataError unless `record` is one more box of an image `known` from an earlier `line`."""
     if known.label != record.label:
-        raise DataError(f"{where}: {record.name} has two labels, {known.label!r} (line {line}) and {record.label!r}")
+        raise DataError(
+            f"{where}: {record.name} has two labels, {shown(known.label)} (line {line}) and {shown(record.label)}"
+        )
     if splits[0] != splits[1]:
         raise DataError(
             f"{where}: {record.name} is in two splits, {splits[0]} (line {line}) and {splits[1]}; leave it in one"
@@ -78,7 +82,7 @@ def _check_again(where: str, known: Record, record: Record, line: int, splits: t
 def _split(where: str, row: Row) -> str:
     role = role_of(row["split"])
     if role is None:
-        what = f"the split {row['split']!r} is none" if row["split"] else "the split is missing"
+        what = f"the split {shown(row['split'])} is none" if row["split"] else "the split is missing"
         raise DataError(
             f"{where}: {what}; each row has train, val or test, or remove the column to have 20 % kept for val"
         )
@@ -95,8 +99,8 @@ def _record(where: str, row: Row, spellings: Spellings) -> Record:
     try:
         xmin, ymin, xmax, ymax = (float(value) for value in values)
     except ValueError:
-        raise DataError(f"{where}: {BOXES} must be four numbers, not {','.join(values)}") from None
-    if not (xmin < xmax and ymin < ymax):
+        raise DataError(f"{where}: {BOXES} must be four numbers, not {cut(','.join(values))}") from None
+    if not (-math.inf < xmin < xmax < math.inf and -math.inf < ymin < ymax < math.inf):
         raise DataError(f"{where}: the box has no area (xmin < xmax and ymin < ymax)")
     return Record(name, label, ((xmin, ymin, xmax, ymax),))
 
@@ -144,7 +148,10 @@ def _header(path: Path, text: str, needed: Sequence[str]) -> tuple[str, list[str
     """The delimiter under which the first line names what is needed, and its columns, stripped and in lower case."""
     read = {}
     for delimiter in DELIMITERS:
-        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])
+        try:
+            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error as error:
+            raise DataError(f"{path}: its first line cannot be read as a header: {error}") from error
         read[delimiter] = [name.strip().casefold() for name in row]
     found = max(DELIMITERS, key=lambda one: len(set(needed) & set(read[one])))
     columns = read[found]

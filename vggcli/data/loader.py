@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from vggcli.data.augment import ColourStatistics, pixel_moments, training_pixels, view_generator
 from vggcli.data.decode import ImageError, read_image
 from vggcli.data.sources import ImageSet
+from vggcli.data.to_device import on_device
 from vggcli.data.views import rescaled_size
-from vggcli.data.workers import loaded, on_device
+from vggcli.data.workers import loaded
 
 STATISTICS_IMAGES = 10_000  # colour statistics of a larger set rest on that many, spread evenly
 STATISTICS_SIDE = 128  # pixels of the shorter side they are taken at, at most
@@ -99,14 +99,14 @@ def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
 
 
 @dataclass(frozen=True)
-class _TrainingViews(Dataset[Any]):
+class _TrainingViews:
     images: ImageSet
     colour: ColourStatistics
     scale: tuple[int, int]
     crop: int
     seed: int
 
-    def __getitems__(self, tasks: list[tuple[int, int]]) -> TrainingBatch | ImageError:
+    def __call__(self, tasks: list[tuple[int, int]]) -> TrainingBatch | ImageError:
         pixels, flips, alphas = [], [], []
         for epoch, index in tasks:
             draw = view_generator(self.seed, epoch, index)
@@ -154,11 +154,11 @@ def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatis
 
 
 @dataclass(frozen=True)
-class _Moments(Dataset[Any]):
+class _Moments:
     images: ImageSet
     side: int
 
-    def __getitems__(self, indices: list[int]) -> NDArray[np.float64] | ImageError:
+    def __call__(self, indices: list[int]) -> NDArray[np.float64] | ImageError:
         total = np.zeros(13)
         for index in indices:
             try:

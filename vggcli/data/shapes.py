@@ -6,11 +6,8 @@ sizes vary over a factor of four, so that scale jitter and several test scales h
 
 import csv
 import math
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +15,10 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from vggcli.data.folders import appearing
 from vggcli.data.shapes_art import THINGS, Pen, background
+from vggcli.data.workers import loaded
 from vggcli.errors import MachineError
+from vggcli.files import appearing
 
 CLASSES: tuple[str, ...] = tuple(THINGS)
 VERSION = 1  # of the pictures; a new one is rendered beside the old in the cache
@@ -99,7 +97,7 @@ def _render_all(
         for label in CLASSES:
             (folder / split / label).mkdir(parents=True, exist_ok=True)
     rows = []
-    with _mapped(partial(_write, folder), tasks, workers) as results:
+    with closing(loaded(partial(_write, folder), tasks, workers if workers > 1 else 0)) as results:
         for done, row in enumerate(results, start=1):
             rows.append(row)
             if progress is not None:
@@ -114,22 +112,3 @@ def _write(folder: Path, task: tuple[str, int]) -> tuple[str | int, ...]:
     name = f"{split}/{rendered.label}/{index:05d}.jpg"
     rendered.image.save(folder / name, format="JPEG", quality=JPEG_QUALITY)
     return (name, rendered.label, split, *rendered.box)
-
-
-@contextmanager
-def _mapped(
-    function: Callable[[tuple[str, int]], tuple[str | int, ...]], tasks: list[tuple[str, int]], workers: int
-) -> Iterator[Iterator[tuple[str | int, ...]]]:
-    """`function` of each task in order, in this process or in a pool."""
-    if workers <= 1:
-        yield map(function, tasks)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_start_worker) as pool:
-        yield pool.imap(function, tasks, chunksize=16)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is for the main process, which cleans up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(5)

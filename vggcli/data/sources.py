@@ -13,7 +13,7 @@ from vggcli.data.class_folders import class_folder_records
 from vggcli.data.csv_file import csv_records
 from vggcli.data.image_set import Box, ImageSet, Record, joined
 from vggcli.data.splits import hashed, picked_role
-from vggcli.data.unread import readable
+from vggcli.data.unread import own_below, readable
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError
 
@@ -27,6 +27,8 @@ def load_split(source: Path, split: str) -> ImageSet:
     named = source
     if source.is_dir():
         annotated = annotated_records(source, split, remarks)
+        if annotated is not None:
+            remarks += own_below(source)
         records = class_folder_records(source, split, remarks) if annotated is None else annotated
     elif source.is_file():
         records = _csv_split(source, split, remarks)

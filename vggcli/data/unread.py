@@ -1,4 +1,4 @@
-"""Images of formats that cannot be read here: counted, said and left out, wherever they lie.
+"""Images that are left out, counted and said, wherever they lie: of formats that cannot be read here, or our own.
 
 A class of nothing else is an error, as it would vanish.
 """
@@ -9,13 +9,15 @@ from pathlib import Path
 
 from vggcli.data.extra_formats import HINTS
 from vggcli.data.image_set import Record
+from vggcli.data.own_files import Own, own_sentences
 from vggcli.data.walking import files_below, unread_kind
 from vggcli.errors import DataError, counted
 
 
-def unread_images(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every image below `folder` that cannot be read here, junk aside, with its format."""
-    for path in files_below(folder):
+def unread_images(folder: Path, own: list[Own] | None = None) -> Iterator[tuple[Path, str]]:
+    """Every image below `folder` that cannot be read here, junk aside, with its format. What this program wrote is put
+    into `own`."""
+    for path in files_below(folder, own):
         kind = unread_kind(path)
         if kind is not None:
             yield path, kind
@@ -24,6 +26,21 @@ def unread_images(folder: Path) -> Iterator[tuple[Path, str]]:
 def unread_below(folder: Path) -> list[str]:
     """One sentence for each format of which files lie below `folder` and cannot be read here."""
     return unread_sentences((kind for _, kind in unread_images(folder)), f"below {folder}")
+
+
+def left_out_below(folder: Path) -> list[str]:
+    """One sentence for each thing of this program's below `folder`, then those of `unread_below`."""
+    own: list[Own] = []
+    unread = unread_sentences((kind for _, kind in unread_images(folder, own)), f"below {folder}")
+    return own_sentences(own) + unread
+
+
+def own_below(folder: Path) -> list[str]:
+    """One sentence for each thing of this program's below `folder`, which is left out."""
+    own: list[Own] = []
+    for _ in files_below(folder, own):
+        pass
+    return own_sentences(own)
 
 
 def unread_sentences(kinds: Iterable[str], where: str) -> list[str]:

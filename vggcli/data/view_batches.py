@@ -9,17 +9,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from vggcli.data.augment import Pixels
 from vggcli.data.decode import ImageError, Place, decode_image
+from vggcli.data.to_device import on_device
 from vggcli.data.views import ViewPlan, rescaled_views
-from vggcli.data.workers import loaded, on_device
+from vggcli.data.workers import loaded
 
 CHUNK = 16  # images that a worker sends at a time
 PENDING_BYTES = 256 << 20  # of views waiting for others of their shape
@@ -83,11 +83,11 @@ def _chunks(order: Sequence[int], block: int) -> list[Sequence[int]]:
 
 
 @dataclass(frozen=True)
-class _TestViews(Dataset[Any]):
+class _TestViews:
     images: Images
     plan: ViewPlan
 
-    def __getitems__(self, indices: Sequence[int]) -> list[ViewBatch | ImageError]:
+    def __call__(self, indices: Sequence[int]) -> list[ViewBatch | ImageError]:
         """The views of some images, those of one scale and shape stacked."""
         groups: dict[tuple[int, tuple[int, ...]], list[tuple[int, Pixels]]] = defaultdict(list)
         results: list[ViewBatch | ImageError] = []

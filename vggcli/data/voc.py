@@ -4,6 +4,7 @@ Files are taken for hostile: no document type, hence no entities, and no more by
 annotation belongs to the image of the same stem, as in the devkit, whatever file name it states.
 """
 
+import codecs
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -15,11 +16,16 @@ from vggcli.data.extra_formats import EXTRA_SUFFIXES
 from vggcli.data.listed_text import listed_names
 from vggcli.data.walking import IMAGE_SUFFIXES, composed, is_junk
 from vggcli.errors import DataError
+from vggcli.records import cut, shown
 
 LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
 MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image shows a class, behind its stem in the devkit's lists
 DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']")
+WIDE = (  # encodings of several bytes a sign, which the parser does not know and Python decodes in one pass
+    "big5", "big5hkscs", "cp932", "cp949", "cp950", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "hz", "iso2022_jp",
+    "iso2022_kr", "johab", "shift_jis", "shift_jis_2004", "shift_jisx0213", "utf-32", "utf-32-be", "utf-32-le", "utf-7",
+)  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -107,6 +113,8 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
 
     Raises DataError where it is too large, has a document type, is no XML, or an object has no name or no proper box.
     """
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file, and an annotation is one; take it away")
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} is larger than an annotation can be ({MAX_BYTES >> 20} MB)")
     raw = path.read_bytes()
@@ -124,7 +132,7 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
         hint = "; save it as UTF-8" if encoding else ""
         raise DataError(f"{path} cannot be read as an annotation: {error}{hint}") from error
     if root.tag != "annotation":
-        raise DataError(f"{path} is no Pascal VOC annotation: its root is <{root.tag}>, not <annotation>")
+        raise DataError(f"{path} is no Pascal VOC annotation: its root is <{cut(root.tag)}>, not <annotation>")
     stated = (root.findtext("filename") or "").strip()
     return stated, tuple(_marked(path, element) for element in root.findall("object"))
 
@@ -138,8 +146,8 @@ def _parsed(document: bytes | str) -> ElementTree.Element:
 
 def _by_declared_encoding(raw: bytes) -> str:
     declared = DECLARED.match(raw)
-    if declared is None:
-        raise ValueError("its encoding is not known")
+    if declared is None or codecs.lookup(declared[1].decode("ascii")).name not in WIDE:
+        raise LookupError("its encoding is not known")
     return raw.decode(declared[1].decode("ascii"))
 
 
@@ -161,8 +169,8 @@ def _marked(path: Path, element: ElementTree.Element) -> MarkedObject:
     try:
         xmin, ymin, xmax, ymax = (float(element.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
     except ValueError:
-        raise DataError(f"{path}: the box of its {label!r} is not four numbers") from None
+        raise DataError(f"{path}: the box of its {shown(label)} is not four numbers") from None
     if not (xmin < xmax and ymin < ymax and all(map(math.isfinite, (xmin, ymin, xmax, ymax)))):
-        raise DataError(f"{path}: the box of its {label!r} has no area (xmin < xmax and ymin < ymax)")
+        raise DataError(f"{path}: the box of its {shown(label)} has no area (xmin < xmax and ymin < ymax)")
     difficult = (element.findtext("difficult") or "").strip() == "1"
     return MarkedObject(label, (xmin, ymin, xmax, ymax), difficult)

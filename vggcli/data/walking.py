@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vggcli.data.extra_formats import can_read, kind_named, kind_of
+from vggcli.data.own_files import Own, is_run, is_stored, is_whole_run, was_drawn
 from vggcli.errors import DataError
 
 JUNK = frozenset(
@@ -55,9 +56,10 @@ def images_below(folder: Path, broken_links: bool = False) -> Iterator[Path]:
             yield path
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
-    cannot be read."""
+def files_below(folder: Path, left_out: list[Own] | None = None) -> Iterator[Path]:
+    """Every file below `folder`, junk and what this program wrote aside; links are followed, but not in circles. What of
+    ours is left out is put into `left_out`. Raises DataError for a folder that cannot be read."""
+    ours: list[Own] = [] if left_out is None else left_out
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
         real = os.path.realpath(parent)
@@ -65,13 +67,59 @@ def files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not is_junk(name)]
-        yield from (Path(parent, name) for name in files if not is_junk(name))
+        inside = {name: own_in(Path(parent, name)) for name in folders if not is_junk(name)}
+        ours += (own for own in inside.values() if own)
+        folders[:] = [name for name, own in inside.items() if own is None]
+        here = Own(Path(parent), whole=False)
+        of_run = is_whole_run(here.path)
+        for path in (here.path / name for name in files if not is_junk(name)):
+            if is_own_picture(path, of_run):
+                here.pictures += 1
+            else:
+                yield path
+        if here.pictures:
+            ours.append(here)
+
+
+def own_in(folder: Path) -> Own | None:
+    """What this program wrote into `folder` and below, where it did and no other image lies there; else None. Looks no
+    further than the first such image."""
+    own = Own(folder, is_run=is_run(folder))
+    waiting, seen = [folder], set[str]()
+    while waiting:
+        here = waiting.pop()
+        real = os.path.realpath(here)
+        if real in seen:
+            continue
+        seen.add(real)
+        own.runs += is_run(here)
+        of_run = is_whole_run(here)
+        try:
+            for entry in here.iterdir():
+                if is_junk(entry.name):
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry)
+                elif is_own_picture(entry, of_run):
+                    own.pictures += 1
+                elif is_stored(entry):
+                    own.stored += 1
+                elif looks_like_image(entry) or unread_kind(entry):
+                    return None
+        except OSError:  # which is said where it is walked
+            return None
+    return own if own.runs or own.stored or own.pictures else None
+
+
+def is_own_picture(path: Path, of_run: bool) -> bool:
+    """Whether this program drew the image at `path`; `of_run` says that its folder is a run, in which all are ours."""
+    suffix = path.suffix.lower()
+    return (of_run and suffix in IMAGE_SUFFIXES) or (suffix == ".png" and was_drawn(path))
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders right in `folder`, sorted; not junk, nor links that lead back up. Raises DataError as
-    `images_below` does."""
+    """The names of the folders right in `folder`, sorted; not junk, nor what this program wrote, nor links that lead back
+    up. Raises DataError as `images_below` does."""
     try:
         entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
     except OSError as error:
@@ -81,12 +129,14 @@ def folders_in(folder: Path) -> list[str]:
         check_link(entry)
     inside = folder.resolve()
     folders = [entry for entry in entries if entry.is_dir() and not inside.is_relative_to(entry.resolve())]
-    return sorted(entry.name for entry in folders)
+    return sorted(entry.name for entry in folders if own_in(entry) is None)
 
 
 def images_in(folder: Path) -> int:
     """How many images lie right in `folder`, not deeper."""
-    return sum(1 for path in folder.iterdir() if path.is_file() and not is_junk(path.name) and looks_like_image(path))
+    of_run = is_whole_run(folder)
+    files = (path for path in folder.iterdir() if path.is_file() and not is_junk(path.name))
+    return sum(1 for path in files if looks_like_image(path) and not is_own_picture(path, of_run))
 
 
 def check_link(path: Path) -> None:

@@ -4,14 +4,14 @@ Networks that are evaluated together take turns over blocks of images: each imag
 only one network is in memory at a time.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -22,11 +22,15 @@ from vggcli.data.view_batches import ViewBatch, test_batches
 from vggcli.data.views import ViewPlan, centre_offsets
 from vggcli.errors import DataError, WeightsError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, check_test_scales, view_limit, view_posteriors
-from vggcli.zoo.layers import NetworkConfig
+from vggcli.records import OPEN, RECORD, Count, Positive, Side, parsed, read_record
+from vggcli.zoo.layers import Head, NetworkConfig
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import views_together
+from vggcli.zoo.seal import check_seal, unsealed
 
 BLOCK_BYTES = 512 << 20  # of decoded views that the networks take turns over
+JSON_TEXTS = ("images", "classes", "scales", "details")  # of a scores file's metadata
+LABELS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,44 @@ class SavedScores:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Network:
+    crop: Side
+    width: Positive
+    head: Head
+    scale: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    __pydantic_config__ = OPEN
+
+
+@dataclass(frozen=True)
+class _Details:
+    flip: bool
+    crops: Count
+    skipped: Count
+    network: _Network
+    __pydantic_config__ = OPEN
+
+
+@dataclass(frozen=True)
+class _About:
+    """The metadata of a scores file, those that are JSON texts read; `format` is what safetensors' own writers add."""
+
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+    arch: str
+    protocol: str
+    scales: tuple[Side, ...]
+    weights: str
+    details: _Details | None = None
+    format: str = ""
+    __pydantic_config__ = RECORD
+
+
 def load_scores(path: Path) -> SavedScores | None:
     """The scores that `vgg eval --save-scores` wrote to `path`, or None where the file is a checkpoint or anything else.
 
-    Raises WeightsError where it is a scores file whose parts do not fit together, or hold no posteriors.
+    Raises WeightsError where it is a scores file that is damaged, whose parts do not fit together, or that holds no
+    posteriors.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -135,40 +173,34 @@ def load_scores(path: Path) -> SavedScores | None:
             posteriors_NK, labels_N = file.get_tensor("posteriors"), file.get_tensor("labels")
     except (SafetensorError, OSError, UnicodeDecodeError):
         return None
+    check_seal(path)
+    about = _about(path, unsealed(path, fields)[0])
+    _check_tensors(path, posteriors_NK, labels_N, about)
+    scores = Scores(posteriors_NK.float(), labels_N.long(), about.images, about.classes)
+    details = {} if about.details is None else asdict(about.details)
+    return SavedScores(scores, about.arch, about.protocol, about.scales, about.weights, details)
+
+
+def _about(path: Path, texts: dict[str, str]) -> _About:
     try:
-        images, classes = tuple(json.loads(fields["images"])), tuple(json.loads(fields["classes"]))
-        scales = tuple(int(scale) for scale in json.loads(fields["scales"]))
-        about = (fields["arch"], fields["protocol"], scales, fields["weights"], _details(fields.get("details", "{}")))
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        fields = {name: parsed(text) if name in JSON_TEXTS else text for name, text in texts.items()}
+        return read_record(_About, {**fields, "details": fields.get("details") or None}, partly=True)
+    except ValueError as error:
         raise WeightsError(f"{path} is a scores file whose metadata cannot be used: {error}") from error
-    if posteriors_NK.shape != (len(images), len(classes)) or labels_N.shape != (len(images),):
+
+
+def _check_tensors(path: Path, posteriors_NK: Tensor, labels_N: Tensor, about: _About) -> None:
+    shape = (len(about.images), len(about.classes))
+    if posteriors_NK.shape != shape or labels_N.shape != shape[:1]:
         raise WeightsError(f"{path} is a scores file whose names do not fit its posteriors {list(posteriors_NK.shape)}")
-    sums = posteriors_NK.sum(1)
+    if not about.images or not posteriors_NK.is_floating_point() or labels_N.dtype not in LABELS:
+        kinds = " and ".join(str(one.dtype).removeprefix("torch.") for one in (posteriors_NK, labels_N))
+        raise WeightsError(f"{path} is a scores file of {kinds}, not posteriors (float32) and labels (int64) of images")
+    sums = posteriors_NK.double().sum(1)
     if not torch.isfinite(posteriors_NK).all() or (posteriors_NK < 0).any() or ((sums - 1).abs() > 1e-3).any():
         raise WeightsError(f"{path} is a scores file whose rows are not posteriors: each must be positive and sum to 1")
-    if int(labels_N.min()) < 0 or int(labels_N.max()) >= len(classes):
+    if int(labels_N.min()) < 0 or int(labels_N.max()) >= len(about.classes):
         raise WeightsError(f"{path} is a scores file with a label that none of its classes has")
-    return SavedScores(Scores(posteriors_NK, labels_N, images, classes), *about)
-
-
-def _details(text: str) -> dict[str, Any]:
-    """What a scores file says beyond its figures. Raises ValueError, TypeError or KeyError where it is not of use."""
-    details = dict(json.loads(text))
-    if not details:
-        return {}
-    network = dict(details["network"])
-    low, high = (int(side) for side in network["scale"])
-    return {
-        "flip": bool(details["flip"]),
-        "crops": int(details["crops"]),
-        "skipped": int(details["skipped"]),
-        "network": {
-            "crop": int(network["crop"]),
-            "width": float(network["width"]),
-            "head": str(network["head"]),
-            "scale": [low, high],
-        },
-    }
 
 
 def fused(members: Sequence[Scores], names: Sequence[str]) -> Scores:

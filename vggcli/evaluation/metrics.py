@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
+from vggcli.files import file_sha256
 from vggcli.zoo.checkpoint import Checkpoint, save_tensors
-from vggcli.zoo.files import file_sha256
 from vggcli.zoo.scores import answers, count_correct, error_rate
 
 DETAILS = ("flip", "crops", "skipped", "network")  # of an evaluation, kept beside saved scores

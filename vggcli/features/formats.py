@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.errors import MachineError, UsageError, counted
-from vggcli.zoo.files import replacing, write_text
+from vggcli.files import replacing, write_text
 
 SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")
 FEATURES = "features"  # the tensor's name where there is one layer

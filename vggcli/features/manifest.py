@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vggcli.errors import MachineError, UsageError, counted
-from vggcli.zoo.files import machine_error, write_text
+from vggcli.files import machine_error, sweep, write_text
 
 MANIFEST, INDEX = "manifest.json", "index.parquet"
 FORMAT = 1
@@ -99,18 +99,14 @@ def open_folder(job: Job, part: Part) -> None:
     else:
         _new_folder(job.folder)
         write_text(manifest, json.dumps(wanted, indent=1) + "\n")
-    for number in range(part.rank, job.shards, part.world):
-        if not job.path(number).is_file():
-            _clear(job.folder, shard_name(number))
-    if part.rank == 0:
-        _clear(job.folder, INDEX)
+    sweep(job.folder)
 
 
 def _new_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} exists already and is no folder; give another name")
     if folder.is_dir():
-        _clear(folder, MANIFEST)
+        sweep(folder)
         found = next(folder.iterdir(), None)
         if found is not None:
             raise UsageError(f"--out {folder} holds other files ({found.name}) and no {MANIFEST}; give another name")
@@ -118,11 +114,6 @@ def _new_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise machine_error(folder, error) from error
-
-
-def _clear(folder: Path, name: str) -> None:
-    for left in folder.glob(f".{name}.*.tmp"):
-        left.unlink(missing_ok=True)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

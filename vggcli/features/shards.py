@@ -20,7 +20,7 @@ from vggcli.features.extract import Done, check_alike
 from vggcli.features.formats import Array, Table, column_of, name_array, name_type, parquet, write_table
 from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, shard_name
 from vggcli.features.store import stored, tensor_names
-from vggcli.zoo.files import replacing
+from vggcli.files import replacing
 
 INDEX_ROWS = 10_000  # written at a time
 

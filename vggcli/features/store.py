@@ -16,7 +16,7 @@ from vggcli.data.decode import ImageError
 from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Rows, check_alike
 from vggcli.features.formats import CHUNK, FEATURES, Array, Column, Table
-from vggcli.zoo.files import machine_error
+from vggcli.files import machine_error
 
 
 class Spool:

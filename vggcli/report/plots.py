@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from vggcli.data.own_files import DRAWN_BY
+from vggcli.files import replacing
 from vggcli.report.text import printable
-from vggcli.zoo.files import replacing
 
 SHEET_COLUMNS = 8
 CAPTION = 16  # pixels below each picture
@@ -45,7 +47,7 @@ def save_curves(log: Path, path: Path) -> None:
             axes.set_ylim(bottom=0)
             axes.legend()
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi=120, metadata=DRAWN_BY)
 
 
 def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
@@ -73,7 +75,7 @@ def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: P
             axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, fontsize=8)
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of signs that the font lacks: they are boxes, and the numbers stay
-        figure.savefig(temporary, format="png", dpi=100)
+        figure.savefig(temporary, format="png", dpi=100, metadata=DRAWN_BY)
 
 
 def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str], path: Path) -> None:
@@ -92,8 +94,11 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
         for line, text in enumerate(caption.split("\n")):
             place = (left + 2, top + height + 1 + CAPTION * line)
             draw.text(place, _shortened(draw, printable(text), font, cell_width - 6), fill="black", font=font)
+    mark = PngInfo()
+    for name, value in DRAWN_BY.items():
+        mark.add_text(name, value)
     with replacing(path) as temporary:
-        sheet.save(temporary, format="PNG")
+        sheet.save(temporary, format="PNG", pnginfo=mark)
 
 
 def caption_font(size: int = 11) -> ImageFont.FreeTypeFont:

@@ -22,9 +22,9 @@ from vggcli.data.loader import Schedule, tasks
 from vggcli.data.sources import ImageSet
 from vggcli.data.view_batches import test_batches
 from vggcli.data.views import ViewPlan
+from vggcli.files import replacing
 from vggcli.training.stages import Stages
 from vggcli.zoo.device import autocast
-from vggcli.zoo.files import replacing
 
 ROWS = 64  # centre crops a forward pass
 

@@ -1,17 +1,24 @@
 """The learning-rate rule of section 3.1: divided by 10 when the validation accuracy stalls, three times, then stop."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from vggcli import paper
+from vggcli.records import RECORD, Count
+
+MOST_DROPS = paper.LEARNING_RATE_DROPS + 1  # after the last, training ends
 
 
 @dataclass(frozen=True)
 class Plateau:
     """`best_error` (per cent) so far, `stalled` epochs since the last improvement or drop, `drops` made."""
 
-    best_error: float = float("inf")
-    stalled: int = 0
-    drops: int = 0
+    best_error: Annotated[float, Field(ge=0, allow_inf_nan=True)] = float("inf")
+    stalled: Count = 0
+    drops: Annotated[int, Field(ge=0, le=MOST_DROPS)] = 0
+    __pydantic_config__ = RECORD
 
     def after(self, error: float, patience: int) -> "Plateau":
         """The state after one more epoch with validation error `error`. What counts as a stall is not in the paper:

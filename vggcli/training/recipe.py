@@ -6,6 +6,7 @@ from typing import Any
 
 from vggcli import paper
 from vggcli.errors import UsageError
+from vggcli.records import RECORD, Ordinal, Positive, Side, read_record
 from vggcli.zoo.initialise import INITS, Init
 from vggcli.zoo.layers import WIDEST, Head
 from vggcli.zoo.scales import LARGEST
@@ -19,19 +20,20 @@ class Recipe:
     """`scale` is the range of S, smallest and largest shorter side in pixels; the defaults are the paper's (section
     3.1) but for `patience`, the epochs without a lower validation error that count as a stall: not in the paper."""
 
-    scale: tuple[int, int] = (paper.SCALE, paper.SCALE)
-    crop: int = paper.CROP
-    width: float = 1.0
+    scale: tuple[Side, Side] = (paper.SCALE, paper.SCALE)
+    crop: Side = paper.CROP
+    width: Positive = 1.0
     head: Head = "fc"
-    batch_size: int = paper.BATCH_SIZE
-    epochs: int = paper.EPOCHS
+    batch_size: Ordinal = paper.BATCH_SIZE
+    epochs: Ordinal = paper.EPOCHS
     learning_rate: float = paper.LEARNING_RATE
-    patience: int = 5
+    patience: Ordinal = 5
     momentum: float = paper.MOMENTUM
     weight_decay: float = paper.WEIGHT_DECAY
     dropout: float = paper.DROPOUT
     init: Init = "glorot"
     init_std: float | None = None
+    __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -72,9 +74,8 @@ class Recipe:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Recipe":
-        """Raises TypeError or ValueError for fields that no recipe has."""
-        low, high = fields["scale"]
-        return cls(**{**fields, "scale": (int(low), int(high))})
+        """Raises ValueError for fields that no recipe has."""
+        return read_record(cls, fields, partly=True)
 
 
 RECIPES: dict[str, Recipe] = {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import UsageError, WeightsError
+from vggcli.files import machine_error, sweep, write_text
 from vggcli.training.state import RunState
 from vggcli.zoo.checkpoint import (
     BEST,
@@ -26,7 +27,6 @@ from vggcli.zoo.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from vggcli.zoo.files import machine_error, write_text
 from vggcli.zoo.network import VGG
 
 CONFIG, LOG = "config.json", "log.jsonl"
@@ -102,13 +102,12 @@ def load_run(path: Path, device: torch.device) -> Resumable:
 
     Raises WeightsError where there is no state that can be gone on from.
     """
-    for stale in path.glob(".*.tmp"):
-        stale.unlink(missing_ok=True)
+    sweep(path)
     network, checkpoint = load_checkpoint(path / LAST, device, untrained=True)
     try:
         state = RunState.from_json(checkpoint.training["state"])
         name = str(checkpoint.training["resume"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path / LAST} does not say how far its run had come: {error}") from error
     momentum, _ = load_tensors(path / name)
     about = {key: value for key, value in checkpoint.training.items() if key not in ("state", "resume")}

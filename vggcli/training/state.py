@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vggcli.records import RECORD, Amount, Count, Ordinal, Percent, Positive, read_record
 from vggcli.training.plateau import Plateau
 
 
@@ -27,41 +28,60 @@ class EpochRecord:
     """One line of log.jsonl: `loss` over the training views, the others on the validation split by centre crop; errors
     in per cent; `step` counts from the start of the run; `seconds` of training and validation together."""
 
-    epoch: int
-    step: int
-    loss: float
-    top1_error: float
-    top5_error: float
-    val_loss: float
-    learning_rate: float
-    images_per_second: float
-    seconds: float
+    epoch: Ordinal
+    step: Count
+    loss: Amount
+    top1_error: Percent
+    top5_error: Percent
+    val_loss: Amount
+    learning_rate: Positive
+    images_per_second: Amount
+    seconds: Amount
+    __pydantic_config__ = RECORD
 
 
 @dataclass(frozen=True)
 class RunState:
     """`epoch` and `step` (within it) come next; `loss_sum`, `correct`, `seen` and `seconds` are of the epoch so far."""
 
-    epoch: int = 0
-    step: int = 0
-    total_steps: int = 0
+    epoch: Count = 0
+    step: Count = 0
+    total_steps: Count = 0
     plateau: Plateau = field(default_factory=Plateau)
     history: tuple[EpochRecord, ...] = ()
-    loss_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    seconds: float = 0.0
-    scaler: dict[str, Any] = field(default_factory=dict)
+    loss_sum: Amount = 0.0
+    correct: Count = 0
+    seen: Count = 0
+    seconds: Amount = 0.0
+    scaler: dict[str, int | float] = field(default_factory=dict)
     partial: EpochRecord | None = None  # where --max-steps ended a run inside an epoch; going on discards it
+    __pydantic_config__ = RECORD
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "RunState":
-        history = tuple(EpochRecord(**record) for record in fields["history"])
-        partial = EpochRecord(**fields["partial"]) if fields["partial"] else None
-        return cls(**{**fields, "plateau": Plateau(**fields["plateau"]), "history": history, "partial": partial})
+        """Raises ValueError where the fields are not what `to_json` writes, or no run can have come to them."""
+        state = read_record(cls, fields)
+        state._check_counts()
+        return state
+
+    def _check_counts(self) -> None:
+        before = self.history[-1].step if self.history else 0
+        epochs, steps = [one.epoch for one in self.history], [one.step for one in self.history]
+        if epochs != list(range(1, len(epochs) + 1)) or self.epoch != len(epochs) or steps != sorted(set(steps)):
+            raise ValueError(f"epoch is {self.epoch}, and its history is of other epochs")
+        if self.total_steps != before + self.step:
+            raise ValueError(
+                f"total_steps is {self.total_steps}, and its history ends at {before} with {self.step} more"
+            )
+        if self.correct > self.seen or (self.seen and not self.step):
+            raise ValueError(
+                f"it has {self.correct} of {self.seen} images right after {self.step} steps, which cannot be"
+            )
+        if self.partial and (self.partial.epoch, self.partial.step) != (self.epoch + 1, self.total_steps):
+            raise ValueError(f"partial is of epoch {self.partial.epoch} and step {self.partial.step}")
 
     @property
     def records(self) -> tuple[EpochRecord, ...]:

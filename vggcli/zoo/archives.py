@@ -2,9 +2,11 @@
 archive whose members are compressed, or claim more than the file holds, is not theirs."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 from vggcli.errors import WeightsError
+from vggcli.zoo.once import once
 
 LARGEST_DIRECTORY = 1 << 20  # bytes; a network of a hundred tensors needs ten thousand
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -44,6 +46,19 @@ def member_start(path: Path, member: zipfile.ZipInfo) -> int:
     if len(header) < 30 or start + member.file_size > path.stat().st_size:
         raise WeightsError(f"{path} cannot be read as an archive of weights (damaged or cut short)")
     return start
+
+
+@once
+def check_sums(path: Path) -> None:
+    """Raises WeightsError where a member of an archive is not what its checksum says, as Python's zipfile always writes one
+    (torch may leave them out)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    if broken is not None:
+        raise WeightsError(f"{path} is damaged: the checksum of {broken} in it is another; take it from a copy")
 
 
 def _directory_bytes(path: Path) -> int:

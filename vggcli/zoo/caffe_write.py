@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import WeightsError
+from vggcli.files import replacing, write_text
 from vggcli.zoo import caffe_files as caffe
 from vggcli.zoo.caffe_config import PARAMETERS
 from vggcli.zoo.checkpoint import Checkpoint
-from vggcli.zoo.files import replacing, write_text
 from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
 from vggcli.zoo.stored import PIECE

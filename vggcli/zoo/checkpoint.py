@@ -14,26 +14,24 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
-from vggcli.zoo.files import replacing
+from vggcli.records import RECORD, Side, parsed, read_record, shown
 from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
 from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.layers import NetworkConfig
-from vggcli.zoo.metadata import check_preprocessing, checked_config
+from vggcli.zoo.metadata import check_preprocessing, check_training
 from vggcli.zoo.network import VGG
 from vggcli.zoo.pickles import pickled_tensors
 from vggcli.zoo.preprocessing import PIXELS, Pixels
 from vggcli.zoo.recognise import Foreign, format_of, oxford_scale, usual_scale
-from vggcli.zoo.safetensors_file import read_header, stored_tensors
+from vggcli.zoo.safetensors_file import read_header, stored_tensors, write_safetensors
+from vggcli.zoo.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
 from vggcli.zoo.stored import Stored, check_stored, filled_network
 
 FORMAT = 1
-FOREIGN_NOTE = "vgg_note"  # the metadata entry of safetensors in another framework's layout
-LARGEST_SCALE = 100_000  # pixels of a shorter side
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -49,62 +47,64 @@ class Checkpoint:
     config: NetworkConfig
     classes: tuple[str, ...]
     preprocessing: dict[str, Any]
-    scale: tuple[int, int]
+    scale: tuple[Side, Side]
     training: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__ = RECORD
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Checkpoint":
-        """Raises ValueError, KeyError or TypeError where the text is not what `to_json` writes, or cannot be meant."""
-        fields = json.loads(text)
-        if fields["format"] != FORMAT:
-            raise ValueError(f"format {fields['format']} (this version reads {FORMAT})")
-        low, high = fields["scale"]
-        if not (type(low) is type(high) is int and 1 <= low <= high <= LARGEST_SCALE):
-            raise ValueError(f"a training scale of {fields['scale']}")
-        config = checked_config(fields["config"])
-        classes = tuple(fields["classes"])
-        if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
-            raise ValueError("class names that are no texts, or one twice")
-        if classes and len(classes) != config.classes:
-            raise ValueError(f"{len(classes)} class names for {config.classes} classes")
-        check_preprocessing(fields["preprocessing"])
-        return cls(config, classes, dict(fields["preprocessing"]), (low, high), dict(fields["training"]))
+        """Raises ValueError where the text is not what `to_json` writes, or cannot be meant."""
+        fields = parsed(text)
+        written = fields.pop("format", None) if isinstance(fields, dict) else None
+        if written != FORMAT:
+            raise ValueError(f"format {shown(written)} (this version reads {FORMAT})")
+        read = read_record(cls, fields)
+        if read.scale[0] > read.scale[1]:
+            raise ValueError(f"a training scale of {list(read.scale)}")
+        if len(set(read.classes)) < len(read.classes):
+            raise ValueError("class names with one twice")
+        if read.classes and len(read.classes) != read.config.classes:
+            raise ValueError(f"{len(read.classes)} class names for {read.config.classes} classes")
+        check_preprocessing(read.preprocessing)
+        check_training(read.training)
+        return read
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and texts to `path`, whole or not at all. Raises MachineError where the disk refuses."""
-    with replacing(path) as temporary:
-        try:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, dict(metadata))
-        except SafetensorError as error:  # the library wraps the system's error in its own
-            raise OSError(*_errno(str(error))) from error
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Write tensors and texts to `path`, whole or not at all, with a SHA-256 over all of them, which is returned. Raises
+    MachineError where the disk refuses."""
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    texts, seal = sealed(here, metadata)
+    write_safetensors(path, here, texts)
+    return seal
 
 
-def _errno(text: str) -> tuple[int, str]:
-    found = re.search(r"os error (\d+)", text)
-    return int(found.group(1)) if found else 0, text
+def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> str:
+    """Write the weights of `network` with what rebuilds it; returns the file's SHA-256, as `save_tensors` does."""
+    return save_tensors(path, network.state_dict(), {NOTE: checkpoint.to_json()})
 
 
-def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> None:
-    """Write the weights of `network` with what rebuilds it."""
-    save_tensors(path, network.state_dict(), {"vgg": checkpoint.to_json()})
+def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text. With `sha256`, which
+    `save_tensors` returned, no other file will do.
 
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text.
-
-    Raises WeightsError where the file is missing, cut short, not safetensors, or not from this program.
+    Raises WeightsError where the file is missing, damaged, another one, not safetensors, or not from this program.
     """
     _check_there(path)
-    metadata = read_header(path).metadata.get("vgg")
-    if metadata is None:
+    metadata, seal = unsealed(path, read_header(path).metadata)
+    if (note := metadata.get(NOTE)) is None:
         raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
+    check_seal(path)
+    if sha256 is not None and seal != sha256:
+        raise WeightsError(f"{path} is another file than the one that was saved with it, by its SHA-256; give that one")
+    if seal is None and note != "{}":
+        raise WeightsError(f"{path} has metadata that cannot be used: {note[:60]!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
+            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} cannot be read as a checkpoint (damaged or cut short): {error}") from error
 
@@ -119,7 +119,7 @@ def load_checkpoint(
 
     Raises UsageError where `pixels` has no effect; WeightsError where the file is damaged, of another format, misses a
     layer, has one of another shape, holds a value that is not finite, or was never trained; MachineError where a package
-    that its format needs is not installed.
+    that its format needs is not installed. A file with a SHA-256 is compared with it first.
     """
     stored, checkpoint = _opened(path, pixels)
     if not untrained:
@@ -128,8 +128,7 @@ def load_checkpoint(
 
 
 def read_checkpoint(path: Path, pixels: Pixels | None = None) -> Checkpoint:
-    """What a file says of the network it holds, without reading its weights; raises what `load_checkpoint` does, but for
-    values that are not finite."""
+    """What a file says of the network it holds; raises what `load_checkpoint` does, but for values that are not finite."""
     return _opened(path, pixels)[1]
 
 
@@ -138,14 +137,16 @@ def says_preprocessing(checkpoint: Checkpoint) -> bool:
     return "framework" not in checkpoint.training or not {"channels", "pixels"}.isdisjoint(checkpoint.training)
 
 
-def _opened(path: Path, pixels: Pixels | None) -> tuple[dict[str, Stored], Checkpoint]:
+def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> tuple[dict[str, Stored], Checkpoint]:
+    """What a file holds; `whole` compares all of it with its SHA-256 first."""
     _check_there(path)
     kind = format_of(path)
     if kind == "safetensors":
         header = read_header(path)
-        stored, note = stored_tensors(path, header), header.metadata.get("vgg")
-        foreign_note = header.metadata.get(FOREIGN_NOTE)
-        opened = _torch_weights(stored, foreign_note, path) if note is None else (stored, _noted(note, path))
+        texts, stored = unsealed(path, header.metadata)[0], stored_tensors(path, header)
+        _ = check_seal(path) if whole else None
+        ours, theirs = texts.get(NOTE), texts.get(FOREIGN_NOTE)
+        opened = _torch_weights(stored, theirs, path) if ours is None else (stored, _noted(ours, path))
     elif kind == "torch":
         opened = _torch_weights(*pickled_tensors(path), path)
     else:
@@ -198,10 +199,8 @@ def _check_there(path: Path) -> None:
 def _noted(note: str, path: Path) -> Checkpoint:
     try:
         return Checkpoint.from_json(note)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        known = {KeyError: f"there is no {error}", RecursionError: "it is nested too deeply"}
-        reason = known.get(type(error), str(error))
-        raise WeightsError(f"{path} has metadata that cannot be used: {reason}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
 
 
 def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
@@ -295,6 +294,6 @@ def newest_run(runs: Path, arch: str | None = None) -> Path | None:
 
 def _network_in(folder: Path) -> str | None:
     try:
-        return read_checkpoint(folder / LAST).config.arch
+        return _opened(folder / LAST, None, whole=False)[1].config.arch
     except WeightsError:
         return None

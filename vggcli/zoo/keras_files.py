@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import WeightsError
-from vggcli.zoo.archives import member_start, stored_members
+from vggcli.zoo.archives import check_sums, member_start, stored_members
 from vggcli.zoo.hdf5_index import Array, Index, need_h5py, read_index
 from vggcli.zoo.keras_config import KerasLayer, described_layers, input_side
 from vggcli.zoo.keras_operations import operations, said_pixels
@@ -58,6 +58,7 @@ def read_keras(path: Path, kind: str) -> Foreign:
         if WEIGHTS not in members:
             raise WeightsError(f"{path} is a zip archive without {WEIGHTS}, so Keras has not written it")
         start, size = member_start(path, members[WEIGHTS]), members[WEIGHTS].file_size
+        check_sums(path)
     index = read_index(path, start, size)
     text = text or index.config or ""
     _check_channels(text, path)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import WeightsError
+from vggcli.files import replacing
 from vggcli.zoo.checkpoint import Checkpoint
-from vggcli.zoo.files import replacing
 from vggcli.zoo.hdf5_index import NOTE, need_h5py
 from vggcli.zoo.keras_files import WEIGHTS, dense_pieces, layer_names
 from vggcli.zoo.layers import NetworkConfig, network_layers

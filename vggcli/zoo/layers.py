@@ -11,6 +11,7 @@ from typing import Literal
 
 from vggcli import paper
 from vggcli.errors import UsageError
+from vggcli.records import RECORD
 
 Head = Literal["fc", "gap", "none"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
@@ -30,6 +31,7 @@ class NetworkConfig:
     crop: int = paper.CROP
     width: float = 1.0
     head: Head = "fc"
+    __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
         if self.arch not in paper.NETWORKS:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import MachineError, WeightsError
+from vggcli.files import replacing
 from vggcli.zoo.caffe_write import little_endian
 from vggcli.zoo.checkpoint import Checkpoint
-from vggcli.zoo.files import replacing
 from vggcli.zoo.layers import Layer, network_layers
 from vggcli.zoo.network import VGG
 from vggcli.zoo.wire import number, opening, text, varint

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import WeightsError
-from vggcli.zoo.archives import member_start, stored_members
-from vggcli.zoo.files import replacing
+from vggcli.files import replacing
+from vggcli.zoo.archives import check_sums, member_start, stored_members
 from vggcli.zoo.pickle_scan import HOW_TO_SAVE, check_steps, stand_ins
 from vggcli.zoo.stored import Stored, by_rows
 
@@ -97,6 +97,8 @@ def _looked_over(path: Path) -> tuple[str | None, set[str]]:
             except Exception as error:  # a damaged pickle fails in many ways
                 reason = str(error) or type(error).__name__
                 raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+        if any(name.endswith(".json") or "vgg_note" in name for name in members):  # ours, even if a bit of that flipped
+            check_sums(path)
         note = members.get(NOTE)
         if note is None or note.file_size > LONGEST_NOTE:
             return None, inert

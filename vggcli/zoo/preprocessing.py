@@ -1,7 +1,5 @@
 """What becomes of pixels before a network of another framework sees them, for files that do not say it themselves."""
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -9,10 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggcli.errors import UsageError
+from vggcli.records import OPEN, Positive, parsed, read_record
 from vggcli.zoo.foreign import DIVISOR, MEAN
 from vggcli.zoo.recognise import OXFORD_MEAN
 
 Channels = Literal["RGB", "BGR"]
+Triple = tuple[float, float, float]
+Divisors = Positive | tuple[Positive, Positive, Positive]
 LONGEST = 1 << 20  # bytes of a file of preprocessing
 KEYS = "mean with divisor (pixels from 0 to 255) or std (from 0 to 1), and channels (RGB or BGR)"
 
@@ -23,8 +24,8 @@ class Pixels:
     255, these always in the order RGB."""
 
     channels: Channels
-    mean: tuple[float, float, float]
-    divisor: float | tuple[float, float, float]
+    mean: Triple
+    divisor: float | Triple
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads: mean and divisor in the order of the channels."""
@@ -49,31 +50,32 @@ class Pixels:
             meant = get_close_matches(str(name).casefold(), known, 1, 0.75)
             if name not in known and meant:
                 raise ValueError(f"{name!r} is no key of it; is {meant[0]!r} meant?")
-        channels = fields.get("channels", "RGB")
-        if channels not in ("RGB", "BGR"):
-            raise ValueError(f"channels are RGB or BGR, not {channels!r}"[:200])
-        largest = 255.0 if "std" in fields else 1.0
-        mean, divisor = fields["mean"], fields["std"] if "std" in fields else fields["divisor"]
-        divisors = divisor if isinstance(divisor, list) else [divisor] * 3
-        check_numbers(mean, divisors)
-        if "std" in fields and max(*mean, *divisors) > 1:
+        given = read_record(_Given, fields, partly=True)
+        divisor = given.divisor if given.std is None else given.std
+        if divisor is None or None not in (given.divisor, given.std):
+            raise ValueError(f"it must be an object with {KEYS}")
+        listed, largest = isinstance(divisor, tuple), 1.0 if given.std is None else 255.0
+        divisors = divisor if isinstance(divisor, tuple) else (divisor,) * 3
+        if given.std is not None and max(*given.mean, *divisors) > 1:
             raise ValueError("std goes with a mean of pixels from 0 to 1; for pixels from 0 to 255 give divisor")
-        if "divisor" in fields and 0 < max(mean) <= 1 < max(divisors):
+        if given.std is None and 0 < max(given.mean) <= 1 < max(divisors):
             raise ValueError("divisor goes with a mean of pixels from 0 to 255; for pixels from 0 to 1 give std")
-        step = -1 if channels == "BGR" else 1
-        red, green, blue = [largest * number for number in mean][::step]
-        over = tuple(largest * number for number in divisors)[::step]
-        return cls(channels, (red, green, blue), over if isinstance(divisor, list) else largest * divisor)
+        step = -1 if given.channels == "BGR" else 1
+        red, green, blue = [largest * number for number in given.mean][::step]
+        over_red, over_green, over_blue = [largest * number for number in divisors][::step]
+        over = (over_red, over_green, over_blue) if listed else over_red
+        return cls(given.channels, (red, green, blue), over)
 
 
-def check_numbers(mean: Any, divisors: Any) -> None:
-    """Raises ValueError unless these are three means and three divisors that pixels can be brought to a network with."""
-    listed = isinstance(mean, list | tuple) and isinstance(divisors, list | tuple)
-    numbers: list[Any] = [*mean, *divisors] if listed else [None]
-    finite = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-    if not finite or len(mean) != 3 or len(divisors) != 3 or min(divisors) <= 0:
-        shown = divisors[0] if listed and len(divisors) == 3 and len({*map(str, divisors)}) == 1 else divisors
-        raise ValueError(f"a preprocessing with the mean {mean} and the divisor {shown}"[:200])
+@dataclass(frozen=True)
+class _Given:
+    """What a file of preprocessing may say; other things may stand beside it."""
+
+    mean: Triple
+    divisor: Divisors | None = None
+    std: Divisors | None = None
+    channels: Channels = "RGB"
+    __pydantic_config__ = OPEN
 
 
 PIXELS = {
@@ -95,7 +97,6 @@ def read_pixels(given: str) -> Pixels:
     try:
         if path.stat().st_size > LONGEST:
             raise ValueError("it is far too long")
-        return Pixels.from_json(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"--preprocessing {path} cannot be used: {reason}") from error
+        return Pixels.from_json(parsed(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--preprocessing {path} cannot be used: {error}") from error

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from vggcli.errors import MachineError
-from vggcli.zoo.files import file_sha256, replacing, write_text
+from vggcli.files import file_sha256, replacing, write_text
+from vggcli.records import read_record
 
 CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
 CHUNK = 1 << 20
@@ -139,8 +140,8 @@ def verify(one: Published, path: Path) -> None:
     """
     found = file_sha256(path)
     try:
-        wanted = str(json.loads(_record(path).read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        wanted = read_record(dict[str, str], _record(path).read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError):
         wanted = one.hash_prefix
         if found.startswith(wanted):
             write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")

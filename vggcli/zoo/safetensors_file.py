@@ -1,19 +1,24 @@
-"""The header of a safetensors file, read with suspicion: every length, offset and shape is checked before it is used.
+"""Safetensors files: written whole, their header read with suspicion: every length, offset and shape is checked before it
+is used.
 
 The file is eight bytes of header length, a JSON object (tensor names to type, shape and place) and the bytes.
 """
 
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli.errors import WeightsError
+from vggcli.files import replacing
 from vggcli.zoo.stored import Shape, Stored, by_rows
 
 LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
@@ -39,6 +44,17 @@ class Header:
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors on the CPU, and texts, to `path`, whole or not at all. Raises MachineError where the disk
+    refuses."""
+    with replacing(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, dict(metadata))
+        except SafetensorError as error:  # the library wraps the system's error in its own
+            found = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(found.group(1)) if found else 0, str(error)) from error
 
 
 def read_header(path: Path) -> Header:

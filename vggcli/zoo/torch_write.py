@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from vggcli.zoo.checkpoint import FOREIGN_NOTE, Checkpoint, save_tensors
+from vggcli.zoo.checkpoint import Checkpoint, save_tensors
 from vggcli.zoo.foreign import Framework, to_framework
 from vggcli.zoo.network import VGG
 from vggcli.zoo.pickles import save_pickle
+from vggcli.zoo.seal import FOREIGN_NOTE
 
 PICKLES = (".pth", ".pt")
 

@@ -1,0 +1,27 @@
+"""Checks that read a whole file, made once as long as the file stays as it is."""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+SETTLED = 2.0  # seconds after which any change of a file shows in its time, on any file system
+
+
+def once(check: Callable[[Path], T]) -> Callable[[Path], T]:
+    """`check`, whose answer for a file is kept until size, time or place of the file change; errors are not kept."""
+
+    @lru_cache
+    def kept(path: Path, _stamp: tuple[int, ...]) -> T:
+        return check(path)
+
+    @wraps(check)
+    def checked(path: Path) -> T:
+        about = path.stat()
+        if time.time() - about.st_mtime < SETTLED:
+            return check(path)
+        return kept(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
+
+    return checked
