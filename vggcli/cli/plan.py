@@ -28,7 +28,7 @@ class Plan:
 
     arch: str = "D"
     data: str | None = None
-    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     max_steps: Ordinal | None = None
     init_from: str | None = None
     precision: Annotated[str, Field(pattern="^(auto|fp32|bf16|fp16)$")] = "auto"
