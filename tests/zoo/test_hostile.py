@@ -111,8 +111,8 @@ def changed(path: Path, **fields: Any) -> None:
     ("fields", "message"),
     [
         ({"format": 2}, "format 2"),
-        ({"config__crop": 10**9}, "fc6.weight has the shape"),
-        ({"config__classes": 10**12, "classes": []}, "fc8.weight has the shape"),
+        ({"config__crop": 10**9}, "--crop 1000000000 would take"),
+        ({"config__classes": 10**12, "classes": []}, "1000000000000 classes are out of range"),
         ({"config__width": 1e9}, "out of range"),
         ({"config__width": float("nan")}, "config.width is nan"),
         ({"config__width": "1"}, "config.width is '1', and should be a valid number"),
