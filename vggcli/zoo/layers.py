@@ -15,7 +15,7 @@ from vggcli.records import RECORD
 Head = Literal["fc", "gap", "none"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
 WIDEST = 16  # as a factor on the channels of the paper
-MOST_CLASSES = 1_000_000
+MOST_CLASSES = 100_000_000
 MOST_PARAMETERS = 1 << 32  # 17 GB in float32; training takes three times that
 VIEW_BYTES = 4 << 30  # what a network may take for one image as it sees it, whatever the machine holds
 
