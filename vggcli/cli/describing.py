@@ -144,6 +144,8 @@ def output(asked: Asked, images: ImageList) -> Path | None:
             )
         if not asked.out.parent.is_dir():
             raise UsageError(f"--out {asked.out}: there is no folder {asked.out.parent}; make it first")
+        if not asked.out.exists():
+            options.try_to_write(asked.out)
         parquet()
         return asked.out
     out = asked.out if asked.out.suffix else asked.out.with_name(f"{asked.out.name}{SUFFIXES[0]}")

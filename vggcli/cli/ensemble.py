@@ -88,11 +88,15 @@ def ensemble(
     flags = [flag for flag, value in given.items() if value]
     outputs = [("--save-scores", save_scores)] if save_scores is not None else []
     fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet, outputs)
-    if save_scores is not None:
-        fusion.save(save_scores)
-    if json:
-        print(dumps(fusion.to_json()))
-    elif table:
-        show_combined(fusion)
-    else:
-        show_fusion(fusion)
+
+    def show() -> None:
+        if json:
+            print(dumps(fusion.to_json()))
+        elif table:
+            show_combined(fusion)
+        else:
+            show_fusion(fusion)
+
+    with options.after_the_figures(show):
+        if save_scores is not None:
+            fusion.save(save_scores)

@@ -32,7 +32,9 @@ def evaluate(
     confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the confusion matrix.")] = None,
     worst: Annotated[
         int | None,
-        typer.Option(min=1, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
+        typer.Option(
+            min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."
+        ),
     ] = None,
     table: Annotated[
         bool,

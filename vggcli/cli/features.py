@@ -52,7 +52,13 @@ Gap = Annotated[bool, typer.Option("--gap", help="Global average pooling: the pa
 Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the map as it is)")]
 Scales = Annotated[
     list[int] | None,
-    typer.Option("--scales", metavar="Q...", help="Shorter sides in pixels. (default: the training S, or its middle)"),
+    typer.Option(
+        "--scales",
+        min=1,
+        max=options.LARGEST_SCALE,
+        metavar="Q...",
+        help="Shorter sides in pixels. (default: the training S, or its middle)",
+    ),
 ]
 Aggregate = Annotated[
     AggregateName | None, typer.Option("--aggregate", help="What becomes of several scales. (default: mean)")

@@ -38,6 +38,7 @@ from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.published import published_file
 from vggcli.zoo.scales import paper_scales
 
+LARGEST_GRID = 50  # a hundred times the paper's crops
 SHOWN_CLASSES = 12  # of an assumed order
 
 
@@ -89,6 +90,10 @@ def evaluate_options(
         raise UsageError("--grid has no effect without --multi-crop")
     if grid is not None and grid < 2:
         raise UsageError(f"--grid {grid} is no grid: give 2 or more, or leave --multi-crop out for the centre crop")
+    if grid is not None and grid > LARGEST_GRID:
+        raise UsageError(
+            f"--grid {grid} is {grid**2} crops a view; give at most {LARGEST_GRID} (the paper: {CROP_GRID})"
+        )
     whole: Protocol = "dense" if dense else "centre-crop"
     cropped: Protocol = "dense+multi-crop" if dense else "multi-crop"
     where = options.compute_device(device)

@@ -1,7 +1,10 @@
 """The flags that commands share, declared once, and what they mean: files, folders, devices."""
 
+import errno
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from vggcli.zoo.preprocessing import Pixels
 
 RUNS = Path("runs")
+TRIAL_BYTES = 4096  # written to find out whether a place takes files
+MOST_WORKERS = 512  # processes
+LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 SHAPES = "shapes"
 OWN_FILES, WORKER_FILES = 16, 6  # open at once: by this process, and for each that decodes
 
@@ -68,7 +74,9 @@ Preprocessing = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[PrecisionName, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Decoding processes. (default: cores)")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Decoding processes. (default: cores)")
+]
 Dense = Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")]
 MultiCrop = Annotated[
     bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
@@ -80,7 +88,11 @@ MultiScale = Annotated[
 Scales = Annotated[
     list[int] | None,
     typer.Option(
-        "--scales", metavar="Q...", help="Shorter sides; several are averaged. (default: the training S, or its middle)"
+        "--scales",
+        min=1,
+        max=LARGEST_SCALE,
+        metavar="Q...",
+        help="Shorter sides; several are averaged. (default: the training S, or its middle)",
     ),
 ]
 Flip = Annotated[
@@ -237,9 +249,39 @@ def shapes_index(workers: int, quiet: bool) -> Path:
 
 
 def writable_output(path: Path, flag: str) -> Path:
-    """`path` for a new file. Raises UsageError where it exists or its folder does not."""
-    if path.exists():
+    """`path` for a new file, after a trial in its folder, so that no work is done for a place that refuses it.
+
+    Raises UsageError where it exists or its folder does not, MachineError where the disk is full or does not let write.
+    """
+    if path.exists() or path.is_symlink():
         raise UsageError(f"{flag} {path} exists already; remove it or give another name")
     if not path.parent.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it first")
+    try_to_write(path)
     return path
+
+
+def try_to_write(path: Path) -> None:
+    """Write a little under the name of `path`, beside it, and remove it. Raises MachineError where that fails, OSError
+    where the name is too long."""
+    from vggcli.files import machine_error, working_folder
+
+    try:
+        with working_folder(path) as folder:
+            (folder / path.name).write_bytes(bytes(TRIAL_BYTES))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+        raise machine_error(path, error) from error
+
+
+@contextmanager
+def after_the_figures(show: Callable[[], None]) -> Iterator[None]:
+    """Write files in the block; `show` the figures that they are made from, also where a disk refuses the files: hours of
+    work are not lost with them. The error goes on then."""
+    try:
+        yield
+    except (MachineError, OSError):
+        show()
+        raise
+    show()

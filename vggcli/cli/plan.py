@@ -13,10 +13,11 @@ from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Layers
-from vggcli.zoo.layers import arch_of
+from vggcli.zoo.layers import NetworkConfig, arch_of
 from vggcli.zoo.preprocessing import Pixels
 
 LONGEST = 1 << 20  # bytes of a config.json
+LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Plan:
 
     arch: str = "D"
     data: str | None = None
-    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     max_steps: Ordinal | None = None
     init_from: str | None = None
     precision: Annotated[str, Field(pattern="^(auto|fp32|bf16|fp16)$")] = "auto"
@@ -41,6 +42,12 @@ class Plan:
     micro_batch: Ordinal | None = None
     skip_bad: bool = False
     __pydantic_config__ = RECORD
+
+    def __post_init__(self) -> None:
+        for flag, value, low in (("--seed", self.seed, 0), ("--max-steps", self.max_steps, 1)):
+            if value is not None and not low <= value <= LARGEST_NUMBER:
+                raise UsageError(f"{flag} {value} is out of range: give at least {low} and at most {LARGEST_NUMBER}")
+        NetworkConfig(self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head)  # before any work
 
     @classmethod
     def of(

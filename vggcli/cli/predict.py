@@ -38,7 +38,7 @@ def predict(
     from vggcli.cli.measuring import evaluate_options
     from vggcli.cli.predicting import finish, predicted, show_json, show_table, write_table
     from vggcli.cli.weights import find_weights
-    from vggcli.errors import UsageError
+    from vggcli.errors import MachineError, UsageError
 
     if out is not None:
         if out.suffix not in (".csv", ".json"):
@@ -59,9 +59,13 @@ def predict(
         preprocessing=preprocessing,
     )
     found = predicted(paths, find_weights(weights, arch), opts, multi_scale, top, quiet, out)
-    if out is not None:
-        write_table(out, found)
-        options.note(f"written: {out}")
+    try:
+        if out is not None:
+            write_table(out, found)
+            options.note(f"written: {out}")
+    except MachineError:  # hours of work are not lost with the file
+        (show_json if json else show_table)(found)
+        raise
     if json:
         show_json(found)
     elif out is None:

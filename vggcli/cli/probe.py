@@ -54,7 +54,9 @@ def probe(
     test_per_class: Annotated[
         int | None, typer.Option(min=1, help="With caltech, at most. (default: 50; caltech256: the rest)")
     ] = None,
-    splits: Annotated[int | None, typer.Option(min=1, help="Random splits, with caltech. (default: 3)")] = None,
+    splits: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")
+    ] = None,
     ap: Annotated[
         Points | None, typer.Option("--ap", help="Points of AP, with voc. (default: all; voc2007: 11)")
     ] = None,
@@ -67,9 +69,14 @@ def probe(
         bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
     ] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="The figure of every class.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of random splits and held-out images. (default: 0)")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Of random splits and held-out images. (default: 0)")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=1, help="Machines fitted at a time. (default: cores)")
+        int | None,
+        typer.Option(
+            "--workers", "-j", min=1, max=options.MOST_WORKERS, help="Machines fitted at a time. (default: cores)"
+        ),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -1,7 +1,6 @@
 """What `vgg probe` does behind its flags: stores and labels become a plan's parts, parts a figure, a figure a table."""
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from vggcli.features.stored import SETTINGS, Store, read_store, stacked, with_pa
 from vggcli.report.progress import Bar
 from vggcli.report.tables import facts_table
 
+LARGEST_COST = 1e9
 # What differs from the defaults where a set is given by name
 OFFICIAL_SPLITS = {"voc2007": ("trainval", "test")}
 DRAWINGS = {"caltech256": Drawing(paper.CALTECH256_TRAIN, None)}
@@ -76,8 +76,10 @@ class Plan:
         if ap is not None and protocol != "voc":
             raise UsageError(f"--ap has no effect with --protocol {protocol}; it belongs to --protocol voc")
         grid = tuple(sorted(set(costs or COSTS)))
-        if not all(0 < cost < math.inf for cost in grid):
-            raise UsageError(f"--costs {' '.join(f'{cost:g}' for cost in grid)}: C must be above 0")
+        if not all(0 < cost <= LARGEST_COST for cost in grid):
+            raise UsageError(
+                f"--costs {' '.join(f'{cost:g}' for cost in grid)}: C must be above 0 and at most {LARGEST_COST:g}"
+            )
         if seed is not None and len(grid) == 1 and protocol != "caltech":
             raise UsageError(f"--seed has no effect with a single --costs and --protocol {protocol}: nothing is random")
         if split is not None and split == train_split:

@@ -84,9 +84,16 @@ def evaluate_and_report(
     several = measure(weights, data, split, opts, multi_scale, quiet, report.outputs(weights))
     for error in several[0].scores.skipped:
         options.note(f"left out: {error}")
-    written = [write_files(measured, report) for measured in several]
-    for measured in several:
-        record(measured)
+    written: list[dict[str, str]] = [{} for _ in several]
+    with options.after_the_figures(lambda: show_all(several, report, written)):
+        for measured in several:
+            record(measured)
+        for measured, files in zip(several, written, strict=True):
+            write_files(measured, report, files)
+
+
+def show_all(several: Sequence[Measured], report: ReportOptions, written: Sequence[dict[str, str]]) -> None:
+    """The figures, in the form that was asked for, and what of them was written where."""
     if report.json:
         results = [result_json(measured, report) for measured in several]
         print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
@@ -111,9 +118,8 @@ def record(measured: Measured) -> None:
         options.note(f"not recorded: {error}")
 
 
-def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
-    """The scores and pictures that were asked for; returns what was written where."""
-    written = {}
+def write_files(measured: Measured, report: ReportOptions, written: dict[str, str]) -> None:
+    """The scores and pictures that were asked for; adds what was written where to `written`."""
     if report.scores is not None:
         save_scores(report.scores, measured.scores, measured.evaluation)
         written["scores"] = str(report.scores)
@@ -133,7 +139,6 @@ def write_files(measured: Measured, report: ReportOptions) -> dict[str, str]:
             ]
             save_sheet(pictures, captions, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
-    return written
 
 
 def worst_path(run: Path | None) -> Path:

@@ -8,7 +8,11 @@ from vggcli import paper
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Positive, Side, read_record
 from vggcli.zoo.initialise import INITS, Init
-from vggcli.zoo.layers import Head
+from vggcli.zoo.layers import WIDEST, Head
+from vggcli.zoo.scales import LARGEST
+
+MOST = 10_000_000  # epochs, and images a step
+STEEPEST = 1e6  # of factors that have no end of their own
 
 
 @dataclass(frozen=True)
@@ -35,26 +39,30 @@ class Recipe:
         low, high = self.scale
         if low > high:
             raise UsageError(f"--scale-jitter {low} {high}: the first must not be above the second")
+        if high > LARGEST:
+            raise UsageError(f"S = {high} is out of range: at over {LARGEST} any image has more than 100 megapixels")
         if low < self.crop:
             raise UsageError(f"S = {low} is below --crop {self.crop}; the smallest usable S is {self.crop}")
         for flag, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs), ("patience", self.patience)):
-            if value < 1:
-                raise UsageError(f"{flag} {value} must be at least 1")
-        if not self.learning_rate > 0:
-            raise UsageError(f"--lr {self.learning_rate:g} must be above 0")
+            if not 1 <= value <= MOST:
+                raise UsageError(f"{flag} {value} must be at least 1 and at most {MOST}")
+        if not 0 < self.learning_rate <= STEEPEST:
+            raise UsageError(f"--lr {self.learning_rate:g} must be above 0 and at most {STEEPEST:g}")
+        if not 0 < self.width <= WIDEST:
+            raise UsageError(f"--width {self.width:g} must be above 0 and at most {WIDEST}")
         for flag, share in (("--momentum", self.momentum), ("--dropout", self.dropout)):
             if not 0 <= share < 1:
                 raise UsageError(f"{flag} {share:g} must be at least 0 and below 1")
-        if not self.weight_decay >= 0:
-            raise UsageError(f"--weight-decay {self.weight_decay:g} must not be negative")
+        if not 0 <= self.weight_decay <= STEEPEST:
+            raise UsageError(f"--weight-decay {self.weight_decay:g} must be at least 0 and at most {STEEPEST:g}")
         if self.head not in ("fc", "gap"):
             raise UsageError(f"--head {self.head!r} is not known; give fc or gap")
         if self.init not in INITS:
             raise UsageError(f"--init {self.init!r} is not known; give one of {', '.join(INITS)}")
         if self.init_std is not None and self.init != "gaussian":
             raise UsageError(f"--init-std has no effect with --init {self.init}; it belongs to --init gaussian")
-        if self.init_std is not None and not self.init_std > 0:
-            raise UsageError(f"--init-std {self.init_std:g} must be above 0")
+        if self.init_std is not None and not 0 < self.init_std <= STEEPEST:
+            raise UsageError(f"--init-std {self.init_std:g} must be above 0 and at most {STEEPEST:g}")
 
     @property
     def test_scale(self) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from vggcli import paper
-from vggcli.errors import WeightsError
+from vggcli.errors import MachineError, WeightsError
 from vggcli.files import replacing
 from vggcli.zoo.checkpoint import Checkpoint
 from vggcli.zoo.hdf5_index import NOTE, need_h5py
@@ -68,16 +68,21 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
 
     names = layer_names(checkpoint.config)
     whole = io.BytesIO()  # HDF5's library crashes where a disk is full; Python's own write says so
-    with h5py.File(whole, "w") as root:
-        root.attrs[NOTE] = checkpoint.to_json()
-        root.attrs["classes"] = json.dumps(checkpoint.classes)
-        if by_name:
-            root.attrs["layer_names"] = [name.encode() for name in names.values()]
-            root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", VERSION.encode()
-        for ours, group, parts in _groups(root, names, by_name):
-            weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
-            _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
-            group.create_dataset(parts[1], data=bias.cpu().numpy())
+    try:
+        with h5py.File(whole, "w") as root:
+            root.attrs[NOTE] = checkpoint.to_json()
+            root.attrs["classes"] = json.dumps(checkpoint.classes)
+            if by_name:
+                root.attrs["layer_names"] = [name.encode() for name in names.values()]
+                root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", VERSION.encode()
+            for ours, group, parts in _groups(root, names, by_name):
+                weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
+                _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
+                group.create_dataset(parts[1], data=bias.cpu().numpy())
+    except (ValueError, RuntimeError, OSError) as error:  # whatever h5py makes of memory that it does not get
+        raise MachineError(
+            f"h5py cannot hold the weights in memory ({error}); free some, or write a .safetensors"
+        ) from error
     path.write_bytes(whole.getbuffer())
 
 

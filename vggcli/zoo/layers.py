@@ -4,7 +4,6 @@ No torch here. The builder makes modules from these records and `vgg models` pri
 and the network that runs cannot differ.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +15,7 @@ from vggcli.records import RECORD
 Head = Literal["fc", "gap", "none"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
 WIDEST = 16  # as a factor on the channels of the paper
-MOST_CLASSES = 1_000_000
+MOST_CLASSES = 100_000_000
 MOST_PARAMETERS = 1 << 32  # 17 GB in float32; training takes three times that
 VIEW_BYTES = 4 << 30  # what a network may take for one image as it sees it, whatever the machine holds
 
@@ -44,10 +43,8 @@ class NetworkConfig:
             raise UsageError(
                 f"{self.classes} classes are out of range: a network has at least one, at most {MOST_CLASSES}"
             )
-        if self.crop**2 > (most := most_pixels(self)):
-            raise UsageError(
-                f"--crop {self.crop} would take over {VIEW_BYTES >> 30} GiB an image; give at most {math.isqrt(most)}"
-            )
+        if self.crop**2 > most_pixels(self):
+            raise UsageError(f"--crop {self.crop} would take over {VIEW_BYTES >> 30} GiB an image; give a smaller one")
         if (parameters := sum(layer.parameters for layer in network_layers(self))) > MOST_PARAMETERS:
             raise UsageError(
                 f"a network of crop {self.crop}, width {self.width:g} and {self.classes} classes has "
