@@ -8,6 +8,7 @@ from typing import Any
 
 from vggcli import __version__
 from vggcli.errors import UsageError
+from vggcli.regular import need_regular
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Layers
 from vggcli.zoo.layers import arch_of
@@ -48,6 +49,7 @@ class Plan:
     @classmethod
     def from_file(cls, path: Path) -> "Plan":
         """Raises UsageError where the file is not what a run writes."""
+        need_regular(path, UsageError)
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             fields.pop("version", None)
