@@ -145,7 +145,10 @@ def _check_not_the_root(path: str) -> None:
 def _listed_on_stdin() -> Iterator[str]:
     """One path a line or, where there is a NUL byte (`find -print0`), one between two of them; UTF-8, UTF-16 or any bytes.
     A folder in the list is said."""
-    raw = sys.stdin.buffer.read()
+    try:
+        raw = sys.stdin.buffer.read()
+    except (OSError, ValueError) as error:  # it may only be written to; its terminal has gone
+        raise DataError(f"the list on stdin cannot be read: {error}; pipe one into this command") from error
     if begins_like_image(raw[:HEAD_BYTES]):
         raise DataError("stdin holds an image, where - takes a list of paths; give the path of the image")
     try:

@@ -11,6 +11,7 @@ from pydantic import Field
 from vggcli import __version__
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
+from vggcli.regular import need_regular
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.stages import Layers
 from vggcli.zoo.layers import NetworkConfig, arch_of
@@ -65,9 +66,9 @@ class Plan:
     @classmethod
     def from_file(cls, path: Path) -> "Plan":
         """Raises UsageError where the file is not what a run writes."""
-        if not path.is_file():
-            what = "no regular file" if path.exists() else "no file"
-            raise UsageError(f"there is {what} {path}; give --config a run's config.json")
+        need_regular(path, UsageError)
+        if not path.exists():
+            raise UsageError(f"there is no file {path}; give --config a run's config.json")
         try:
             if path.stat().st_size > LONGEST:
                 raise ValueError("it is far too long")

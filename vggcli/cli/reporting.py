@@ -24,6 +24,7 @@ from vggcli.evaluation.metrics import (
 )
 from vggcli.evaluation.protocol import EvaluateOptions
 from vggcli.files import append_line
+from vggcli.regular import need_regular
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.tables import classes_table, facts_table
 from vggcli.report.text import printable
@@ -112,8 +113,10 @@ def record(measured: Measured) -> None:
         return
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     line = json.dumps({**measured.evaluation.to_json(), "date": now, "version": __version__})
+    path = measured.run / "evaluations.jsonl"
     try:
-        append_line(measured.run / "evaluations.jsonl", line)
+        need_regular(path, MachineError)
+        append_line(path, line)
     except MachineError as error:  # a run folder that may only be read still has an error figure
         options.note(f"not recorded: {error}")
 

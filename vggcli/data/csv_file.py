@@ -16,6 +16,7 @@ from vggcli.data.splits import role_of
 from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
 from vggcli.records import cut, shown
+from vggcli.regular import need_regular
 
 BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
 KNOWN_COLUMNS = ("path", "label", "split", *BOX_COLUMNS)
@@ -109,6 +110,7 @@ def listed_paths(path: Path) -> Iterator[str]:
     """The column `path` of a CSV, relative to it, in any encoding. Raises DataError where there is none, or a row lacks
     it."""
     spellings = Spellings(path.parent)
+    need_regular(path, DataError)
     for line, row in csv_rows(path, decoded_text(path.read_bytes()), ("path",)):
         if not row["path"]:
             raise DataError(f"{path}, line {line}: the path is missing")
@@ -181,7 +183,8 @@ def _text(path: Path) -> str:
 
 
 def _check_kind(path: Path) -> None:
-    """Raises DataError for an archive, a spreadsheet or an image."""
+    """Raises DataError for what is no regular file, an archive, a spreadsheet or an image."""
+    need_regular(path, DataError)
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if head.startswith(ARCHIVES) or head[TAR_MARK] == b"ustar":

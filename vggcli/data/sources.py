@@ -16,6 +16,7 @@ from vggcli.data.splits import hashed, picked_role
 from vggcli.data.unread import own_below, readable
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError
+from vggcli.regular import need_regular
 
 __all__ = ["IMAGE_SUFFIXES", "Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
 
@@ -34,6 +35,7 @@ def load_split(source: Path, split: str) -> ImageSet:
         records = _csv_split(source, split, remarks)
         source = source.parent
     else:
+        need_regular(source, DataError)
         raise DataError(
             f"there is no folder or CSV file {source}; give --data a folder of class folders, a CSV, shapes or the name "
             f"of a set such as cifar10"

@@ -113,8 +113,9 @@ def _equal_files(files: Sequence[tuple[Path, int, str]]) -> list[list[tuple[int,
 
 
 def _size(path: Path) -> bytes | None:
+    """None for what is no regular file, which goes no further."""
     try:
-        return path.stat().st_size.to_bytes(8, "little")
+        return path.stat().st_size.to_bytes(8, "little") if path.is_file() else None
     except OSError:
         return None
 

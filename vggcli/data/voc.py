@@ -17,6 +17,7 @@ from vggcli.data.listed_text import listed_names
 from vggcli.data.walking import IMAGE_SUFFIXES, composed, is_junk
 from vggcli.errors import DataError
 from vggcli.records import cut, shown
+from vggcli.regular import need_regular
 
 LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
@@ -111,10 +112,10 @@ def annotated_image(annotation: Path, images: Mapping[str, list[Path]]) -> tuple
 def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
     """The file name that an annotation states (empty where it states none) and its objects.
 
-    Raises DataError where it is too large, has a document type, is no XML, or an object has no name or no proper box.
+    Raises DataError where it is no regular file, is too large, has a document type, is no XML, or an object has no name or
+    no proper box.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is no regular file, and an annotation is one; take it away")
+    need_regular(path, DataError)
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} is larger than an annotation can be ({MAX_BYTES >> 20} MB)")
     raw = path.read_bytes()

@@ -3,7 +3,9 @@
 import unicodedata
 
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, escaped bytes of file names, and what ends a line
-TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of what follows
+TURNING = frozenset(  # the direction of what follows
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 
 
 def printable(text: str) -> str:

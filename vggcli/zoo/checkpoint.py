@@ -19,6 +19,7 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
 from vggcli.records import RECORD, Side, parsed, read_record, shown
+from vggcli.regular import irregular
 from vggcli.zoo.foreign import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
 from vggcli.zoo.imagenet import imagenet_names
 from vggcli.zoo.layers import NetworkConfig
@@ -266,7 +267,8 @@ def weights_file(path: Path) -> Path:
                 return path / name
         raise WeightsError(f"{path} holds no {BEST} and no {LAST}: it is not a run folder, or its training never saved")
     if not path.is_file():
-        what = "is no regular file" if path.exists() else "is not there"
+        kind = irregular(path)
+        what = f"is {kind}, not a regular file" if kind else "is not there"
         raise WeightsError(f"{path} {what}; give a run folder, a checkpoint, or another framework's weights file")
     return path
 

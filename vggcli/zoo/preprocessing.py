@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from vggcli.errors import UsageError
 from vggcli.records import OPEN, Positive, parsed, read_record
+from vggcli.regular import irregular
 from vggcli.zoo.foreign import DIVISOR, MEAN
 from vggcli.zoo.recognise import OXFORD_MEAN
 
@@ -91,7 +92,8 @@ def read_pixels(given: str) -> Pixels:
         return PIXELS[given.lower()]
     path = Path(given).expanduser()
     if path.suffix.lower() != ".json" or not path.is_file():
-        there = "is no regular file" if path.exists() else "is not there"
+        kind = irregular(path)
+        there = f"is {kind}, not a regular file" if kind else "is not there"
         what = f"{path} {there}" if path.suffix.lower() == ".json" else f"there is no preprocessing {given!r}"
         raise UsageError(f"{what}; give --preprocessing {', '.join(PIXELS)} or a FILE.json with {KEYS}")
     try:
