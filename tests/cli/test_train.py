@@ -1,7 +1,9 @@
 """`vgg train` from the command line: run folders, replays, signals, kills at any moment, and each way to hold it wrong."""
 
+import errno
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,16 +11,20 @@ import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.conftest import MakeFolder, picture
 from tests.training.sessions import assert_same_bits
+from vggcli import files
 from vggcli.cli.app import run
-from vggcli.training import memory
+from vggcli.data import workers
+from vggcli.training import loop, memory
 from vggcli.training.run import hold_run, let_go_of_run
-from vggcli.zoo.checkpoint import save_tensors
+from vggcli.zoo.checkpoint import load_checkpoint, save_tensors
+from vggcli.zoo.scores import count_correct
 
 SMALL = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --epochs 2 --init he --lr 0.01 -j 0".split()
 
@@ -343,6 +349,57 @@ def test_a_folder_that_cannot_be_written_is_exit_5(
     (here / "runs").write_text("a file where a folder is wanted")
     assert train(make_folder()) == 5
     assert "cannot write runs: not a directory; choose another place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("full", ["views.png", "best.safetensors", "log.jsonl", "curves.png"])
+def test_a_full_disk_says_how_to_go_on(
+    make_folder: MakeFolder,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    full: str,
+) -> None:
+    photos, flush = make_folder(), files._flush
+
+    def no_space(path: Path) -> None:
+        if path.name == full and path.stat().st_size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
+
+    monkeypatch.setattr(files, "_flush", no_space)
+    assert train(photos, "--out", "run") == 5
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"no space left on the disk of {here}/run/{full}" in said
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert run([*said.partition("`vgg ")[2].partition("`")[0].split(), "-q", "-j", "0"]) == 0
+    assert len((here / "run" / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_worker_that_is_killed_saves_and_says_how_to_go_on(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "straight", "--epochs", "4") == 0
+    seen = [0]
+
+    def killing(*given: Any) -> int:
+        seen[0] += 1
+        if seen[0] == 4:  # the first step of the second epoch
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+        return count_correct(*given)
+
+    monkeypatch.setattr(loop, "count_correct", killing)
+    monkeypatch.setattr(workers, "AHEAD", 1)
+    assert train(photos, "--out", "run", "-j", "2", "--epochs", "4") == 5
+    said = capsys.readouterr().err
+    assert "a decoding process was killed (signal 9)" in said
+    assert "vgg train --resume" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert load_checkpoint(here / "run" / "last.safetensors")[1].training["step"] >= 3
+    assert run(["train", "--resume", "run", "-q", "-j", "0"]) == 0
+    assert_same_bits(here / "straight", here / "run")
 
 
 def test_an_error_in_the_middle_of_decoding_is_one_sentence(make_folder: MakeFolder, here: Path) -> None:

@@ -22,6 +22,7 @@ from vggcli.evaluation.protocol import match_classes
 from vggcli.files import file_sha256
 from vggcli.training.options import TrainingData
 from vggcli.training.recipe import RECIPES, Recipe
+from vggcli.training.run import check_run_place
 from vggcli.training.stages import Stages
 from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
 from vggcli.zoo.initialise import inherit, initialise
@@ -55,6 +56,8 @@ class _Start:
 def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl, again: Plan | None = None) -> Session:
     """Read weights and data, build the network from them, and make the run folder last, when nothing can be wrong any
     more; or begin the plan `again` in the folder `out`, whose lock is held."""
+    if again is None:
+        check_run_place(out, options.RUNS)
     replayed = again or _replayed(choice)
     start = _start(choice, replayed, control)
     plan = replayed or Plan()

@@ -32,7 +32,7 @@ from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
 from vggcli.training.loop import train
 from vggcli.training.memory import automatic_micro_batch
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
-from vggcli.training.run import CONFIG, LOG, RunFolder, create_run, let_go_of_run
+from vggcli.training.run import CONFIG, LOG, RunFolder, check_run_place, create_run, let_go_of_run
 from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
@@ -74,6 +74,8 @@ def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = Fal
     """Read the data, build and initialise the network, and make the run folder last, when nothing can be wrong any more;
     or, `again`, begin once more in the folder `out`, whose lock is held."""
     recipe = plan.recipe
+    if not again:
+        check_run_place(out, options.RUNS)
     source, train_set, val_set, left_out = training_sets(plan, control, out if again else None)
     check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
@@ -158,8 +160,10 @@ def begun(
             about["skipped"] = left_out.count("\n")
         checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
         _save_views(folder / "views.png", data, plan)
-    except BaseException:
+    except BaseException as error:
         let_go_of_run(folder, held)
+        if isinstance(error, MachineError) and (folder / CONFIG).is_file():
+            raise MachineError(f"{error}; then go on with `{_go_on(plan, folder)}`") from error
         raise
     return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {}, held)
 
@@ -204,7 +208,7 @@ def run_to_end(session: Session, control: RunControl) -> None:
     try:
         _train(session, opts, control)
     except MachineError as error:
-        raise MachineError(f"{error}; then go on with `{_go_on(session)}`") from error
+        raise MachineError(f"{error}; then go on with `{_go_on(plan, path)}`") from error
     finally:
         let_go_of_run(path, session.held)
     show_result(path, plan, time.monotonic() - started, control)
@@ -224,12 +228,12 @@ def _train(session: Session, opts: TrainOptions, control: RunControl) -> None:
                 else:
                     display.step(record)
         except Stopped:
-            raise Interrupted(f"stopped and saved; go on with `{_go_on(session)}`", asked[0]) from None
+            raise Interrupted(f"stopped and saved; go on with `{_go_on(session.plan, path)}`", asked[0]) from None
 
 
-def _go_on(session: Session) -> str:
-    command = "train" if session.plan.weights is None else "finetune"
-    return f"vgg {command} --resume {shlex.quote(str(session.folder.path))}"
+def _go_on(plan: Plan, folder: Path) -> str:
+    command = "train" if plan.weights is None else "finetune"
+    return f"vgg {command} --resume {shlex.quote(str(folder))}"
 
 
 def show_result(path: Path, plan: Plan, seconds: float, control: RunControl) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import MachineError, UsageError, WeightsError
-from vggcli.files import machine_error, sweep, write_text
+from vggcli.files import machine_error, sweep, working_folder, write_text
 from vggcli.locks import Busy, let_go, lock
 from vggcli.training.state import RunState
 from vggcli.zoo.checkpoint import (
@@ -34,6 +34,7 @@ from vggcli.zoo.checkpoint import (
 from vggcli.zoo.network import VGG
 
 CONFIG, LOG, LOCK = "config.json", "log.jsonl", ".lock"
+TRIAL_BYTES = 4096
 LOCK_SECONDS = 2.0  # that a process which was just killed may take to let go
 
 
@@ -72,6 +73,19 @@ class RunFolder:
         errors = {"top1_error": last.top1_error, "top5_error": last.top5_error} if last else {}
         reached = {"epoch": len(state.records), "step": state.total_steps, **errors}
         return replace(self.about, training={**self.about.training, **reached, **more})
+
+
+def check_run_place(out: Path | None, runs: Path) -> None:
+    """Raises as `create_run` will, before any work is done for a place that refuses it; nothing stays there."""
+    if out is not None:
+        _check_empty(out)
+    place = out or runs
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    try:
+        with working_folder(there / place.name) as folder:
+            (folder / place.name).write_bytes(bytes(TRIAL_BYTES))
+    except OSError as error:
+        raise machine_error(place, error) from error
 
 
 def create_run(out: Path | None, runs: Path, arch: str) -> tuple[Path, int | None]:

@@ -275,12 +275,9 @@ def weights_file(path: Path) -> Path:
 
 def numbered_runs(runs: Path, arch: str) -> list[Path]:
     """The folders ARCH-N below `runs`, oldest first."""
-    found = []
-    for folder in runs.iterdir() if runs.is_dir() else ():
-        match = re.fullmatch(rf"{re.escape(arch)}-(\d+)", folder.name)
-        if match and folder.is_dir():
-            found.append((int(match.group(1)), folder))
-    return [folder for _, folder in sorted(found)]
+    names = re.compile(rf"{re.escape(arch)}-(\d+)")
+    found = [(names.fullmatch(run.name), run) for run in (runs.iterdir() if runs.is_dir() else ()) if run.is_dir()]
+    return [run for _, run in sorted((int(match[1]), run) for match, run in found if match)]
 
 
 def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path | None:
@@ -288,14 +285,12 @@ def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path |
     has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of one with another name
     its weights say it."""
     named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
-    times = []
-    for folder in runs.iterdir() if runs.is_dir() else ():
-        mark = next((folder / name for name in (LAST, begun) if (folder / name).is_file()), None)
-        if mark is not None:
-            times.append((mark.stat().st_mtime_ns, folder.name, folder))
-    for _, _, folder in sorted(times, reverse=True):
-        if arch is None or (named.get(folder) or _network_in(folder)) == arch:
-            return folder
+    folders = runs.iterdir() if runs.is_dir() else ()
+    marks = [run / name for run in folders for name in dict.fromkeys((begun, LAST)) if (run / name).is_file()]
+    times = {mark.parent: mark.stat().st_mtime_ns for mark in marks}  # of the last save, where there is one
+    for run in sorted(times, key=lambda run: (times[run], run.name), reverse=True):
+        if arch is None or (named.get(run) or _network_in(run)) == arch:
+            return run
     return None
 
 
