@@ -52,7 +52,7 @@ def appearing(folder: Path, marker: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
     """A hidden folder beside `path` for what is to become it, removed at the end. Raises OSError where the disk refuses."""
-    sweep(path.parent, path.name)
+    sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
     folder, held = _held_folder(path)
     try:
         yield folder
@@ -68,9 +68,9 @@ def _held_folder(path: Path) -> tuple[Path, int | None]:
             return folder, lock(folder)
 
 
-def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what killed programs left in `folder` while they wrote `name` (any, where not given): what nobody holds."""
-    for left in folder.glob(f".{glob.escape(name) if name != '*' else name}.*.tmp"):
+def sweep(folder: Path, pattern: str = ".*.tmp") -> None:
+    """Remove what killed programs left half-written in `folder`: what nobody holds of the names that fit `pattern`."""
+    for left in folder.glob(pattern):
         try:
             held = lock(left)
         except (Busy, OSError):

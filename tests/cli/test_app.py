@@ -1,6 +1,7 @@
 """The front door: help, versions, greedy options, `vgg models`, exit codes."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from vggcli.cli.app import _fail, app, run
 from vggcli.cli.greedy import expanded
+from vggcli.cli.signals import asked_to_stop, prepare_signals
 from vggcli.errors import ExitCode
 
 
@@ -120,3 +122,45 @@ def test_a_name_longer_than_a_file_can_have_is_one_sentence(
 def test_an_empty_argument_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), ""]) == 2
     assert "empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_any_command_through_what_cleans_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    cleaned = []
+
+    def slow(*_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except Exception:  # no signal is an error of what it interrupts
+            cleaned.append("taken for an error")
+        finally:
+            cleaned.append("cleaned up")
+
+    monkeypatch.setattr("vggcli.cli.surveying.show_data", slow)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        prepare_signals()
+        assert run(["data", "x"]) == code
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert cleaned == ["cleaned up"]
+    assert capsys.readouterr().err.strip() in ("vgg: interrupted", "vgg: stopped by a signal")
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+        prepare_signals()
+        signal.raise_signal(signal.SIGHUP)
+        with asked_to_stop() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked
+            signal.raise_signal(signal.SIGTERM)
+            assert asked == [143]
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

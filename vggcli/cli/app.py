@@ -80,6 +80,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = _dispatch(arguments)
         sys.stdout.flush()
+        if result == ExitCode.INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else ExitCode.OK
     except VGGError as error:
         return _fail(str(error), error.exit_code)

@@ -187,9 +187,13 @@ def cache_folder() -> Path:
 
 
 def made_folder(folder: Path) -> Path:
-    """`folder` of the cache, made where it is not there. Raises MachineError where it cannot be."""
+    """`folder` of the cache, made where it is not there, without what killed programs left in it. Raises MachineError
+    where it cannot be."""
+    from vggcli.files import sweep
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
     except OSError as error:
         raise MachineError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
     return folder
@@ -237,9 +241,11 @@ def fetched_set(name: str, quiet: bool) -> Path:
 def shapes_index(workers: int, quiet: bool) -> Path:
     """The embedded set's CSV in the user's cache, rendered there if it is not yet."""
     from vggcli.data import shapes
+    from vggcli.files import sweep
     from vggcli.report.progress import Bar
 
     folder = cache_folder() / f"shapes-{shapes.VERSION}"
+    sweep(folder.parent, ".shapes-*")
     if (folder / "index.csv").is_file():
         return folder / "index.csv"
     made_folder(folder.parent)

@@ -160,8 +160,7 @@ def load_run(path: Path, device: torch.device) -> Resumable:
     Raises WeightsError where there is no state that can be gone on from.
     """
     sweep(path)
-    for left in path.glob(".tmp??????"):  # of safetensors' own, as older versions used it
-        left.unlink(missing_ok=True)
+    sweep(path, ".tmp??????")  # safetensors' own, as older versions used it
     network, checkpoint = load_checkpoint(path / LAST, device, untrained=True)
     try:
         state = RunState.from_json(checkpoint.training["state"])
