@@ -12,7 +12,7 @@ from vggcli.zoo.layers import WIDEST, Head
 from vggcli.zoo.scales import LARGEST
 
 MOST = 10_000_000  # epochs, and images a step
-STEEPEST = 1e6  # of factors that have no end of their own
+STEEPEST = 3e38  # what a float32 holds; a loss that is no longer finite says the rest
 
 
 @dataclass(frozen=True)
