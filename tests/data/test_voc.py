@@ -122,7 +122,7 @@ def test_what_is_wrong_with_an_annotation_is_said(tmp_path: Path, text: str, mes
 
 def test_what_is_no_file_is_no_annotation(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.xml")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_annotation(tmp_path / "x.xml")
 
 
