@@ -249,8 +249,11 @@ def test_skip_bad_leaves_images_out_and_lists_them(
     said = capsys.readouterr().err
     assert "left out: 2 images of 36 that cannot be used" in said
     assert "train/class0/1.jpg: " in said
-    listed = (here / "run" / "skipped.txt").read_text().splitlines()
-    assert [line.partition("\t")[0] for line in listed] == ["train/class0/1.jpg", "val/class2/0.jpg"]
+    listed = json.loads((here / "run" / "skipped.json").read_text())
+    assert [name for name, _ in listed] == ["train/class0/1.jpg", "val/class2/0.jpg"]
+    (here / "run" / "skipped.json").write_text('[["train/class0/1.jpg", 3]]')
+    assert run(["train", "--resume", "run", "--epochs", "2", "-q", "-j", "0"]) == 2
+    (here / "run" / "skipped.json").write_text(json.dumps(listed))
     assert run(["train", "--resume", "run", "--epochs", "2", "-q", "-j", "0"]) == 0
     mended = make_folder("mended")
     for name in ("train/class0/1.jpg", "val/class2/0.jpg"):

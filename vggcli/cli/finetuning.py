@@ -12,7 +12,8 @@ from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
 from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
-from vggcli.cli.training import RunControl, Session, begun, training_sets
+from vggcli.cli.training import RunControl, Session, begun
+from vggcli.cli.training_data import training_sets
 from vggcli.cli.weights import fetched, find_weights, is_published_name
 from vggcli.data.augment import ColourStatistics
 from vggcli.data.loader import colour_statistics
@@ -62,13 +63,14 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl, ag
     start = _start(choice, replayed, control)
     plan = replayed or Plan()
     plan = replace(plan, **{name: value for name in ("data", "skip_bad") if (value := choice.run_flags.get(name))})
-    source, train_set, val_set, left_out = training_sets(plan, control, out if again else None)
+    sets = training_sets(plan, control.workers, control.quiet, out if again else None)
+    train_set, val_set = sets.train, sets.val
     check_run_outside(out, options.RUNS, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:
         plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(choice, start, classes is not None))
-    plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": source})
+    plan = plan.with_flags(choice.recipe_flags, {**choice.run_flags, "data": sets.name})
     plan = replace(plan, weights=str(start.path.resolve()), weights_sha256=file_sha256(start.path))
     plan = replace(plan, preprocessing=start.pixels.to_json() if start.pixels else None)
     plan = _checked(plan, choice)
@@ -80,7 +82,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl, ag
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
     colour = _colour(start.checkpoint, train_set, control)
     del start
-    return begun(plan, network, TrainingData(train_set, val_set, colour), out, control, left_out, again is not None)
+    return begun(plan, network, TrainingData(train_set, val_set, colour), out, control, sets.skipped, again is not None)
 
 
 def _replayed(choice: Choice) -> Plan | None:

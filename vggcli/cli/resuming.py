@@ -7,9 +7,9 @@ from typing import Any
 
 from vggcli.cli import options
 from vggcli.cli.plan import Plan
-from vggcli.cli.training import RunControl, Session, prepare, show_result, training_sets, with_frozen_outputs
+from vggcli.cli.training import RunControl, Session, prepare, show_result, with_frozen_outputs
+from vggcli.cli.training_data import TrainingSets, training_sets
 from vggcli.data.augment import ColourStatistics
-from vggcli.data.image_set import ImageSet
 from vggcli.data.loader import steps_an_epoch
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.files import machine_error, write_text
@@ -74,14 +74,14 @@ def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session 
             show_result(path, plan, 0.0, control)
             return None
         raise UsageError(finished)
-    source, train_set, val_set, _ = training_sets(plan, control, path)
-    plan = replace(plan, data=source)
-    _check_images(path, source, train_set, plan, loaded)
+    sets = training_sets(plan, control.workers, control.quiet, path)
+    plan = replace(plan, data=sets.name)
+    _check_images(path, sets, plan, loaded)
     if plan != written:
         write_text(path / CONFIG, plan.to_text())
     loaded.network.dropout = plan.recipe.dropout
     classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
-    data = TrainingData(train_set.with_classes(classes), val_set.with_classes(classes), colour)
+    data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
     data = with_frozen_outputs(plan, loaded.network, data, control)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
 
@@ -126,9 +126,8 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
         raise WeightsError(f"{path / LAST} does not say its recipe: {error}") from error
     pairs = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if name != "epochs"}
     pairs["arch"] = (plan.arch, checkpoint.config.arch)
-    more = (
-        ("precision", "cache_features", "init_from", "skip_bad") if "precision" in then else ()
-    )  # older ones say less
+    older = "precision" not in then  # and says less
+    more = () if older else ("precision", "cache_features", "init_from", "skip_bad")
     pairs |= {name: (now.get(name), then.get(name)) for name in ("seed", "finetuned", *more)}
     for name, (ours, theirs) in pairs.items():
         if ours != theirs:
@@ -142,12 +141,12 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _check_images(path: Path, source: str, train_set: ImageSet, plan: Plan, loaded: Resumable) -> None:
-    if train_set.fingerprint() != loaded.checkpoint.training.get("data_sha256"):
+def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable) -> None:
+    if sets.train.fingerprint() != loaded.checkpoint.training.get("data_sha256"):
         raise DataError(
-            f"the training images of {source} are not those that {path} was begun with; name the same with --data"
+            f"the training images of {sets.name} are not those that {path} was begun with; name the same with --data"
         )
-    steps = steps_an_epoch(len(train_set), plan.recipe.batch_size)
+    steps = steps_an_epoch(len(sets.train), plan.recipe.batch_size)
     if loaded.state.step > steps:
         raise WeightsError(
             f"{path / LAST} is at step {loaded.state.step} of an epoch, which has {steps}; it is damaged"

@@ -14,13 +14,11 @@ from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.plan import Plan
 from vggcli.cli.signals import asked_to_stop
 from vggcli.cli.surveying import say_data
+from vggcli.cli.training_data import Skipped, save_skipped, training_sets
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.augment import augment
 from vggcli.data.decode import read_image
-from vggcli.data.image_set import ImageSet
 from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
-from vggcli.data.sources import load_training
-from vggcli.data.usable import usable, without
 from vggcli.data.views import ViewPlan, rescaled_views
 from vggcli.errors import Interrupted, MachineError, counted
 from vggcli.files import write_text
@@ -42,8 +40,6 @@ from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 SHEET_VIEWS = 32
-SKIPPED = "skipped.txt"  # of a run: what --skip-bad left out, and why
-LISTED = 50  # images that were left out, by name on stderr
 
 
 @dataclass(frozen=True)
@@ -76,50 +72,19 @@ def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = Fal
     recipe = plan.recipe
     if not again:
         check_run_place(out, options.RUNS)
-    source, train_set, val_set, left_out = training_sets(plan, control, out if again else None)
-    check_run_outside(out, options.RUNS, train_set, val_set)
-    say_data(train_set, val_set, control.quiet)
-    config = NetworkConfig(plan.arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
+    sets = training_sets(plan, control.workers, control.quiet, out if again else None)
+    check_run_outside(out, options.RUNS, sets.train, sets.val)
+    say_data(sets.train, sets.val, control.quiet)
+    classes = sets.train.classes
+    config = NetworkConfig(plan.arch, len(classes), recipe.crop, recipe.width, recipe.head)
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     if plan.init_from is not None:
         donor = fetched(find_weights(Path(plan.init_from), None), control.quiet)
-        _initialise_from(donor, network, train_set.classes)
-    colour = colour_statistics(train_set, recipe.scale[0], control.workers)
-    data = TrainingData(train_set, val_set, colour)
-    return begun(replace(plan, data=source), network, data, out, control, left_out, again)
-
-
-def training_sets(plan: Plan, control: RunControl, run: Path | None) -> tuple[str, ImageSet, ImageSet, str]:
-    """What a plan's data are called anywhere, both splits, and a line for each image that --skip-bad left out of them: the
-    same ones again for the folder `run` that lists them.
-
-    Raises DataError where the data cannot be trained on.
-    """
-    source = options.data_source(plan.data, control.workers, control.quiet)
-    train_set, val_set = load_training(source.path)
-    if not plan.skip_bad:
-        return source.name, train_set, val_set, ""
-    if run is not None and (run / SKIPPED).is_file():
-        lines = (run / SKIPPED).read_text(encoding="utf-8", errors="surrogateescape")
-        listed = {line.partition("\t")[0] for line in lines.splitlines()}
-        kept = [without(one, {k for k, name in enumerate(one.names) if name in listed}) for one in (train_set, val_set)]
-        return source.name, kept[0], kept[1], lines
-    kept, lines = [], ""
-    total = len(train_set) + len(val_set)
-    with Bar(options.stderr_console(), "looking for images that cannot be used", total, "images", control.quiet) as bar:
-        for images in (train_set, val_set):
-            good, bad = usable(images, control.workers, bar)
-            kept.append(good)
-            lines += "".join(f"{images.names[error.index or 0]}\t{printable(error.reason)}\n" for error in bad)
-    if lines:
-        shown = lines.splitlines()
-        options.note(
-            f"left out: {counted(len(shown), 'image')} of {total} that cannot be used; {SKIPPED} of the run lists them"
-        )
-        for line in shown[:LISTED]:
-            options.note(f"left out: {line.replace(chr(9), ': ')}")
-    return source.name, kept[0], kept[1], lines
+        _initialise_from(donor, network, classes)
+    colour = colour_statistics(sets.train, recipe.scale[0], control.workers)
+    data = TrainingData(sets.train, sets.val, colour)
+    return begun(replace(plan, data=sets.name), network, data, out, control, sets.skipped, again)
 
 
 def _initialise_from(donor: Path, network: VGG, classes: tuple[str, ...]) -> None:
@@ -141,11 +106,11 @@ def begun(
     data: TrainingData,
     out: Path | None,
     control: RunControl,
-    left_out: str = "",
+    skipped: Skipped = (),
     again: bool = False,
 ) -> Session:
     """A run of `plan` with a folder of its own, from the weights that `network` has; from its first file on it can be
-    resumed. `again` and `left_out` as `prepare` and `training_sets` have them."""
+    resumed. `again` and `skipped` as `prepare` and `training_sets` have them."""
     network.to(control.device)
     size = min(plan.recipe.batch_size, len(data.train))
     micro_batch = control.micro_batch or plan.micro_batch or automatic_micro_batch(network.config, size, control.device)
@@ -155,9 +120,9 @@ def begun(
     try:
         write_text(folder / CONFIG, plan.to_text())
         about = {**plan.decisions(), "data": plan.data, "data_sha256": data.train.fingerprint()}
-        if left_out:
-            write_text(folder / SKIPPED, left_out)
-            about["skipped"] = left_out.count("\n")
+        if skipped:
+            save_skipped(folder, skipped)
+            about["skipped"] = len(skipped)
         checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
         _save_views(folder / "views.png", data, plan)
     except BaseException as error:
