@@ -5,14 +5,18 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from vggcli.cli.signals import ignore_signals, prepare_signals
+    from vggcli.cli.signals import Terminated, ignore_signals, prepare_signals, received
 
     prepare_signals()  # before the imports that take their time
-    from vggcli.cli.app import run
-    from vggcli.cli.streams import prepare_streams
+    try:
+        from vggcli.cli.app import run
+        from vggcli.cli.streams import prepare_streams
 
-    prepare_streams()
-    code = run(sys.argv[1:])
+        prepare_streams()
+        code = run(sys.argv[1:])
+    except (KeyboardInterrupt, Terminated):  # before the error boundary stands
+        print("vgg: stopped by a signal", file=sys.stderr)
+        code = received() or 1
     ignore_signals()
     sys.exit(code)
 

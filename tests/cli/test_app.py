@@ -4,13 +4,17 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from vggcli.cli import signals
 from vggcli.cli.app import _fail, app, run
 from vggcli.cli.greedy import expanded
-from vggcli.cli.signals import asked_to_stop, prepare_signals
+from vggcli.cli.signals import asked_to_stop, ignore_signals, prepare_signals
 from vggcli.errors import ExitCode
 
 
@@ -124,7 +128,21 @@ def test_an_empty_argument_is_refused(command: str, capsys: pytest.CaptureFixtur
     assert "empty" in capsys.readouterr().err
 
 
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Signals as the program has them, with little patience."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(signals, "AGAIN", 0.05)
+    yield
+    ignore_signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signals._received.clear()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
+@pytest.mark.usefixtures("prepared")
 def test_a_signal_ends_any_command_through_what_cleans_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
@@ -139,28 +157,45 @@ def test_a_signal_ends_any_command_through_what_cleans_up(
             cleaned.append("cleaned up")
 
     monkeypatch.setattr("vggcli.cli.surveying.show_data", slow)
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        prepare_signals()
-        assert run(["data", "x"]) == code
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    prepare_signals()
+    assert run(["data", "x"]) == code
     assert cleaned == ["cleaned up"]
     assert capsys.readouterr().err.strip() in ("vgg: interrupted", "vgg: stopped by a signal")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.usefixtures("prepared")
+def test_a_signal_that_a_library_catches_is_raised_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    def deaf(*_: object) -> None:
+        with suppress(BaseException):
+            signal.raise_signal(number)
+        time.sleep(20)
+
+    monkeypatch.setattr("vggcli.cli.surveying.show_data", deaf)
+    prepare_signals()
+    started = time.monotonic()
+    assert run(["data", "x"]) == code
+    assert time.monotonic() - started < 10
+
+    def broken(*_: object) -> None:
+        with suppress(BaseException):
+            signal.raise_signal(number)
+        raise AttributeError("half imported")
+
+    monkeypatch.setattr("vggcli.cli.surveying.show_data", broken)
+    assert run(["data", "x"]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("prepared")
 def test_a_hangup_that_is_ignored_stays_so() -> None:
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
-        prepare_signals()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    prepare_signals()
+    signal.raise_signal(signal.SIGHUP)
+    with asked_to_stop() as asked:
         signal.raise_signal(signal.SIGHUP)
-        with asked_to_stop() as asked:
-            signal.raise_signal(signal.SIGHUP)
-            assert not asked
-            signal.raise_signal(signal.SIGTERM)
-            assert asked == [143]
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        assert not asked
+        signal.raise_signal(signal.SIGTERM)
+        assert asked == [143]

@@ -21,9 +21,9 @@ from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
-from vggcli.cli.signals import Terminated
+from vggcli.cli.signals import Terminated, received
 from vggcli.cli.train import train
-from vggcli.errors import ExitCode, UsageError, VGGError
+from vggcli.errors import ExitCode, Interrupted, UsageError, VGGError
 from vggcli.report.text import printable
 
 app = typer.Typer(
@@ -83,19 +83,20 @@ def run(arguments: list[str]) -> int:
         if result == ExitCode.INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
             raise KeyboardInterrupt
         return result if isinstance(result, int) else ExitCode.OK
-    except VGGError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except Terminated:
         return _fail("stopped by a signal", ExitCode.TERMINATED)
     except (BrokenPipeError, SystemExit):  # whoever read our output has gone; rich says so by SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
-    except typer.Abort:
-        return _fail("interrupted", ExitCode.INTERRUPTED)
+    except Interrupted as error:
+        return _fail(str(error), error.exit_code)
     except Exception as error:
-        return _other(error)
+        code = received()
+        if code is not None:  # what a signal cut off may fail in any way
+            return _fail("stopped by a signal", code)
+        return _fail(str(error), error.exit_code) if isinstance(error, VGGError) else _other(error)
 
 
 def _dispatch(arguments: list[str]) -> Any:

@@ -1,7 +1,8 @@
 """The one place for signals. SIGTERM and SIGHUP end a command as Ctrl-C does, through whatever cleans up behind it; what
 saves first asks here whether it should. Worker processes take no notice of any.
 
-A SIGHUP that is ignored (`nohup`) stays so.
+What a signal raises can be lost: a library may catch everything where it tries something. So it is raised again, after a
+while, until the program ends. A signal that is ignored (`nohup`, a job in the background) stays so.
 """
 
 import signal
@@ -22,44 +23,60 @@ CODES = {
 }
 
 
+AGAIN = 3.0  # seconds after which a signal that was lost is raised once more
+ALARM = getattr(signal, "SIGALRM", None)
+
+_received: list[ExitCode] = []
+
+
 class Terminated(BaseException):
     """SIGTERM or SIGHUP came; no Exception, so that nothing takes it for an error of its own."""
 
 
 def prepare_signals() -> None:
-    """Let SIGTERM and SIGHUP raise Terminated, once. At the program's start."""
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM and SIGHUP Terminated. At the program's start."""
+    _received.clear()
     for number in CODES:
-        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _terminate)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _raise)
+    if ALARM is not None:
+        signal.signal(ALARM, _raise)
 
 
 def ignore_signals() -> None:
     """From here on the program ends by itself, in a moment."""
     for number in CODES:
         signal.signal(number, signal.SIG_IGN)
+    if ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    for other in CODES:
-        if other != signal.SIGINT:
-            signal.signal(other, signal.SIG_IGN)
-    raise Terminated
+def received() -> ExitCode | None:
+    """The exit code of the signal that came last, None where none did."""
+    return _received[-1] if _received else None
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    if number != ALARM:
+        _received.append(CODES[signal.Signals(number)])
+    if ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    raise KeyboardInterrupt if received() == ExitCode.INTERRUPTED else Terminated
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[list[ExitCode]]:
     """A list that signals put their exit codes into, for what stops by itself where it can; a second SIGINT interrupts at
     once."""
-    asked: list[ExitCode] = []
+    asked = list(_received)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(CODES[signal.Signals(number)])
 
-    hung_up = getattr(signal, "SIGHUP", None)
-    kept = {hung_up} if hung_up and signal.getsignal(hung_up) == signal.SIG_IGN else set()
-    before = {number: signal.signal(number, handle) for number in CODES if number not in kept}
+    heard = [number for number in CODES if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield asked
     finally:
