@@ -1,5 +1,6 @@
 """The front door: help, versions, greedy options, `vgg models`, exit codes."""
 
+import importlib
 import json
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from vggcli.cli import signals
 from vggcli.cli.app import _fail, app, run
 from vggcli.cli.greedy import expanded
-from vggcli.cli.signals import asked_to_stop, ignore_signals, prepare_signals
+from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
 from vggcli.errors import ExitCode
 
 
@@ -187,6 +188,20 @@ def test_a_signal_that_a_library_catches_is_raised_again(
     monkeypatch.setattr("vggcli.cli.surveying.show_data", broken)
     assert run(["data", "x"]) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("prepared")
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(0.3)\nended = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    prepare_signals()
+    with pytest.raises(Terminated):
+        module = importlib.import_module("slow_module")
+        assert module.ended
+        time.sleep(20)
+    assert sys.modules["slow_module"].ended
 
 
 @pytest.mark.usefixtures("prepared")

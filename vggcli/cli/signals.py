@@ -1,8 +1,9 @@
 """The one place for signals. SIGTERM and SIGHUP end a command as Ctrl-C does, through whatever cleans up behind it; what
 saves first asks here whether it should. Worker processes take no notice of any.
 
-What a signal raises can be lost: a library may catch everything where it tries something. So it is raised again, after a
-while, until the program ends. A signal that is ignored (`nohup`, a job in the background) stays so.
+What a signal raises can be lost, where a library catches everything, or end the program hard, where a library written in
+C++ is being imported. So it waits for the end of an import, and is raised again, after a while, until the program ends. A
+signal that is ignored (`nohup`, a job in the background) stays so.
 """
 
 import signal
@@ -23,6 +24,7 @@ CODES = {
 }
 
 
+SOON = 0.05  # seconds until it is seen again whether an import has ended
 AGAIN = 3.0  # seconds after which a signal that was lost is raised once more
 ALARM = getattr(signal, "SIGALRM", None)
 
@@ -60,8 +62,19 @@ def _raise(number: int, frame: FrameType | None) -> None:
     if number != ALARM:
         _received.append(CODES[signal.Signals(number)])
     if ALARM is not None:
-        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        importing = _is_importing(frame)
+        signal.setitimer(signal.ITIMER_REAL, SOON if importing else AGAIN)
+        if importing:
+            return
     raise KeyboardInterrupt if received() == ExitCode.INTERRUPTED else Terminated
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
