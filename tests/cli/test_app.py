@@ -2,12 +2,13 @@
 
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vggcli.cli import signals
 from vggcli.cli.app import _fail, app, run
 from vggcli.cli.greedy import expanded
 from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
+from vggcli.data.workers import loaded
 from vggcli.errors import ExitCode
 
 
@@ -134,6 +136,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Signals as the program has them, with little patience."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(signals, "AGAIN", 0.05)
     yield
     ignore_signals()
@@ -202,6 +205,16 @@ def test_a_signal_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: py
         assert module.ended
         time.sleep(20)
     assert sys.modules["slow_module"].ended
+
+
+@pytest.mark.usefixtures("prepared")
+def test_a_signal_waits_for_the_end_of_a_fork() -> None:
+    coming = [signal.SIGTERM]
+    os.register_at_fork(after_in_parent=lambda: signal.raise_signal(coming.pop()) if coming else None)
+    prepare_signals()
+    with pytest.raises(Terminated), closing(loaded(abs, [-1, -2], 1)) as answers:
+        assert next(answers) == 1
+        time.sleep(20)
 
 
 @pytest.mark.usefixtures("prepared")

@@ -1,12 +1,13 @@
 """The one place for signals. SIGTERM and SIGHUP end a command as Ctrl-C does, through whatever cleans up behind it; what
 saves first asks here whether it should. Worker processes take no notice of any.
 
-What a signal raises can be lost, where a library catches everything, or end the program hard, where a library written in
-C++ is being imported. So it waits for the end of an import, and is raised again, after a while, until the program ends. A
-signal that is ignored (`nohup`, a job in the background) stays so.
+What a signal raises can be lost, where a library catches everything or in what Python calls as it forks, or end the
+program hard, where a library written in C++ is being imported. So it waits for the end of these, and is raised again, after
+a while, until the program ends. A signal that is ignored (`nohup`, a job in the background) stays so.
 """
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,7 +25,8 @@ CODES = {
 }
 
 
-SOON = 0.05  # seconds until it is seen again whether an import has ended
+WAITED_FOR = ("importlib._bootstrap", "multiprocessing.popen_fork")  # modules whose functions are not to be interrupted
+SOON = 0.05  # seconds until it is seen again whether they have ended
 AGAIN = 3.0  # seconds after which a signal that was lost is raised once more
 ALARM = getattr(signal, "SIGALRM", None)
 
@@ -43,6 +45,7 @@ def prepare_signals() -> None:
             signal.signal(number, _raise)
     if ALARM is not None:
         signal.signal(ALARM, _raise)
+    sys.unraisablehook = _unless_raised_here  # what is lost in a destructor comes again
 
 
 def ignore_signals() -> None:
@@ -62,19 +65,24 @@ def _raise(number: int, frame: FrameType | None) -> None:
     if number != ALARM:
         _received.append(CODES[signal.Signals(number)])
     if ALARM is not None:
-        importing = _is_importing(frame)
-        signal.setitimer(signal.ITIMER_REAL, SOON if importing else AGAIN)
-        if importing:
+        waits = _must_wait(frame)
+        signal.setitimer(signal.ITIMER_REAL, SOON if waits else AGAIN)
+        if waits:
             return
     raise KeyboardInterrupt if received() == ExitCode.INTERRUPTED else Terminated
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def _must_wait(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+        if frame.f_globals.get("__name__") in WAITED_FOR:
             return True
         frame = frame.f_back
     return False
+
+
+def _unless_raised_here(lost: "sys.UnraisableHookArgs", /) -> None:
+    if lost.exc_type not in (Terminated, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ AHEAD = 4  # tasks that a worker has been sent and are not answered yet
 IN_MEMORY = 1 << 16  # bytes from which an answer is sent as a file in memory
 MAPPED = 1 << 20  # bytes from which it is used where it lies
 PATIENCE = 5.0  # seconds for a worker to end once it is told to
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name))
 
 _ends: set[connection.Connection] = set()  # the main process's, which a worker that is forked must not keep open
 
