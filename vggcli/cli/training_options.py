@@ -27,7 +27,9 @@ class InitName(str, Enum):
 
 ScaleJitter = Annotated[tuple[int, int] | None, typer.Option(metavar="SMIN SMAX", help="S drawn anew for each view.")]
 Epochs = Annotated[int | None, typer.Option(help="At most so many. (paper: 74; tiny: 14)")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="Stop after so many steps in all.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(min=1, max=2**63 - 1, metavar="N", help="Stop after so many steps in all.")
+]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 16)")]
 Momentum = Annotated[float | None, typer.Option(help="Of SGD. (default: 0.9)")]
 WeightDecay = Annotated[float | None, typer.Option(help="L2 penalty. (default: 0.0005)")]
@@ -47,7 +49,7 @@ MicroBatch = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Look at every image first; leave out, and list, what cannot be used.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Everything random. (default: 0)")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Everything random. (default: 0)")]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
 ]
