@@ -38,7 +38,13 @@ def test_training_refuses_what_is_no_number(
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(f"train --data none --{flag} {HUGE}" for flag in TRAINING if flag != "micro-batch"),
+        *(
+            f"train --data none --{flag} {HUGE}"
+            for flag in TRAINING
+            if flag not in ("micro-batch", "lr", "weight-decay")
+        ),
+        "train --data none --lr 1e39",
+        "train --data none --weight-decay 1e39",
         "train --data none --scale 1000000",
         "train --data none --crop 100000 --scale 100000",
         "train --data none --crop 5000 --scale 5000",
