@@ -190,6 +190,7 @@ def test_a_config_that_differs_from_the_checkpoint_is_said_with_both_values(
         ("arch", "B", "says arch B and * A;"),
         ("precision", "fp32", "says precision fp32 and * auto;"),
         ("init_from", "x", "says init_from x and * None;"),
+        ("layers", "fc", "says layers fc and * all;"),
         ("recipe.batch_size", 4, "says batch_size 4 and * 8;"),
         ("recipe.scale", [36, 40], "says scale 36 40 and * 36 36;"),
         ("recipe.learning_rate", 0.5, "says learning_rate 0.5 and * 0.01;"),
@@ -221,6 +222,35 @@ def test_a_state_whose_momentum_is_not_its_own_is_refused(
     assert run(["train", "--resume", "run", "--max-steps", "3", "-q"]) == 4
     assert momentum.name in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in (here / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize("how", ["removed", "link that leads nowhere", "folder"])
+def test_a_run_that_has_lost_what_it_saved_is_not_begun_again(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    assert train(make_folder(), "--out", "run", "--max-steps", "1") == 0
+    last = here / "run" / "last.safetensors"
+    last.unlink()
+    if how == "folder":
+        last.mkdir()
+    elif how != "removed":
+        last.symlink_to("/nowhere/last.safetensors")
+    before = sorted(path.name for path in (here / "run").iterdir())
+    log = (here / "run" / "log.jsonl").read_text()
+    assert run(["train", "--resume", "run", "-q", "--max-steps", "3"]) == 4
+    assert "it has saved before" in capsys.readouterr().err
+    assert sorted(path.name for path in (here / "run").iterdir()) == before
+    assert (here / "run" / "log.jsonl").read_text() == log
+
+
+def test_other_validation_images_are_no_part_of_a_run(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "run", "--max-steps", "1") == 0
+    (photos / "val" / "class0" / "1.jpg").rename(photos / "val" / "class1" / "9.jpg")
+    assert run(["train", "--resume", "run", "-q", "--max-steps", "3"]) == 3
+    assert "the validation images of" in capsys.readouterr().err
 
 
 def test_a_resumed_run_keeps_its_micro_batch_whatever_memory_is_free(

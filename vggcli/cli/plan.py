@@ -105,6 +105,7 @@ class Plan:
             "seed": self.seed,
             "precision": self.precision,
             "micro_batch": self.micro_batch,
+            "layers": self.layers,
             **({"cache_features": True} if self.cache_features else {}),
             **({"skip_bad": True} if self.skip_bad else {}),
             **({"init_from": self.init_from} if self.init_from is not None else {}),

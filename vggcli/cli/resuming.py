@@ -18,7 +18,7 @@ from vggcli.training.options import TrainingData
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import CONFIG, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.state import RunState
-from vggcli.zoo.checkpoint import LAST, Checkpoint, newest_run
+from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, newest_run
 from vggcli.zoo.layers import arch_of
 
 MAY_CHANGE = ("epochs", "max_steps", "data", "arch")  # by flags beside --resume
@@ -59,12 +59,14 @@ def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session 
     written = Plan.from_file(path / CONFIG)
     plan = _longer(written, given)
     if not (path / LAST).is_file():
+        _check_never_saved(path)
         options.note(f"{path} was stopped before it saved anything; it begins again")
         return _begun_again(path, plan, control)
     loaded = load_run(path, control.device)
     _check_same(path, plan, loaded.checkpoint)
     if control.micro_batch is not None:
         plan = replace(plan, micro_batch=control.micro_batch)
+    _say_micro_batch(path, plan, loaded.checkpoint)
     training = {**loaded.checkpoint.training, "recipe": plan.recipe.to_json(), "micro_batch": plan.micro_batch}
     folder = RunFolder(path, replace(loaded.checkpoint, training=training))
     behind = _caught_up(folder, loaded.state)
@@ -84,6 +86,13 @@ def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session 
     data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
     data = with_frozen_outputs(plan, loaded.network, data, control)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
+
+
+def _check_never_saved(path: Path) -> None:
+    """Raises WeightsError for a run that has saved, and has lost what it was saved to."""
+    saved = [path / LAST, path / BEST, *path.glob("resume-[1-9]*.safetensors")]
+    if any(one.exists() or one.is_symlink() for one in saved):
+        raise WeightsError(f"{path} cannot be resumed: it has saved before, and its {LAST} is not there; put it back")
 
 
 def _begun_again(path: Path, plan: Plan, control: RunControl) -> Session:
@@ -129,6 +138,7 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     older = "precision" not in then  # and says less
     more = () if older else ("precision", "cache_features", "init_from", "skip_bad")
     pairs |= {name: (now.get(name), then.get(name)) for name in ("seed", "finetuned", *more)}
+    pairs["layers"] = (plan.layers, then.get("layers", plan.layers))
     for name, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise UsageError(
@@ -137,15 +147,28 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
             )
 
 
+def _say_micro_batch(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
+    before = checkpoint.training.get("micro_batch")
+    if before not in (None, plan.micro_batch):
+        options.note(
+            f"the micro-batch of {path} was {before} and is {plan.micro_batch}, which changes the last bit of a sum"
+        )
+
+
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable) -> None:
-    if sets.train.fingerprint() != loaded.checkpoint.training.get("data_sha256"):
-        raise DataError(
-            f"the training images of {sets.name} are not those that {path} was begun with; name the same with --data"
-        )
+    training = loaded.checkpoint.training
+    for kind, images, known in (
+        ("training", sets.train, training.get("data_sha256")),
+        ("validation", sets.val, training.get("val_sha256", sets.val.fingerprint())),  # which older runs do not say
+    ):
+        if images.fingerprint() != known:
+            raise DataError(
+                f"the {kind} images of {sets.name} are not those that {path} was begun with; name the same with --data"
+            )
     steps = steps_an_epoch(len(sets.train), plan.recipe.batch_size)
     if loaded.state.step > steps:
         raise WeightsError(

@@ -120,6 +120,7 @@ def begun(
     try:
         write_text(folder / CONFIG, plan.to_text())
         about = {**plan.decisions(), "data": plan.data, "data_sha256": data.train.fingerprint()}
+        about["val_sha256"] = data.val.fingerprint()
         if skipped:
             save_skipped(folder, skipped)
             about["skipped"] = len(skipped)
