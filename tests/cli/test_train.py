@@ -243,6 +243,27 @@ def test_a_run_that_has_lost_what_it_saved_is_not_begun_again(
     assert (here / "run" / "log.jsonl").read_text() == log
 
 
+def test_the_best_weights_of_a_run_are_its_own(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "run", "--max-steps", "1") == 0
+    assert train(photos, "--out", "other", "--max-steps", "1", "--seed", "5") == 0
+    best = here / "run" / "best.safetensors"
+    raw = best.read_bytes()
+    for content, message in (
+        ((here / "other" / "best.safetensors").read_bytes(), "is another run's"),
+        (raw[:-1], "best.safetensors cannot be read"),
+        (raw[:-5] + bytes([raw[-5] ^ 16]) + raw[-4:], "best.safetensors is damaged"),
+    ):
+        best.write_bytes(content)
+        assert run(["train", "--resume", "run", "-q", "--max-steps", "3"]) == 4
+        assert message in capsys.readouterr().err
+    best.unlink()
+    assert run(["train", "--resume", "run", "-q", "--max-steps", "2"]) == 0
+    assert "has lost its best.safetensors" in capsys.readouterr().err
+
+
 def test_other_validation_images_are_no_part_of_a_run(
     make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

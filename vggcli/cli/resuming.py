@@ -18,7 +18,7 @@ from vggcli.training.options import TrainingData
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import CONFIG, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.state import RunState
-from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, newest_run
+from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, newest_run, read_checkpoint
 from vggcli.zoo.layers import arch_of
 
 MAY_CHANGE = ("epochs", "max_steps", "data", "arch")  # by flags beside --resume
@@ -64,6 +64,8 @@ def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session 
         return _begun_again(path, plan, control)
     loaded = load_run(path, control.device)
     _check_same(path, plan, loaded.checkpoint)
+    if loaded.state.records:
+        _check_best(path, loaded.checkpoint)
     if control.micro_batch is not None:
         plan = replace(plan, micro_batch=control.micro_batch)
     _say_micro_batch(path, plan, loaded.checkpoint)
@@ -145,6 +147,16 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
                 f"{path / CONFIG} says {name} {_shown(ours)} and {path / LAST} {_shown(theirs)}; put the run's own back, "
                 f"or begin a new run with --config"
             )
+
+
+def _check_best(path: Path, checkpoint: Checkpoint) -> None:
+    """Says that the best weights are not there. Raises WeightsError where they are damaged, or another run's."""
+    if not (path / BEST).exists() and not (path / BEST).is_symlink():
+        options.note(f"{path} has lost its {BEST}; an epoch that is better than all before makes a new one")
+        return
+    best = read_checkpoint(path / BEST).training
+    if any(best.get(name) != checkpoint.training.get(name) for name in ("seed", "data_sha256", "finetuned")):
+        raise WeightsError(f"{path / BEST} is another run's; put the run's own back, or remove it")
 
 
 def _say_micro_batch(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:

@@ -40,6 +40,7 @@ from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 SHEET_VIEWS = 32
+FILES = (BEST, LAST, LOG, CONFIG, "curves.png", "views.png")
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def show_result(path: Path, plan: Plan, seconds: float, control: RunControl) -> 
         "best": f"top-1 error {best['top1_error']:.2f} %, top-5 {best['top5_error']:.2f} %, epoch {best['epoch']}",
         "trained": f"{counted(len(records), 'epoch')}, {counted(records[-1]['step'], 'step')}, {seconds:.0f} s",
         "run": str(path),
-        "files": f"{BEST}, {LAST}, {LOG}, {CONFIG}, curves.png, views.png",
+        "files": ", ".join(name for name in FILES if (path / name).is_file()),
         "next": f"vgg eval --weights {shlex.quote(str(path))} --data {shlex.quote(str(plan.data))} --dense",
     }
     options.stdout_console().print(facts_table(f"Network {plan.arch}", facts))
