@@ -18,16 +18,20 @@ def make_folder(tmp_path: Path) -> MakeFolder:
     """A folder with train/ and val/, one folder a class, pictures of one dominant colour a class in several shapes."""
 
     def make(name: str = "photos", classes: int = 3, train: int = 8, val: int = 4) -> Path:
-        root = tmp_path / name
-        for split, count in (("train", train), ("val", val)):
-            for label in range(classes):
-                folder = root / split / f"class{label}"
-                folder.mkdir(parents=True)
-                for index in range(count):
-                    picture(label, index, split).save(folder / f"{index}.jpg", quality=95)
-        return root
+        return write_photos(tmp_path / name, classes, train, val)
 
     return make
+
+
+def write_photos(root: Path, classes: int = 3, train: int = 8, val: int = 4) -> Path:
+    """The folder that `make_folder` makes, at `root`."""
+    for split, count in (("train", train), ("val", val)):
+        for label in range(classes):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                picture(label, index, split).save(folder / f"{index}.jpg", quality=95)
+    return root
 
 
 def picture(label: int, index: int, split: str = "train") -> Image.Image:

@@ -11,7 +11,7 @@ from vggcli.cli import app
 from vggcli.cli.streams import Notes, Results
 from vggcli.errors import MachineError
 
-ENCODINGS = ["ascii", "cp1252", "cp932", "utf-8"]
+ENCODINGS = ["ascii", "cp932"]
 
 
 def shown(encoding: str, *words: str) -> subprocess.CompletedProcess[bytes]:
