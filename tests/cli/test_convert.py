@@ -9,22 +9,11 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from tests.cli.test_train import train
 from tests.conftest import MakeFolder
 from tests.zoo.nets import about, small
 from vggcli.cli.app import run
 from vggcli.zoo.caffe_write import save_caffe
 from vggcli.zoo.checkpoint import load_checkpoint, save_checkpoint
-
-
-@pytest.fixture
-def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of photos with a run of network A trained on it below the current folder."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    folder = make_folder()
-    assert train(folder, "--epochs", "1") == 0
-    return folder
 
 
 def error(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:

@@ -9,19 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_train import train
-from tests.conftest import MakeFolder
 from vggcli.cli.app import run
-
-
-@pytest.fixture
-def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of photos with a run trained on it below the current folder."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    folder = make_folder()
-    assert train(folder, "--epochs", "1") == 0
-    return folder
 
 
 def lines(capsys: pytest.CaptureFixture[str], *flags: str, code: int = 0) -> list[dict[str, object]]:
