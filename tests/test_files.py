@@ -99,5 +99,7 @@ def test_a_lock_ends_with_its_holder_whatever_that_has_started(tmp_path: Path) -
     holder.start()
     child = mine.recv()
     holder.join()
-    let_go(lock(tmp_path / "x"))
-    os.kill(child, signal.SIGKILL)
+    held = lock(tmp_path / "x")
+    assert held is not None
+    os.kill(child, signal.SIGKILL)  # which was still there
+    let_go(held)

@@ -23,8 +23,6 @@ CODES = {
     )
     if hasattr(signal, name)
 }
-
-
 WAITED_FOR = ("importlib._bootstrap", "multiprocessing.popen_fork")  # modules whose functions are not to be interrupted
 SOON = 0.05  # seconds until it is seen again whether they have ended
 AGAIN = 3.0  # seconds after which a signal that was lost is raised once more
@@ -90,6 +88,8 @@ def asked_to_stop() -> Iterator[list[ExitCode]]:
     """A list that signals put their exit codes into, for what stops by itself where it can; a second SIGINT interrupts at
     once."""
     asked = list(_received)
+    if ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # what was lost before is asked for now
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked and number == signal.SIGINT:
