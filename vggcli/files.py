@@ -115,7 +115,8 @@ def machine_error(path: Path, error: OSError) -> MachineError:
     if error.errno == errno.ENOSPC:
         return MachineError(f"no space left on the disk of {path}; free some or write elsewhere")
     reason = (error.strerror or str(error)).lower()
-    return MachineError(f"cannot write {path}: {reason}; choose another place")
+    advice = "move it away" if error.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP) else "choose another place"
+    return MachineError(f"cannot write {path}: {reason}; {advice}")
 
 
 def _flush(path: Path) -> None:

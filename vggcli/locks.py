@@ -20,10 +20,11 @@ class Busy(Exception):
 
 def lock(path: Path, create: bool = False) -> int | None:
     """Hold the file or folder at `path` until `let_go` of what is returned, or the end of this process; `create` makes a
-    file that is not there. None where the system has no locks. Raises Busy, and OSError where `path` cannot be opened."""
+    file that is not there, and follows no link. None where the system has no locks. Raises Busy, and OSError where `path`
+    cannot be opened."""
     if fcntl is None:
         return None
-    handle = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if create else os.O_RDONLY, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

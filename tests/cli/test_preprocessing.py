@@ -107,8 +107,12 @@ def test_what_was_given_is_recorded_and_then_said_by_the_file(photos: Path, caps
     assert "which says its own" in capsys.readouterr().err
     finetune = f"finetune --data {photos} {flags} --layers last --epochs 1 --batch-size 8 --scale 36 -q --out tuned"
     assert run(finetune.split()) == 0
-    assert json.loads(Path("tuned/config.json").read_text())["preprocessing"] == BGR
+    config = json.loads(Path("tuned/config.json").read_text())
+    assert config["preprocessing"] == BGR
     assert load_checkpoint(Path("tuned/last.safetensors"))[1].preprocessing["mean"] == RGB["mean"]
+    Path("tuned/config.json").write_text(json.dumps({**config, "preprocessing": RGB}))
+    assert run("finetune --resume tuned --epochs 2 -q".split()) == 2
+    assert "config.json says preprocessing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

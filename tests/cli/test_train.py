@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,14 +271,69 @@ def test_the_best_weights_of_a_run_are_its_own(
     assert "has lost its best.safetensors" in capsys.readouterr().err
 
 
-def test_other_validation_images_are_no_part_of_a_run(
-    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("change", ["moved", "replaced"])
+@pytest.mark.parametrize("kind", ["training", "validation"])
+def test_other_images_are_no_part_of_a_run(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], kind: str, change: str
 ) -> None:
     photos = make_folder()
     assert train(photos, "--out", "run", "--max-steps", "1") == 0
-    (photos / "val" / "class0" / "1.jpg").rename(photos / "val" / "class1" / "9.jpg")
+    split = photos / ("train" if kind == "training" else "val")
+    if change == "moved":
+        (split / "class0" / "1.jpg").rename(split / "class1" / "9.jpg")
+    else:
+        Image.new("RGB", (50, 50)).save(split / "class0" / "1.jpg")
     assert run(["train", "--resume", "run", "-q", "--max-steps", "3"]) == 3
-    assert "the validation images of" in capsys.readouterr().err
+    assert f"the {kind} images of" in capsys.readouterr().err
+
+
+def test_a_run_begins_again_from_the_same_donor_only(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    assert train(photos, "--out", "donor", "--max-steps", "1") == 0
+    assert train(photos, "--arch", "B", "--init-from", "donor", "--out", "run", "--epochs", "1") == 0
+    for left in [*(here / "run").glob("*.safetensors"), here / "run" / "log.jsonl"]:
+        left.unlink()
+    assert run(["train", "--resume", "run", "-q"]) == 0
+    assert run(["train", "--config", "run/config.json", "--out", "copy", "-q"]) == 0
+    assert_same_bits(here / "run", here / "copy")
+    for left in [*(here / "run").glob("*.safetensors"), here / "run" / "log.jsonl"]:
+        left.unlink()
+    shutil.rmtree(here / "donor")
+    assert train(photos, "--out", "donor", "--max-steps", "1", "--seed", "1") == 0
+    capsys.readouterr()
+    for command in (["--resume", "run"], ["--config", "run/config.json"]):
+        assert run(["train", *command, "-q"]) == 4
+        assert "is not what the run began with" in capsys.readouterr().err
+    assert run(["train", "--config", "run/config.json", "--init-from", "donor", "--out", "other", "-q"]) == 0
+
+
+@pytest.mark.parametrize("flags", [["--arch", "D", "--width", "1"], ["--batch-size", "8", "--micro-batch", "8"]])
+def test_training_that_no_memory_here_can_hold_is_refused_before_it_begins(
+    make_folder: MakeFolder,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+) -> None:
+    monkeypatch.setattr(memory, "_total_bytes", lambda device: 2e6)
+    assert train(make_folder(), *flags) == 5
+    assert f"and the memory is 0.002 GB; give a smaller {flags[-2]}" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
+def test_a_lock_is_a_file_of_the_run_and_no_link(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(make_folder(), "--out", "run", "--max-steps", "1") == 0
+    (here / "precious").write_text("keep me")
+    for target in ("precious", "nowhere"):
+        (here / "run" / ".lock").symlink_to(here / target)
+        assert run(["train", "--resume", "run", "-q", "--max-steps", "3"]) == 5
+        assert "run/.lock, which is no regular file; remove it" in capsys.readouterr().err
+        (here / "run" / ".lock").unlink()
+    assert (here / "precious").read_text() == "keep me"
 
 
 def test_a_resumed_run_keeps_its_micro_batch_whatever_memory_is_free(

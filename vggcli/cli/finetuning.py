@@ -21,6 +21,7 @@ from vggcli.data.sources import ImageSet
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.protocol import match_classes
 from vggcli.files import file_sha256
+from vggcli.training.memory import check_memory
 from vggcli.training.options import TrainingData
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.run import check_run_place
@@ -77,7 +78,7 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl, ag
     initial = next(
         (f"--{name.replace('_', '-')}" for name in ("init", "init_std") if choice.recipe_flags.get(name)), None
     )
-    network = _network(plan, start, train_set, classes, initial)
+    network = _network(plan, start, train_set, classes, initial, control)
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
     colour = _colour(start.checkpoint, train_set, control)
@@ -176,7 +177,12 @@ def _checked(plan: Plan, choice: Choice) -> Plan:
 
 
 def _network(
-    plan: Plan, start: _Start, train_set: ImageSet, classes: tuple[str, ...] | None, initial: str | None
+    plan: Plan,
+    start: _Start,
+    train_set: ImageSet,
+    classes: tuple[str, ...] | None,
+    initial: str | None,
+    control: RunControl,
 ) -> VGG:
     """The network of the plan with what `start` gives it; says which layers are new.
 
@@ -184,7 +190,9 @@ def _network(
     was given), WeightsError where the weights do not fit.
     """
     recipe, count = plan.recipe, len(classes or train_set.classes)
-    network = VGG(NetworkConfig(plan.arch, count, recipe.crop, recipe.width, recipe.head), recipe.dropout)
+    config = NetworkConfig(plan.arch, count, recipe.crop, recipe.width, recipe.head)
+    check_memory(config, 1 if plan.layers == "all" else 0, control.device)
+    network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     new = inherit(network, start.network, same_classes=classes is not None)
     if initial and not new:

@@ -23,16 +23,18 @@ LARGEST_NUMBER = 2**63 - 1
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides a run's result; config.json holds it. `weights` (with their SHA-256) are those that fine-tuning starts
-    from, `preprocessing` what was given for them (`Pixels.to_json`), `layers` those that learn, and `cache_features` says
-    that images are not augmented. `micro_batch`, once a run has one, decides the last bit of its sums; `skip_bad` leaves
-    images out that cannot be used."""
+    """What decides a run's result; config.json holds it. `init_from` (with its SHA-256) is the network A whose layers a
+    deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` what was given
+    for them (`Pixels.to_json`), `layers` those that learn, and `cache_features` says that images are not augmented.
+    `micro_batch`, once a run has one, decides the last bit of its sums; `skip_bad` leaves images out that cannot be
+    used."""
 
     arch: str = "D"
     data: str | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     max_steps: Ordinal | None = None
     init_from: str | None = None
+    init_from_sha256: Sha256 | None = None
     precision: Annotated[str, Field(pattern="^(auto|fp32|bf16|fp16)$")] = "auto"
     recipe: Recipe = RECIPES["paper"]
     weights: str | None = None
@@ -88,7 +90,7 @@ class Plan:
         if "arch" in given:
             given["arch"] = arch_of(given["arch"])
         if "init_from" in given:
-            given["init_from"] = str(given["init_from"])
+            given |= {"init_from": str(given["init_from"]), "init_from_sha256": None}
         recipe = {name: value for name, value in recipe_flags.items() if value is not None}
         if recipe.get("init", "gaussian") != "gaussian" and "init_std" not in recipe:
             recipe["init_std"] = None  # a config's std goes with its gaussian
@@ -109,7 +111,9 @@ class Plan:
             **({"cache_features": True} if self.cache_features else {}),
             **({"skip_bad": True} if self.skip_bad else {}),
             **({"init_from": self.init_from} if self.init_from is not None else {}),
+            **({"init_from_sha256": self.init_from_sha256} if self.init_from_sha256 is not None else {}),
             **({"finetuned": began} if self.weights is not None else {}),
+            **({"preprocessing": self.preprocessing} if self.preprocessing is not None else {}),
         }
 
     def to_text(self) -> str:

@@ -124,7 +124,9 @@ def _resumable_folder(run: str, arch: str | None) -> Path:
     if not path.is_dir():
         raise WeightsError(f"there is no folder {path} to resume")
     if not (path / LAST).is_file() and not (path / CONFIG).is_file():
-        raise WeightsError(f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}")
+        raise WeightsError(
+            f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}; begin a run there with --out {shlex.quote(run)}"
+        )
     return path.resolve()
 
 
@@ -138,7 +140,9 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     pairs = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if name != "epochs"}
     pairs["arch"] = (plan.arch, checkpoint.config.arch)
     older = "precision" not in then  # and says less
-    more = () if older else ("precision", "cache_features", "init_from", "skip_bad")
+    more = (
+        () if older else ("precision", "cache_features", "init_from", "init_from_sha256", "skip_bad", "preprocessing")
+    )
     pairs |= {name: (now.get(name), then.get(name)) for name in ("seed", "finetuned", *more)}
     pairs["layers"] = (plan.layers, then.get("layers", plan.layers))
     for name, (ours, theirs) in pairs.items():
@@ -177,9 +181,10 @@ def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable)
         ("training", sets.train, training.get("data_sha256")),
         ("validation", sets.val, training.get("val_sha256", sets.val.fingerprint())),  # which older runs do not say
     ):
-        if images.fingerprint() != known:
+        if known not in (images.fingerprint(), images.fingerprint(sizes=False)):  # which older runs say
             raise DataError(
-                f"the {kind} images of {sets.name} are not those that {path} was begun with; name the same with --data"
+                f"the {kind} images of {sets.name} are not those that {path} was begun with (by name, class and size); "
+                f"name the same with --data"
             )
     steps = steps_an_epoch(len(sets.train), plan.recipe.batch_size)
     if loaded.state.step > steps:

@@ -20,17 +20,17 @@ from vggcli.data.augment import augment
 from vggcli.data.decode import read_image
 from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.views import ViewPlan, rescaled_views
-from vggcli.errors import Interrupted, MachineError, counted
-from vggcli.files import write_text
+from vggcli.errors import Interrupted, MachineError, WeightsError, counted
+from vggcli.files import file_sha256, write_text
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
 from vggcli.report.text import printable
 from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
 from vggcli.training.loop import train
-from vggcli.training.memory import automatic_micro_batch
+from vggcli.training.memory import automatic_micro_batch, check_memory
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
-from vggcli.training.run import CONFIG, LOG, RunFolder, check_run_place, create_run, let_go_of_run
+from vggcli.training.run import CONFIG, LOG, RunFolder, check_run_place, create_run, let_go_of_run, remove_unused
 from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
@@ -78,10 +78,14 @@ def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = Fal
     say_data(sets.train, sets.val, control.quiet)
     classes = sets.train.classes
     config = NetworkConfig(plan.arch, len(classes), recipe.crop, recipe.width, recipe.head)
+    check_memory(config, 1, control.device)
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     if plan.init_from is not None:
         donor = fetched(find_weights(Path(plan.init_from), None), control.quiet)
+        if plan.init_from_sha256 not in (None, digest := file_sha256(donor)):
+            raise WeightsError(f"{donor} is not what the run began with; name network A's weights with --init-from")
+        plan = replace(plan, init_from=str(donor.resolve()), init_from_sha256=digest)
         _initialise_from(donor, network, classes)
     colour = colour_statistics(sets.train, recipe.scale[0], control.workers)
     data = TrainingData(sets.train, sets.val, colour)
@@ -113,9 +117,8 @@ def begun(
     """A run of `plan` with a folder of its own, from the weights that `network` has; from its first file on it can be
     resumed. `again` and `skipped` as `prepare` and `training_sets` have them."""
     network.to(control.device)
-    size = min(plan.recipe.batch_size, len(data.train))
-    micro_batch = control.micro_batch or plan.micro_batch or automatic_micro_batch(network.config, size, control.device)
-    plan = replace(plan, micro_batch=min(size, micro_batch))
+    plan = replace(plan, micro_batch=control.micro_batch or plan.micro_batch)
+    plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), control))
     data = with_frozen_outputs(plan, network, data, control)
     folder, held = (out, None) if again and out is not None else create_run(out, options.RUNS, plan.arch)
     try:
@@ -129,10 +132,20 @@ def begun(
         _save_views(folder / "views.png", data, plan)
     except BaseException as error:
         let_go_of_run(folder, held)
+        if not again:
+            remove_unused(folder)
         if isinstance(error, MachineError) and (folder / CONFIG).is_file():
             raise MachineError(f"{error}; then go on with `{_go_on(plan, folder)}`") from error
         raise
     return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {}, held)
+
+
+def _micro_batch(plan: Plan, config: NetworkConfig, images: int, control: RunControl) -> int:
+    """The plan's, else what fits in memory; at most a step. Raises MachineError where it cannot fit."""
+    size = min(plan.recipe.batch_size, images)
+    chosen = min(size, plan.micro_batch or automatic_micro_batch(config, size, control.device))
+    check_memory(config, chosen if plan.layers == "all" else 0, control.device)
+    return chosen
 
 
 def with_frozen_outputs(plan: Plan, network: VGG, data: TrainingData, control: RunControl) -> TrainingData:
@@ -160,7 +173,7 @@ def run_to_end(session: Session, control: RunControl) -> None:
     plan, path = session.plan, session.folder.path
     recipe, config = plan.recipe, session.network.config
     size = min(recipe.batch_size, len(session.data.train))
-    micro_batch = min(size, plan.micro_batch or automatic_micro_batch(config, size, control.device))
+    micro_batch = _micro_batch(plan, config, len(session.data.train), control)
     dtype = pick_dtype(plan.precision, control.device)  # type: ignore[arg-type]
     opts = TrainOptions(
         recipe, plan.seed, micro_batch, control.workers, control.device, dtype, plan.max_steps, plan.layers

@@ -43,10 +43,14 @@ class ImageSet:
     def path(self, index: int) -> Path:
         return self.root / self.names[index]
 
-    def fingerprint(self) -> str:
-        """A SHA-256 of the names and class names: equal where two sets list the same images."""
-        lines = (f"{name}\0{self.classes[label]}\n" for name, label in zip(self.names, self.labels, strict=True))
-        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+    def fingerprint(self, sizes: bool = True) -> str:
+        """A SHA-256 of the names, class names and, with `sizes`, bytes of the files (-1 where one is not there): equal
+        where two sets hold the same images, as far as that is known without reading them."""
+        digest = hashlib.sha256()
+        for index, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
+            size = f"\0{_bytes(self.path(index))}" if sizes else ""
+            digest.update(f"{name}\0{self.classes[label]}{size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def with_classes(self, classes: tuple[str, ...]) -> "ImageSet":
         """The same images with their labels as indices of `classes`, which must hold every class that occurs."""
@@ -66,6 +70,13 @@ class ImageSet:
     def classes_used(self) -> list[str]:
         """The names of the classes that have an image, sorted."""
         return sorted({self.classes[label] for label in set(self.labels)})
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def joined(one: ImageSet, other: ImageSet) -> ImageSet:

@@ -63,11 +63,8 @@ def train(
         while not _finished(state, options):
             while state.step < steps and not _enough_steps(state, options):
                 loss_sum, correct, images = yield from _accumulate(stages, batches, data, options, state, scaler, stop)
-                if not math.isfinite(loss_sum):
-                    raise DataError(
-                        f"the loss is {loss_sum} at step {state.total_steps + 1} (epoch {state.epoch + 1}); the run "
-                        f"stopped before that step and {folder.path} keeps the last good checkpoint; try a lower --lr"
-                    )
+                where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
+                _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
                 optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(recipe.learning_rate)
                 scaler.step(optimizer)
                 scaler.update()
@@ -77,11 +74,7 @@ def train(
                     folder.save_last(network, _momentum(stages, optimizer), state)
                     saved = clock
             record = _epoch_record(validate(stages, data, options, stop), state, options, clock)
-            if not math.isfinite(record.val_loss):
-                raise DataError(
-                    f"the validation loss is {record.val_loss} after step {state.total_steps}; {folder.path} keeps the "
-                    f"last good checkpoint; try a lower --lr"
-                )
+            _check_finite("validation loss", record.val_loss, f"after step {state.total_steps};", folder)
             improved = record.top1_error < state.plateau.best_error
             whole = state.step == steps
             state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
@@ -95,6 +88,11 @@ def train(
         raise
     finally:
         batches.close()  # ends the workers while there is someone to wait for them
+
+
+def _check_finite(name: str, loss: float, where: str, folder: RunFolder) -> None:
+    if not math.isfinite(loss):
+        raise DataError(f"the {name} is {loss} {where} {folder.path} keeps the last good checkpoint; try a lower --lr")
 
 
 def _accumulate(

@@ -1,9 +1,11 @@
 """How many images of a step fit in memory at once."""
 
 import os
+from pathlib import Path
 
 import torch
 
+from vggcli.errors import MachineError, counted
 from vggcli.zoo.layers import NetworkConfig, layer_costs
 
 CPU_BYTES = 2 << 30  # more brings no speed on a CPU, and leaves room for 3 copies of network D's weights in 8 GB
@@ -11,16 +13,52 @@ CUDA_SHARE = 0.6  # of the memory that is free once weights, gradients and momen
 GRADIENT_FACTOR = 2.5  # outputs kept for the backward pass, their gradients, pooling indices, workspace
 
 
+COPIES = 3  # of the weights: themselves, their gradients and the momentum
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def check_memory(config: NetworkConfig, micro_batch: int, device: torch.device) -> None:
+    """Raises MachineError where training by `micro_batch` images at once (0 counts the weights alone) takes more than all
+    the memory that there is."""
+    weights, an_image = _training_bytes(config)
+    needed, there = weights + micro_batch * an_image, _total_bytes(device)
+    if needed > there:
+        smaller = "--width" if weights + an_image > there else "--micro-batch"
+        by = f" by {counted(micro_batch, 'image')} at once" if micro_batch else ""
+        raise MachineError(
+            f"training network {config.arch}{by} takes about {needed / 1e9:.3g} GB, and the memory "
+            f"is {there / 1e9:.3g} GB; give a smaller {smaller}"
+        )
+
+
 def automatic_micro_batch(config: NetworkConfig, batch_size: int, device: torch.device) -> int:
     """The images that are trained on at once, at most `batch_size`; at least 1."""
-    costs = layer_costs(config)
-    an_image = GRADIENT_FACTOR * sum(cost.memory for cost in costs)
+    weights, an_image = _training_bytes(config)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        budget = CUDA_SHARE * (free - 3 * 4 * sum(cost.parameters for cost in costs))
+        budget = CUDA_SHARE * (free - weights)
     else:
         budget = min(CPU_BYTES, _available_bytes() / 4)
     return max(1, min(batch_size, int(budget / an_image)))
+
+
+def _training_bytes(config: NetworkConfig) -> tuple[int, float]:
+    """What the weights take, and what each image adds."""
+    costs = layer_costs(config)
+    return COPIES * 4 * sum(cost.parameters for cost in costs), GRADIENT_FACTOR * sum(cost.memory for cost in costs)
+
+
+def _total_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[1])
+    try:
+        machine = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+    try:
+        return min(machine, float(CONTAINER_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no limit reads "max"
+        return machine
 
 
 def _available_bytes() -> float:

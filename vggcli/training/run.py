@@ -5,6 +5,7 @@ last.safetensors carries, and the one of the save before is removed after it; so
 belongs together. log.jsonl is written from the state in last.safetensors, never ahead of it.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -106,11 +107,17 @@ def create_run(out: Path | None, runs: Path, arch: str) -> tuple[Path, int | Non
             folder = runs / f"{arch}-{number}"
             try:
                 folder.mkdir(parents=True)
-                return folder.resolve(), hold_run(folder)
             except FileExistsError:
                 continue
+            return folder.resolve(), hold_run(folder)
     except OSError as error:
         raise machine_error(out or runs, error) from error
+
+
+def remove_unused(folder: Path) -> None:
+    """Take back a folder that `create_run` made and nothing came into."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _check_empty(out: Path) -> None:
@@ -128,12 +135,20 @@ def hold_run(folder: Path) -> int | None:
         try:
             held = lock(place, create=True)
             break
+        except OSError as error:
+            if place.is_symlink() or place.is_dir():
+                raise MachineError(f"cannot lock {place}, which is no regular file; remove it") from error
+            raise
         except Busy:
             if time.monotonic() > deadline:
                 holder = place.read_text(encoding="utf-8", errors="replace").strip()[:80] or "another process"
                 raise MachineError(f"{folder} is being written by {holder}; wait for its end, or stop it") from None
             time.sleep(0.05)
-    place.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+    try:
+        place.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+    except OSError:
+        let_go_of_run(folder, held)
+        raise
     return held
 
 
