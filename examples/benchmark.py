@@ -25,16 +25,17 @@ from torch.utils.data import DataLoader
 
 from vggcli import paper
 from vggcli.cli.options import compute_device, data_source, worker_count
-from vggcli.data.augment import ColourStatistics, augment, normalise
+from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
-from vggcli.data.loader import Schedule, colour_statistics, training_batches
 from vggcli.data.sources import ImageSet, load_training
-from vggcli.data.view_batches import ViewBatch, test_batches
-from vggcli.data.views import ViewPlan
+from vggcli.data.test_batches import ViewBatch, test_batches
+from vggcli.data.test_views import ViewPlan
+from vggcli.data.training_batches import Schedule, colour_statistics, training_batches
+from vggcli.data.training_views import augment
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, image_posteriors
 from vggcli.features.extract import FeatureOptions, check_options, image_rows, view_rows
-from vggcli.features.formats import write_table
-from vggcli.features.store import Spool
+from vggcli.features.spool import Spool
+from vggcli.features.write import write_table
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vggcli import paper
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet
 
 

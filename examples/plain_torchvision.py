@@ -14,8 +14,8 @@ import torchvision
 from peer import Photos, normalising, plain_network
 from torch.utils.data import DataLoader
 
-from vggcli.data.loader import colour_statistics
 from vggcli.data.sources import load_training
+from vggcli.data.training_batches import colour_statistics
 
 
 def main() -> None:

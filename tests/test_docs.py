@@ -13,10 +13,10 @@ import torch
 from typer.main import get_command
 
 from tests.conftest import picture
-from tests.zoo.test_published import Response
+from tests.weights.test_published import Response
 from vggcli.cli.app import app, run
-from vggcli.zoo import published
-from vggcli.zoo.foreign import to_framework
+from vggcli.weights import published
+from vggcli.weights.torch_names import to_framework
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -116,12 +116,13 @@ def test_the_readmes_python_works(photos: Path) -> None:
     assert (found["rows"] ** 2).sum(1) == pytest.approx([1, 1], rel=1e-4)
 
 
-def test_every_file_of_the_package_is_in_the_file_map() -> None:
-    files = re.search(r"## Files\n(.*?)\n## ", README, flags=re.S)
-    assert files is not None
+def test_every_room_is_in_the_readme_and_every_file_says_what_it_holds() -> None:
+    rooms = re.search(r"## Where things are\n(.*?)\n## ", README, flags=re.S)
+    assert rooms is not None
     for path in (ROOT / "vggcli").rglob("*.py"):
-        if path.name not in ("__init__.py", "__main__.py"):
-            assert path.relative_to(ROOT / "vggcli").as_posix() in files.group(1), path
+        if path.name == "__init__.py" and path.parent.name != "vggcli":
+            assert f"`{path.parent.name}/`" in rooms.group(1), path
+        assert path.read_text(encoding="utf-8").startswith('"""'), path
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

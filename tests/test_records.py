@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 
 from tests.mutations import changed_json, damaged
 from tests.zoo.nets import COLOUR, about, small
-from vggcli.cli.plan import Plan
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.csv_file import csv_records
 from vggcli.data.voc import listed_stems, read_annotation
 from vggcli.errors import VGGError
-from vggcli.evaluation.fusion import load_scores
+from vggcli.evaluation.scores_file import load_scores
 from vggcli.records import RECORD, Amount, Side, parsed, read_record
+from vggcli.training.plan import Plan
 from vggcli.training.state import EpochRecord, RunState
-from vggcli.zoo.checkpoint import load_tensors, read_checkpoint, save_checkpoint, save_tensors
-from vggcli.zoo.preprocessing import read_pixels
+from vggcli.weights.checkpoint import load_tensors, read_checkpoint, save_checkpoint, save_tensors
+from vggcli.weights.preprocessing import read_pixels
 
 EPOCH = EpochRecord(1, 4, 2.0, 50.0, 10.0, 1.9, 0.01, 123.0, 4.5)
 STATE = replace(RunState().after_epoch(EPOCH, 5), total_steps=4).after_step(2.5, 3, 8, 1.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vggcli.cli.app import run
-from vggcli.cli.plan import Plan
 from vggcli.errors import UsageError
+from vggcli.training.plan import Plan
 from vggcli.training.recipe import RECIPES
 from vggcli.zoo.layers import MOST_PARAMETERS, NetworkConfig
 

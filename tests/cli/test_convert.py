@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import MakeFolder
 from tests.zoo.nets import about, small
 from vggcli.cli.app import run
-from vggcli.zoo.caffe_write import save_caffe
-from vggcli.zoo.checkpoint import load_checkpoint, save_checkpoint
+from vggcli.weights.caffe_write import save_caffe
+from vggcli.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
 def error(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:

@@ -196,7 +196,7 @@ def test_untrained_weights_are_refused(photos: Path, capsys: pytest.CaptureFixtu
     Path("runs/A-1/best.safetensors").unlink()
     from dataclasses import replace
 
-    from vggcli.zoo.checkpoint import load_checkpoint, save_checkpoint
+    from vggcli.weights.checkpoint import load_checkpoint, save_checkpoint
 
     last = Path("runs/A-1/last.safetensors")
     network, about = load_checkpoint(last)

@@ -315,7 +315,7 @@ def test_a_full_disk_is_exit_5(here: Path, capsys: pytest.CaptureFixture[str], m
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vggcli.features.formats._write_chunks", full)
+    monkeypatch.setattr("vggcli.features.write._write_chunks", full)
     features("photos", "--gap", "--out", "f.npy", code=5)
     assert "no space left" in capsys.readouterr().err
     assert not list(Path().glob("*f.npy*"))

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import MakeFolder
 from tests.training.sessions import assert_same_bits
 from vggcli.cli.app import run
-from vggcli.zoo.checkpoint import load_checkpoint
+from vggcli.weights.checkpoint import load_checkpoint
 
 SMALL = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --epochs 1 --init he --lr 0.01 -j 0".split()
 

@@ -13,7 +13,7 @@ from vggcli import files
 from vggcli.cli.app import run
 from vggcli.cli.options import writable_output
 from vggcli.errors import MachineError, UsageError
-from vggcli.zoo.checkpoint import save_checkpoint
+from vggcli.weights.checkpoint import save_checkpoint
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

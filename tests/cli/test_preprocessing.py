@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from tests.conftest import MakeFolder
 from tests.zoo.nets import small
 from vggcli.cli.app import run
-from vggcli.zoo.checkpoint import load_checkpoint
-from vggcli.zoo.foreign import Framework, to_framework
-from vggcli.zoo.preprocessing import PIXELS, Pixels
+from vggcli.weights.checkpoint import load_checkpoint
+from vggcli.weights.preprocessing import PIXELS, Pixels
+from vggcli.weights.torch_names import Framework, to_framework
 
 BGR = {"channels": "BGR", "mean": [103.5, 116.25, 123.5], "divisor": [58.0, 57.0, 56.0]}
 RGB = {"channels": "RGB", "mean": [123.5, 116.25, 103.5], "divisor": [56.0, 57.0, 58.0]}

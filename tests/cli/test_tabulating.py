@@ -14,10 +14,11 @@ from vggcli.cli import tabulating
 from vggcli.cli.app import run
 from vggcli.cli.measuring import Measured
 from vggcli.data.image_set import ImageSet
-from vggcli.evaluation.metrics import Evaluation, save_scores
 from vggcli.evaluation.protocol import Scores
-from vggcli.zoo.checkpoint import Checkpoint, save_checkpoint
-from vggcli.zoo.imagenet import imagenet_ids
+from vggcli.evaluation.result import Evaluation
+from vggcli.evaluation.scores_file import save_scores
+from vggcli.imagenet import imagenet_ids
+from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

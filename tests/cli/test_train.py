@@ -22,10 +22,10 @@ from tests.training.sessions import assert_same_bits
 from vggcli import files
 from vggcli.cli.app import run
 from vggcli.data import workers
+from vggcli.metrics import count_correct
 from vggcli.training import loop, memory
 from vggcli.training.run import hold_run, let_go_of_run
-from vggcli.zoo.checkpoint import load_checkpoint, save_tensors
-from vggcli.zoo.scores import count_correct
+from vggcli.weights.checkpoint import load_checkpoint, save_tensors
 
 SMALL = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --epochs 2 --init he --lr 0.01 -j 0".split()
 
@@ -127,7 +127,7 @@ where.{name} = counted
 from vggcli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """
-EPOCH = {"module": "zoo.scores", "name": "count_correct", "patched": "training.loop"}
+EPOCH = {"module": "metrics", "name": "count_correct", "patched": "training.loop"}
 VALIDATION = {**EPOCH, "patched": "training.validation"}
 SAVE = {"module": "files", "name": "_flush", "patched": "files"}
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.zoo.test_published import Response
+from tests.weights.test_published import Response
 from vggcli.cli.app import run
-from vggcli.zoo import published
-from vggcli.zoo.foreign import to_framework
-from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
+from vggcli.imagenet import imagenet_ids, imagenet_names
+from vggcli.weights import published
+from vggcli.weights.torch_names import to_framework
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.conftest import MakeFolder
 from tests.oracle import dense_scores, torchvision_network
 from tests.rounding import assert_same_sums
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import DataError, WeightsError

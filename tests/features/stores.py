@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggcli.data.augment import ColourStatistics
-from vggcli.zoo.checkpoint import Checkpoint, save_checkpoint
+from vggcli.colour import ColourStatistics
+from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import Head, NetworkConfig
 from vggcli.zoo.network import VGG

@@ -14,9 +14,9 @@ from safetensors.numpy import save_file
 
 from vggcli.cli.app import run
 from vggcli.errors import DataError
-from vggcli.features.formats import SUFFIXES, Table, column_of, sidecar, write_table
 from vggcli.features.opening import open_store
-from vggcli.features.reading import open_file
+from vggcli.features.read import open_file
+from vggcli.features.write import SUFFIXES, Table, column_of, sidecar, write_table
 
 NAMES = tuple(f"photos/{index}.jpg" for index in range(12))
 ROWS = np.random.default_rng(0).standard_normal((12, 6)).astype(np.float32)
@@ -257,6 +257,6 @@ def test_what_the_machine_refuses_is_not_called_damage(
     def refused(path: Path) -> None:
         raise OSError(24, "Too many open files", str(path))
 
-    monkeypatch.setattr("vggcli.features.reading.READERS", {suffix: refused})
+    monkeypatch.setattr("vggcli.features.read.READERS", {suffix: refused})
     with pytest.raises(OSError, match="Too many open files"):
         open_store(here / f"f{suffix}")

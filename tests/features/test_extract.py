@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from tests.features.stores import COLOUR, checkpoint, network, pictures
 from tests.rounding import assert_same_sums
 from vggcli import Features, paper
-from vggcli.cli.paths import ImageList
 from vggcli.data.decode import ImageError
+from vggcli.data.paths import ImageList
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.protocol import EvaluateOptions, view_posteriors
 from vggcli.features.extract import FeatureOptions, check_options, described, image_rows
-from vggcli.features.layers import layer_names, layer_outputs, layer_results, smallest_scale
-from vggcli.zoo.foreign import to_framework
+from vggcli.features.layer_maps import layer_names, layer_outputs, layer_results, smallest_scale
+from vggcli.weights.torch_names import to_framework
 from vggcli.zoo.network import VGG
 
 OPTIONS = FeatureOptions(("fc7",), "gap", (40,), "mean", "l2", True, torch.device("cpu"), torch.float32)

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from vggcli.data.loader import colour_statistics
 from vggcli.data.sources import load_training
+from vggcli.data.training_batches import colour_statistics
 from vggcli.training.loop import train
 from vggcli.training.options import TrainingData, TrainOptions
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import RunFolder, load_run
 from vggcli.training.state import EpochRecord, RunState, StepRecord
-from vggcli.zoo.checkpoint import Checkpoint
+from vggcli.weights.checkpoint import Checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

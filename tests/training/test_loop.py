@@ -18,7 +18,7 @@ from vggcli.data.decode import ImageError
 from vggcli.errors import DataError
 from vggcli.training.loop import dropout_masks
 from vggcli.training.options import Stopped
-from vggcli.zoo.checkpoint import load_checkpoint
+from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 

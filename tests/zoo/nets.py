@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
+from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

@@ -1,6 +1,7 @@
 """`vgg`: registers the commands, and turns whatever they raise into one sentence and an exit code."""
 
 import errno
+import logging
 import os
 import sys
 import traceback
@@ -75,8 +76,23 @@ _register("data", data, "vgg data photos/")
 _register("models", models, "vgg models D --crop 64 --width 0.25")
 
 
+class _Notes(logging.Handler):
+    """What the libraries note of their work, a line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(printable(record.getMessage()), file=sys.stderr, flush=True)
+
+
+def _show_notes() -> None:
+    log = logging.getLogger("vggcli")
+    if not any(isinstance(one, _Notes) for one in log.handlers):
+        log.addHandler(_Notes())
+    log.setLevel(logging.INFO)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. The one error boundary."""
+    _show_notes()
     try:
         result = _dispatch(arguments)
         sys.stdout.flush()

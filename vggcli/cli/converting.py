@@ -10,13 +10,13 @@ from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.weights import fetched, find_weights
 from vggcli.errors import UsageError, WeightsError
 from vggcli.report.tables import facts_table
-from vggcli.zoo.caffe_write import check_caffe, save_caffe
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
-from vggcli.zoo.foreign import Framework, layer_names
-from vggcli.zoo.keras_write import check_keras, save_keras
+from vggcli.weights.caffe_write import check_caffe, save_caffe
+from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
+from vggcli.weights.keras_write import check_keras, save_keras
+from vggcli.weights.onnx_write import need_onnx, save_onnx
+from vggcli.weights.torch_names import Framework, layer_names
+from vggcli.weights.torch_write import save_foreign
 from vggcli.zoo.network import VGG
-from vggcli.zoo.onnx_export import need_onnx, save_onnx
-from vggcli.zoo.torch_write import save_foreign
 
 LAYOUTS = {  # by suffix, the default first
     ".safetensors": ("vgg", "torchvision", "timm"),

@@ -11,20 +11,20 @@ import torch
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.outputs import check_outside, check_outside_folders
-from vggcli.cli.paths import ImageList, listed_images
 from vggcli.cli.signals import Terminated
 from vggcli.cli.storing import Work, finished, one_file, shards
 from vggcli.cli.summarising import draw_maps, show, show_one
 from vggcli.cli.weights import fetched, find_weights
+from vggcli.data.paths import ImageList, listed_images
 from vggcli.data.sources import load_split
+from vggcli.device import Precision, pick_dtype
 from vggcli.errors import ExitCode, Interrupted, UsageError, counted
 from vggcli.features.describe import default_norm
 from vggcli.features.extract import FeatureOptions, check_options
-from vggcli.features.formats import SUFFIXES, check_format, parquet, sidecar
 from vggcli.features.manifest import Part
 from vggcli.features.pooling import Aggregate, Norm
-from vggcli.zoo.checkpoint import load_checkpoint
-from vggcli.zoo.device import Precision, pick_dtype
+from vggcli.features.write import SUFFIXES, check_format, parquet, sidecar
+from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.zoo.scales import paper_scales
 
 

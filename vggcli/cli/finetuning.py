@@ -10,27 +10,27 @@ from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
 from vggcli.cli.outputs import check_run_outside
-from vggcli.cli.plan import Plan
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
 from vggcli.cli.training_data import training_sets
 from vggcli.cli.weights import fetched, find_weights, is_published_name
-from vggcli.data.augment import ColourStatistics
-from vggcli.data.loader import colour_statistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet
+from vggcli.data.training_batches import colour_statistics
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.protocol import match_classes
 from vggcli.files import file_sha256
+from vggcli.training.frozen import Stages
 from vggcli.training.memory import check_memory
 from vggcli.training.options import TrainingData
+from vggcli.training.plan import Plan
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.run import check_run_place
-from vggcli.training.stages import Stages
-from vggcli.zoo.checkpoint import Checkpoint, load_checkpoint
+from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
+from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.initialise import inherit, initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
-from vggcli.zoo.preprocessing import Pixels
 
 
 @dataclass(frozen=True)

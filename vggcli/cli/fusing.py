@@ -13,12 +13,13 @@ from vggcli.cli.measuring import measure
 from vggcli.cli.outputs import Output
 from vggcli.cli.weights import find_weights
 from vggcli.errors import UsageError, counted
-from vggcli.evaluation.fusion import fused, load_scores
-from vggcli.evaluation.metrics import correct_counts, expected_calibration_error
+from vggcli.evaluation.ensemble import fused
 from vggcli.evaluation.protocol import PARTS, EvaluateOptions, Protocol, Scores
+from vggcli.evaluation.result import correct_counts
+from vggcli.evaluation.scores_file import load_scores
+from vggcli.metrics import calibration_error, error_rate
 from vggcli.report.tables import ensemble_table
-from vggcli.zoo.checkpoint import save_tensors
-from vggcli.zoo.scores import error_rate
+from vggcli.weights.checkpoint import save_tensors
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Fusion:
             **_counts(self.whole),
             "skipped": len(self.whole.skipped),
             "classes": len(self.whole.classes),
-            "calibration_error": expected_calibration_error(self.whole),
+            "calibration_error": calibration_error(self.whole.posteriors_NK, self.whole.labels_N),
             "seconds": self.seconds,
             "images_per_second": len(self.whole.images) / max(self.seconds, 1e-9),
             "members": [{"name": one.name, **one.about, **_counts(one.scores)} for one in self.members],

@@ -10,11 +10,11 @@ from vggcli.cli import options
 from vggcli.cli.outputs import Output, check_outside_source
 from vggcli.cli.surveying import say_in_both
 from vggcli.cli.weights import check_published, fetched, weights_cache
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet, load_split
+from vggcli.device import Precision, pick_dtype
 from vggcli.errors import UsageError, WeightsError
-from vggcli.evaluation.fusion import NetworkMember, networks_posteriors
-from vggcli.evaluation.metrics import Evaluation, evaluation_of
+from vggcli.evaluation.ensemble import NetworkMember, networks_posteriors
 from vggcli.evaluation.protocol import (
     EvaluateOptions,
     Protocol,
@@ -23,9 +23,11 @@ from vggcli.evaluation.protocol import (
     image_posteriors,
     match_classes,
 )
+from vggcli.evaluation.result import Evaluation, evaluation_of
+from vggcli.imagenet import imagenet_names
 from vggcli.paper import CROP_GRID
 from vggcli.report.progress import Bar
-from vggcli.zoo.checkpoint import (
+from vggcli.weights.checkpoint import (
     Checkpoint,
     load_checkpoint,
     need_classifier,
@@ -33,9 +35,7 @@ from vggcli.zoo.checkpoint import (
     read_checkpoint,
     says_preprocessing,
 )
-from vggcli.zoo.device import Precision, pick_dtype
-from vggcli.zoo.imagenet import imagenet_names
-from vggcli.zoo.published import published_file
+from vggcli.weights.published import published_file
 from vggcli.zoo.scales import paper_scales
 
 LARGEST_GRID = 50  # a hundred times the paper's crops

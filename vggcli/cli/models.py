@@ -39,8 +39,8 @@ def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
     from json import dumps
 
     from vggcli import paper
+    from vggcli.weights.published import PUBLISHED
     from vggcli.zoo.layers import layer_costs
-    from vggcli.zoo.published import PUBLISHED
 
     rows: list[tuple[paper.Row, int, float]] = []
     for config in configs:

@@ -1,6 +1,7 @@
 """The flags that commands share, declared once, and what they mean: files, folders, devices."""
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vggcli.data.image_set import ImageSet
-    from vggcli.zoo.preprocessing import Pixels
+    from vggcli.weights.preprocessing import Pixels
 
+LOG = logging.getLogger("vggcli")
 RUNS = Path("runs")
 TRIAL_BYTES = 4096  # written to find out whether a place takes files
 MOST_WORKERS = 512  # processes
@@ -127,9 +129,7 @@ def stdout_console() -> "Console":
 
 def note(text: str) -> None:
     """One line on stderr about what is done and why."""
-    from vggcli.report.text import printable
-
-    print(printable(text), file=sys.stderr, flush=True)
+    LOG.info(text)
 
 
 def note_remarks(*splits: "ImageSet") -> None:
@@ -165,7 +165,7 @@ def allowed_workers() -> int:
 
 def compute_device(name: str) -> "torch.device":
     """The device that `--device` names, with this process made ready for it."""
-    from vggcli.zoo.device import keep_freed_memory, pick_device
+    from vggcli.device import keep_freed_memory, pick_device
 
     device = pick_device(name)
     if device.type == "cpu":
@@ -175,7 +175,7 @@ def compute_device(name: str) -> "torch.device":
 
 def pixels_of(preprocessing: str | None) -> "Pixels | None":
     """What `--preprocessing` means. Raises UsageError where it means nothing."""
-    from vggcli.zoo.preprocessing import read_pixels
+    from vggcli.weights.preprocessing import read_pixels
 
     return None if preprocessing is None else read_pixels(preprocessing)
 

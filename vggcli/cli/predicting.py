@@ -10,17 +10,17 @@ from pathlib import Path
 from vggcli.cli import options
 from vggcli.cli.measuring import say_what_is_assumed
 from vggcli.cli.outputs import check_outside_folders
-from vggcli.cli.paths import images_once
 from vggcli.cli.weights import check_published_classifier, fetched
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError
+from vggcli.data.paths import images_once
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError, counted
 from vggcli.evaluation.protocol import EvaluateOptions, check_test_scales, image_posteriors
 from vggcli.files import write_text
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
-from vggcli.zoo.checkpoint import load_checkpoint, need_classifier
+from vggcli.weights.checkpoint import load_checkpoint, need_classifier
 from vggcli.zoo.scales import paper_scales
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.errors import UsageError, counted
-from vggcli.features.labelled import Labelled, drawn_images, split_images
-from vggcli.features.parts import Drawing
-from vggcli.features.probe import (
+from vggcli.probe.descriptors import SETTINGS, Store, read_store, stacked, with_parts_joined
+from vggcli.probe.plan import Labelled, drawn_images, split_images
+from vggcli.probe.svm import (
     COSTS,
     MEASURES,
     ProbeOptions,
@@ -24,7 +24,7 @@ from vggcli.features.probe import (
     probe,
     require_scikit_learn,
 )
-from vggcli.features.stored import SETTINGS, Store, read_store, stacked, with_parts_joined
+from vggcli.probe.targets import Drawing
 from vggcli.report.progress import Bar
 from vggcli.report.tables import facts_table
 

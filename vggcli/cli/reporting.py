@@ -16,14 +16,11 @@ from vggcli.cli.outputs import Output
 from vggcli.cli.tabulating import check_table, show_networks
 from vggcli.data.decode import read_image
 from vggcli.errors import MachineError, UsageError, counted
-from vggcli.evaluation.metrics import (
-    class_reports,
-    confusion_counts,
-    save_scores,
-    worst_mistakes,
-)
 from vggcli.evaluation.protocol import EvaluateOptions
+from vggcli.evaluation.result import class_reports, worst_mistakes
+from vggcli.evaluation.scores_file import save_scores
 from vggcli.files import append_line
+from vggcli.metrics import confusion_counts
 from vggcli.regular import need_regular
 from vggcli.report.plots import fitted, save_confusion, save_sheet
 from vggcli.report.tables import classes_table, facts_table
@@ -127,7 +124,7 @@ def write_files(measured: Measured, report: ReportOptions, written: dict[str, st
         save_scores(report.scores, measured.scores, measured.evaluation)
         written["scores"] = str(report.scores)
     if report.confusion is not None:
-        counts_KK = confusion_counts(measured.scores).numpy()
+        counts_KK = confusion_counts(measured.scores.posteriors_NK, measured.scores.labels_N).numpy()
         save_confusion(counts_KK, measured.scores.classes, report.confusion)
         written["confusion"] = str(report.confusion)
     if report.worst is not None:

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
-from vggcli.cli.plan import Plan
 from vggcli.cli.training import RunControl, Session, prepare, show_result, with_frozen_outputs
 from vggcli.cli.training_data import TrainingSets, training_sets
-from vggcli.data.augment import ColourStatistics
-from vggcli.data.loader import steps_an_epoch
+from vggcli.colour import ColourStatistics
+from vggcli.data.training_batches import steps_an_epoch
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.files import machine_error, write_text
 from vggcli.report.plots import save_curves
 from vggcli.training.options import TrainingData
+from vggcli.training.plan import Plan
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import CONFIG, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.state import RunState
-from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, newest_run, read_checkpoint
+from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, newest_run, read_checkpoint
 from vggcli.zoo.layers import arch_of
 
 MAY_CHANGE = ("epochs", "max_steps", "data", "arch")  # by flags beside --resume

@@ -10,20 +10,20 @@ from vggcli.cli import options
 from vggcli.cli.outputs import check_outside
 from vggcli.data.decode import Place, read_image
 from vggcli.data.tars import SUFFIX, image_members
+from vggcli.device import Precision
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
 from vggcli.features.opening import open_store
 from vggcli.features.pooling import Aggregate, Norm
-from vggcli.features.reading import Stored
+from vggcli.features.read import Stored
 from vggcli.features.search import Neighbour, nearest
 from vggcli.files import file_sha256
 from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
 from vggcli.report.text import printable
-from vggcli.zoo.checkpoint import weights_file
-from vggcli.zoo.device import Precision
-from vggcli.zoo.preprocessing import Pixels
+from vggcli.weights.checkpoint import weights_file
+from vggcli.weights.preprocessing import Pixels
 
 THUMBNAIL = 160  # pixels
 

@@ -10,20 +10,20 @@ from typing import Any
 
 from vggcli import __version__
 from vggcli.cli import options
-from vggcli.cli.paths import ImageList
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError
+from vggcli.data.paths import ImageList
 from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Done, FeatureOptions, check_options, image_rows, row_shapes
-from vggcli.features.formats import write_table
 from vggcli.features.manifest import Job, Part, inputs_hashes, open_folder, texts
 from vggcli.features.shards import drop_damaged, finish, write_shards
-from vggcli.features.store import Spool
+from vggcli.features.spool import Spool
+from vggcli.features.write import write_table
 from vggcli.files import file_sha256
 from vggcli.report.progress import Bar
-from vggcli.zoo.checkpoint import Checkpoint
+from vggcli.weights.checkpoint import Checkpoint
+from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.network import VGG
-from vggcli.zoo.preprocessing import Pixels
 
 LISTED_BAD = 50  # images that could not be used, by name on stderr
 

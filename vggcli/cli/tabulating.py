@@ -7,9 +7,10 @@ from vggcli.cli import options
 from vggcli.cli.fusing import Fusion
 from vggcli.cli.measuring import Measured
 from vggcli.errors import UsageError, counted
-from vggcli.evaluation.metrics import correct_counts
+from vggcli.evaluation.paper_figures import imagenet_validation, published_fusion, published_result
 from vggcli.evaluation.protocol import PARTS, Scores
-from vggcli.evaluation.published import imagenet_validation, published_fusion, published_result
+from vggcli.evaluation.result import correct_counts
+from vggcli.metrics import error_rate
 from vggcli.paper import CROP
 from vggcli.report.paper_tables import (
     Errors,
@@ -21,7 +22,6 @@ from vggcli.report.paper_tables import (
     protocol_table,
     range_text,
 )
-from vggcli.zoo.scores import error_rate
 
 
 def check_table(table: bool, json: bool) -> None:

@@ -60,10 +60,10 @@ def train(
 ) -> None:
     """Train a network from scratch by the paper's recipe (section 3.1): SGD with momentum, dropout, random crops with
     scale jitter, flips and colour shift, and a learning rate that is divided by 10 when the validation error stalls."""
-    from vggcli.cli.plan import Plan
     from vggcli.cli.resuming import resumed
     from vggcli.cli.training import RunControl, Session, prepare, run_to_end
     from vggcli.errors import UsageError
+    from vggcli.training.plan import Plan
 
     recipe_flags = flags.recipe_flags(
         scale=scale,

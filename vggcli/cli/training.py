@@ -11,30 +11,29 @@ from torch import Tensor
 
 from vggcli.cli import options
 from vggcli.cli.outputs import check_run_outside
-from vggcli.cli.plan import Plan
 from vggcli.cli.signals import asked_to_stop
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training_data import Skipped, save_skipped, training_sets
 from vggcli.cli.weights import fetched, find_weights
-from vggcli.data.augment import augment
 from vggcli.data.decode import read_image
-from vggcli.data.loader import Schedule, colour_statistics, epoch_order, training_batches
-from vggcli.data.views import ViewPlan, rescaled_views
+from vggcli.data.test_views import ViewPlan, rescaled_views
+from vggcli.data.training_batches import Schedule, colour_statistics, epoch_order, training_batches
+from vggcli.data.training_views import augment
+from vggcli.device import pick_dtype
 from vggcli.errors import Interrupted, MachineError, WeightsError, counted
 from vggcli.files import file_sha256, write_text
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
 from vggcli.report.text import printable
-from vggcli.training.cache import FrozenOutputs, FrozenView, frozen_outputs
+from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
 from vggcli.training.loop import train
 from vggcli.training.memory import automatic_micro_batch, check_memory
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
+from vggcli.training.plan import Plan
 from vggcli.training.run import CONFIG, LOG, RunFolder, check_run_place, create_run, let_go_of_run, remove_unused
-from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState
-from vggcli.zoo.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
-from vggcli.zoo.device import pick_dtype
+from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from vggcli.zoo.initialise import initialise, initialise_from_network_a
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

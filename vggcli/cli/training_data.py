@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggcli.cli import options
-from vggcli.cli.plan import Plan
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_training
 from vggcli.data.usable import usable, without
@@ -15,6 +14,7 @@ from vggcli.files import write_text
 from vggcli.records import read_record
 from vggcli.regular import need_regular
 from vggcli.report.progress import Bar
+from vggcli.training.plan import Plan
 
 SKIPPED = "skipped.json"  # of a run
 LISTED = 50  # images that were left out, by name on stderr

@@ -18,9 +18,9 @@ def find_weights(weights: Path | None, arch: str | None) -> Path:
 
     Raises WeightsError where a file is not of network `arch`, or, with the ways to get weights, where there are none.
     """
-    from vggcli.zoo.checkpoint import newest_run, weights_file
+    from vggcli.weights.checkpoint import newest_run, weights_file
+    from vggcli.weights.published import IMAGENET, find_published
     from vggcli.zoo.layers import arch_of
-    from vggcli.zoo.published import IMAGENET, find_published
 
     if weights is not None and not is_published_name(weights):
         path = weights_file(weights.expanduser())
@@ -48,7 +48,7 @@ def find_weights(weights: Path | None, arch: str | None) -> Path:
 
 def _check_network(path: Path, arch: str) -> None:
     """Raises WeightsError where the file holds another network than `arch`."""
-    from vggcli.zoo.checkpoint import read_checkpoint
+    from vggcli.weights.checkpoint import read_checkpoint
 
     found = read_checkpoint(path).config.arch
     if found != arch:
@@ -59,13 +59,13 @@ def _check_network(path: Path, arch: str) -> None:
 
 def is_published_name(weights: Path) -> bool:
     """Whether `--weights` is the name of published weights rather than of a file or folder here."""
-    from vggcli.zoo.published import NAMES
+    from vggcli.weights.published import NAMES
 
     return str(weights) in NAMES and not weights.exists()
 
 
 def _published_path(name: str, arch: str) -> Path:
-    from vggcli.zoo.published import NAMES, PUBLISHED, find_published
+    from vggcli.weights.published import NAMES, PUBLISHED, find_published
 
     one = find_published(name, arch)
     if one is None:
@@ -85,8 +85,8 @@ def weights_cache() -> Path:
 def check_published(path: Path, images: "ImageSet") -> None:
     """For published weights, fetched or not: whether they know the classes of `images`. Raises WeightsError where not."""
     from vggcli.evaluation.protocol import match_classes
-    from vggcli.zoo.imagenet import imagenet_names
-    from vggcli.zoo.published import published_file
+    from vggcli.imagenet import imagenet_names
+    from vggcli.weights.published import published_file
 
     check_published_classifier(path)
     one = published_file(path, weights_cache())
@@ -105,7 +105,7 @@ def check_published(path: Path, images: "ImageSet") -> None:
 
 def check_published_classifier(path: Path) -> None:
     """Raises WeightsError for published convolutions without a classifier, before they are fetched for nothing."""
-    from vggcli.zoo.published import FEATURES, published_file
+    from vggcli.weights.published import FEATURES, published_file
 
     one = published_file(path, weights_cache())
     if one is not None and one.name == FEATURES:
@@ -120,7 +120,7 @@ def fetched(path: Path, quiet: bool, images: Sequence[str] = ()) -> Path:
     as it is. Raises MachineError where they cannot be had; DataError, before anything is fetched, where one of `images`
     is not there."""
     from vggcli.report.progress import Bar
-    from vggcli.zoo.published import download, published_file, verify
+    from vggcli.weights.published import download, published_file, verify
 
     one = published_file(path, weights_cache())
     if one is None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vggcli.data.extra_formats import EXTRA_SUFFIXES
 from vggcli.data.image_set import Record
+from vggcli.data.left_out import readable, unread_images
 from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, hashed, picked, role_of
-from vggcli.data.unread import readable, unread_images
 from vggcli.data.voc import LISTS, annotated_image, annotation_files, by_stem, listed_stems
 from vggcli.data.walking import IMAGE_SUFFIXES, composed, folders_in, images_below
 from vggcli.errors import DataError, counted

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vggcli.data.image_set import Record
+from vggcli.data.left_out import left_out_below, unread_below
 from vggcli.data.splits import hashed, loose_role, picked, role_of
-from vggcli.data.unread import left_out_below, unread_below
 from vggcli.data.walking import composed, folders_in, images_below, images_in
 from vggcli.errors import DataError, counted
 

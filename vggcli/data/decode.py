@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint, kind_of
+from vggcli.data.image_metadata import PNG, without_all, without_broken
 from vggcli.data.jpeg_check import decode_to_its_end
-from vggcli.data.metadata import PNG, without_all, without_broken
 from vggcli.data.png_key import settle_key
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError

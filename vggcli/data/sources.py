@@ -12,8 +12,8 @@ from vggcli.data.annotated import annotated_records
 from vggcli.data.class_folders import class_folder_records
 from vggcli.data.csv_file import csv_records
 from vggcli.data.image_set import Box, ImageSet, Record, joined
+from vggcli.data.left_out import own_below, readable
 from vggcli.data.splits import hashed, picked_role
-from vggcli.data.unread import own_below, readable
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError
 from vggcli.regular import need_regular

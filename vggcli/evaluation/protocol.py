@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from vggcli import paper
-from vggcli.data.augment import ColourStatistics, normalise
+from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import MAX_PIXELS, ImageError
 from vggcli.data.sources import ImageSet
-from vggcli.data.view_batches import test_batches
-from vggcli.data.views import ViewPlan, grid_offsets
+from vggcli.data.test_batches import test_batches
+from vggcli.data.test_views import ViewPlan, grid_offsets
+from vggcli.device import autocast
 from vggcli.errors import DataError, WeightsError, counted
-from vggcli.zoo.device import autocast
-from vggcli.zoo.imagenet import imagenet_ids, imagenet_names
+from vggcli.imagenet import imagenet_ids, imagenet_names
+from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
-from vggcli.zoo.preprocessing import Pixels
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
 
 Protocol = Literal["centre-crop", "dense", "multi-crop", "dense+multi-crop"]

@@ -10,10 +10,10 @@ from typing import IO, Any
 import numpy as np
 from safetensors import safe_open
 
-from vggcli.features.formats import CHUNK, FEATURES, Array, sidecar
 from vggcli.features.found import Found, FoundColumn, names_of, rows_of, sidecar_of, texts_of
-from vggcli.zoo.archives import claimed, compressed, directory
-from vggcli.zoo.npy_file import NpyHeader, read_npy_header
+from vggcli.features.write import CHUNK, FEATURES, Array, sidecar
+from vggcli.npy_header import NpyHeader, read_npy_header
+from vggcli.weights.zip_members import claimed, compressed, directory
 
 TYPES = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16"}  # others go by safetensors' name
 

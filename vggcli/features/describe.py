@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
+from vggcli.device import Precision, pick_device, pick_dtype
 from vggcli.errors import UsageError
 from vggcli.features.extract import FeatureOptions, check_options, described
 from vggcli.features.pooling import Aggregate, Norm, Pool
-from vggcli.zoo.checkpoint import load_checkpoint, weights_file
-from vggcli.zoo.device import Precision, pick_device, pick_dtype
-from vggcli.zoo.preprocessing import Pixels, read_pixels
+from vggcli.weights.checkpoint import load_checkpoint, weights_file
+from vggcli.weights.preprocessing import Pixels, read_pixels
 from vggcli.zoo.scales import paper_scales
 
 

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from vggcli.features.formats import CHUNK, Array, sidecar
+from vggcli.features.write import CHUNK, Array, sidecar
+from vggcli.npy_header import NpyHeader
 from vggcli.records import read_record
-from vggcli.zoo.npy_file import NpyHeader
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vggcli.errors import DataError
-from vggcli.features.formats import Array
 from vggcli.features.found import is_of_the_machine
 from vggcli.features.manifest import INDEX, MANIFEST, Manifest, read_manifest, shard_name
-from vggcli.features.reading import Stored, open_rows
+from vggcli.features.read import Stored, open_rows
 from vggcli.features.table_files import index_rows
+from vggcli.features.write import Array
 from vggcli.records import read_record
 
 SKIPPED = "skipped"  # metadata of a file: JSON, [name, reason] of each image without a row

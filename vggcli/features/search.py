@@ -9,7 +9,7 @@ import numpy as np
 
 from vggcli.errors import DataError
 from vggcli.features.extract import Row
-from vggcli.features.reading import Stored
+from vggcli.features.read import Stored
 
 
 @dataclass(frozen=True)

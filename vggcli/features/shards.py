@@ -18,11 +18,11 @@ import numpy as np
 from vggcli.data.decode import ImageError
 from vggcli.errors import DataError, counted
 from vggcli.features.extract import Done, check_alike
-from vggcli.features.formats import Array, Table, column_of, name_array, name_type, parquet, write_table
 from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, Part, shard_name
 from vggcli.features.opening import SKIPPED, skipped_of
-from vggcli.features.reading import open_file
-from vggcli.features.store import stored, tensor_names
+from vggcli.features.read import open_file
+from vggcli.features.spool import stored, tensor_names
+from vggcli.features.write import Array, Table, column_of, name_array, name_type, parquet, write_table
 from vggcli.files import replacing
 
 INDEX_ROWS = 10_000  # written at a time

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from vggcli.features.digests import ROWS
-from vggcli.features.formats import CHUNK, FEATURES, Array, parquet, sidecar
 from vggcli.features.found import Found, FoundColumn, names_of, sidecar_of, texts_of
+from vggcli.features.write import CHUNK, FEATURES, Array, parquet, sidecar
 from vggcli.files import file_sha256
 
 SMALL = 64 << 20  # bytes; what a file may unpack to whatever its own size is

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from vggcli import paper
 from vggcli.data.survey import Survey
-from vggcli.evaluation.metrics import ClassReport
+from vggcli.evaluation.result import ClassReport
 from vggcli.report.text import printable
+from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
-from vggcli.zoo.published import BASE, Published
 
 BAR = 24  # characters of a posterior of 1
 SHOWN_CLASSES = 6  # at either end of a long list

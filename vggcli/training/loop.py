@@ -14,20 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggcli.data.augment import augment
 from vggcli.data.decode import ImageError
-from vggcli.data.loader import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
+from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
+from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
+from vggcli.device import autocast
 from vggcli.errors import DataError
-from vggcli.training.cache import FrozenBatch, frozen_batches
+from vggcli.metrics import count_correct, error_rate
+from vggcli.training.frozen import FrozenBatch, Stages, frozen_batches
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
 from vggcli.training.run import RunFolder
-from vggcli.training.stages import Stages
 from vggcli.training.state import EpochRecord, RunState, StepRecord
 from vggcli.training.validation import validate
-from vggcli.zoo.device import autocast
 from vggcli.zoo.network import VGG
-from vggcli.zoo.scores import count_correct, error_rate
 
 SAVE_SECONDS = 600.0  # a long epoch is saved now and then, so that a kill costs minutes
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from vggcli.data.augment import ColourStatistics
+from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet
-from vggcli.training.cache import FrozenOutputs
+from vggcli.training.frozen import FrozenOutputs, Layers
 from vggcli.training.recipe import Recipe
-from vggcli.training.stages import Layers
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from vggcli.errors import MachineError, UsageError, WeightsError
 from vggcli.files import machine_error, sweep, working_folder, write_text
 from vggcli.locks import Busy, let_go, lock
 from vggcli.training.state import RunState
-from vggcli.zoo.checkpoint import (
+from vggcli.weights.checkpoint import (
     BEST,
     LAST,
     Checkpoint,
@@ -56,9 +56,7 @@ class RunFolder:
         seal = save_tensors(self.path / name, momentum, {"vgg": "{}"})
         resume = {"resume": name, "resume_sha256": seal, "state": state.to_json()}
         save_checkpoint(self.path / LAST, network, self._checkpoint(state, resume))
-        for old in self.path.glob("resume-*.safetensors"):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+        _remove_older(self.path, name)
         self.write_log(state)
 
     def write_log(self, state: RunState) -> bool:
@@ -74,6 +72,13 @@ class RunFolder:
         errors = {"top1_error": last.top1_error, "top5_error": last.top5_error} if last else {}
         reached = {"epoch": len(state.records), "step": state.total_steps, **errors}
         return replace(self.about, training={**self.about.training, **reached, **more})
+
+
+def _remove_older(folder: Path, name: str) -> None:
+    """Remove the momentum of earlier saves; `name` is the last one's."""
+    for old in folder.glob("resume-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
 
 
 def check_run_place(out: Path | None, runs: Path) -> None:
@@ -183,6 +188,7 @@ def load_run(path: Path, device: torch.device) -> Resumable:
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path / LAST} does not say how far its run had come: {error}") from error
     momentum, _ = load_tensors(path / name, checkpoint.training.get("resume_sha256"))
+    _remove_older(path, name)
     about = {
         key: value for key, value in checkpoint.training.items() if key not in ("state", "resume", "resume_sha256")
     }

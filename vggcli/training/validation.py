@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
-from vggcli.data.augment import normalise
+from vggcli.colour import normalise
 from vggcli.data.decode import ImageError
-from vggcli.data.view_batches import test_batches
-from vggcli.data.views import ViewPlan
-from vggcli.training.cache import ROWS, FrozenBatch, frozen_batch
+from vggcli.data.test_batches import test_batches
+from vggcli.data.test_views import ViewPlan
+from vggcli.device import autocast
+from vggcli.metrics import count_correct, error_rate
+from vggcli.training.frozen import ROWS, FrozenBatch, Stages, frozen_batch
 from vggcli.training.options import Stopped, TrainingData, TrainOptions
-from vggcli.training.stages import Stages
-from vggcli.zoo.device import autocast
-from vggcli.zoo.scores import count_correct, error_rate
 
 
 @torch.inference_mode()

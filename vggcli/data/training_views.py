@@ -1,0 +1,106 @@
+"""Training views (section 3.1): scale S, crop, flip and colour shift.
+
+Randomness is a function of (seed, epoch, image), not of a stream, so a view does not depend on the number of workers or
+on where a run was resumed. A worker decodes an image once and resamples the crop's region alone, straight to uint8; flip,
+colour shift and mean subtraction happen on the device, a whole batch in one pass.
+
+Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
+"""
+
+import hashlib
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vggcli import paper
+from vggcli.colour import ColourStatistics, normalise
+from vggcli.data.decode import read_image
+from vggcli.data.test_views import rescaled_size
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """What one use of one image looks like: the region `box` (x0, y0, x1, y1, as shares of width and height) becomes
+    the crop; `flip` mirrors it; `alphas` are the three draws of the colour shift."""
+
+    scale: int
+    box: tuple[float, float, float, float]
+    flip: bool
+    alphas: tuple[float, ...]
+
+
+def view_generator(seed: int, epoch: int, index: int) -> random.Random:
+    """The random stream of one use of one image."""
+    digest = hashlib.blake2b(f"view {seed} {epoch} {index}".encode(), digest_size=8).digest()
+    return random.Random(int.from_bytes(digest, "little"))
+
+
+def draw_view(draw: random.Random, size: tuple[int, int], scale: tuple[int, int], crop: int) -> TrainingView:
+    """A random view of an image of `size` (width, height): S uniform over the whole numbers of `scale` (the
+    distribution is not in the paper), one random crop of the rescaled image, a flip with probability 1/2."""
+    shorter = draw.randint(*scale)
+    width, height = rescaled_size(size, shorter)
+    left, top = draw.randint(0, width - crop), draw.randint(0, height - crop)
+    flip = draw.random() < 0.5
+    alphas = tuple(draw.gauss(0, paper.COLOUR_SHIFT_STD) for _ in range(3))
+    box = (left / width, top / height, (left + crop) / width, (top + crop) / height)
+    return TrainingView(shorter, box, flip, alphas)
+
+
+def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], crop: int) -> tuple[Pixels, TrainingView]:
+    """One training view of the image at `path`: uint8 [crop, crop, 3], not yet flipped or shifted, and its draws.
+
+    Raises ImageError where the image cannot be used.
+    """
+    image = read_image(path, at_least=scale[1])
+    view = draw_view(draw, image.size, scale, crop)
+    x0, y0, x1, y1 = view.box
+    across = cut(image.width, x0 * image.width, x1 * image.width, crop)
+    down = cut(image.height, y0 * image.height, y1 * image.height, crop)
+    region_HWC = torch.from_numpy(np.array(image.crop((across.first, down.first, across.last, down.last))))
+    size = (down.pixels, across.pixels)
+    resampled = F.interpolate(region_HWC[None].permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
+    pixels = resampled[0].permute(1, 2, 0)[down.skip : down.skip + crop, across.skip : across.skip + crop]
+    return pixels.contiguous().numpy(), view
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Along one side: the source pixels `first` to `last`, how many `pixels` they are resampled to, and how many of those
+    to `skip` before the crop."""
+
+    first: int
+    last: int
+    pixels: int
+    skip: int
+
+
+def cut(side: int, low: float, high: float, crop: int) -> Cut:
+    """How `low` to `high` of a side of so many source pixels become `crop` pixels, its middle to half a pixel of the view
+    and right on average: whole source pixels are resampled by torch, whose antialiased bilinear filter takes half the time
+    of Pillow's, which would take fractions. Where a view has fewer pixels than its region, the region's ends are rounded to
+    whole pixels; where it has more, the view is rounded inside a region that holds it."""
+    if high - low >= crop:
+        return Cut(round(low), round(high), crop, 0)
+    first, last = math.floor(low + 1e-6), min(side, math.ceil(high - 1e-6))
+    pixels = max(crop, round((last - first) * crop / (high - low)))
+    middle = ((low + high) / 2 - first) * pixels / (last - first)
+    return Cut(first, last, pixels, min(pixels - crop, max(0, round(middle - crop / 2))))
+
+
+def augment(images_NHWC: Tensor, flips_N: Tensor, shifts_NC: Tensor, colour: ColourStatistics) -> Tensor:
+    """A batch of training views as the network sees them: flipped where `flips_N` (on the host), shifted in colour,
+    normalised."""
+    flipped_NHWC = images_NHWC.clone()
+    for index in flips_N.nonzero().flatten().tolist():  # one by one stays in cache
+        flipped_NHWC[index] = images_NHWC[index].flip(1)
+    return normalise(flipped_NHWC, colour, shifts_NC)

@@ -1,0 +1,149 @@
+"""What an evaluation found: its record, the error class by class, and the worst mistakes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
+from vggcli.files import file_sha256
+from vggcli.metrics import answers, calibration_error, confusion_counts, count_correct, error_rate
+from vggcli.weights.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One measured error: what was measured on what and how, and the counts it rests on. `crops` is the number of grid
+    crops an image, over flips and scales (0 without multi-crop evaluation); `preprocessing` has mean and divisor, RGB,
+    of 0 to 255; `network` has crop, width, head and the training range of S, `scale`. Errors are in per cent."""
+
+    arch: str
+    weights: str
+    weights_sha256: str
+    data: str
+    split: str
+    protocol: str
+    scales: tuple[int, ...]
+    flip: bool
+    crops: int
+    images: int
+    skipped: int
+    classes: int
+    correct_top1: int
+    correct_top5: int
+    calibration_error: float
+    preprocessing: dict[str, Any]
+    seconds: float
+    network: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def top1_error(self) -> float:
+        return error_rate(self.correct_top1, self.images)
+
+    @property
+    def top5_error(self) -> float:
+        return error_rate(self.correct_top5, self.images)
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `vgg eval --json`."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["scales"] = list(self.scales)
+        derived = {name: getattr(self, name) for name in ("top1_error", "top5_error", "images_per_second")}
+        return {**fields, **derived}
+
+
+def evaluation_of(
+    scores: Scores,
+    options: EvaluateOptions,
+    weights: Path,
+    checkpoint: Checkpoint,
+    data: str,
+    split: str,
+    seconds: float,
+) -> Evaluation:
+    """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
+    correct_top1, correct_top5 = correct_counts(scores)
+    config = checkpoint.config
+    return Evaluation(
+        arch=config.arch,
+        weights=str(weights.resolve()),
+        weights_sha256=file_sha256(weights),
+        data=data,
+        split=split,
+        protocol=options.protocol,
+        scales=options.scales,
+        flip=options.flip,
+        crops=crops_an_image(options),
+        images=len(scores.images),
+        skipped=len(scores.skipped),
+        classes=len(scores.classes),
+        correct_top1=correct_top1,
+        correct_top5=correct_top5,
+        calibration_error=calibration_error(scores.posteriors_NK, scores.labels_N),
+        preprocessing={name: checkpoint.preprocessing[name] for name in ("mean", "divisor")},
+        seconds=seconds,
+        network={"crop": config.crop, "width": config.width, "head": config.head, "scale": list(checkpoint.scale)},
+    )
+
+
+def correct_counts(scores: Scores) -> tuple[int, int]:
+    """How many images have their class first, and among the first five."""
+    return tuple(count_correct(scores.posteriors_NK, scores.labels_N, k) for k in (1, 5))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One class: its images, its top-1 error (per cent), and the class its images are taken for most often, with how
+    many they are (None where all are right)."""
+
+    name: str
+    support: int
+    top1_error: float
+    confused_with: str | None
+    confused: int
+
+
+def class_reports(scores: Scores) -> list[ClassReport]:
+    """A report for every class that has an image, in the order of the classes."""
+    counts_KK = confusion_counts(scores.posteriors_NK, scores.labels_N)
+    reports = []
+    for index, name in enumerate(scores.classes):
+        support, right = int(counts_KK[index].sum()), int(counts_KK[index, index])
+        if not support:
+            continue
+        others_K = counts_KK[index].clone()
+        others_K[index] = 0
+        most = int(others_K.argmax())
+        confused = int(others_K[most])
+        other = scores.classes[most] if confused else None
+        reports.append(ClassReport(name, support, error_rate(right, support), other, confused))
+    return reports
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image whose most probable class is wrong, and the posterior of that class."""
+
+    image: str
+    label: str
+    answer: str
+    posterior: float
+
+
+def worst_mistakes(scores: Scores, count: int) -> list[Mistake]:
+    """The mistakes that the network is most sure of, the surest first; at most `count`."""
+    confidence_N, answer_N = scores.posteriors_NK.amax(1), answers(scores.posteriors_NK, scores.labels_N)
+    wrong = (answer_N != scores.labels_N).nonzero().flatten().tolist()
+    wrong.sort(key=lambda row: (-float(confidence_N[row]), scores.images[row]))
+    return [
+        Mistake(
+            scores.images[row],
+            scores.classes[int(scores.labels_N[row])],
+            scores.classes[int(answer_N[row])],
+            float(confidence_N[row]),
+        )
+        for row in wrong[:count]
+    ]

@@ -1,0 +1,72 @@
+"""What scores and posteriors are worth: top-k errors, confusions, calibration, and the average precision of a ranking.
+
+Shapes: N images, K classes.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def count_correct(scores_NK: Tensor, labels_N: Tensor, k: int) -> int:
+    """How many rows hold their label among their k highest scores. Of equal scores the true class counts as the lower,
+    so that a constant answer earns nothing."""
+    true_N1 = scores_NK.gather(1, labels_N[:, None])
+    not_below_N = (scores_NK >= true_N1).sum(1)  # the true class itself is one of them
+    return int((not_below_N <= k).sum())
+
+
+def answers(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """The class that each row answers, int64 [N]: that of its highest score. By the rule of `count_correct`, of equal
+    scores the true class is never the answer, so that row is right just where it counts among the first."""
+    true_N1 = scores_NK.gather(1, labels_N[:, None])
+    best_other_N, other_N = scores_NK.scatter(1, labels_N[:, None], float("-inf")).max(1)
+    return other_N.where(best_other_N >= true_N1[:, 0], labels_N)
+
+
+def error_rate(correct: int, images: int) -> float:
+    """The error in per cent."""
+    return 100.0 * (images - correct) / images
+
+
+def confusion_counts(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """How many images of each class (rows) are taken for each class (columns): int64 [K, K]."""
+    classes = scores_NK.shape[1]
+    pairs_N = labels_N * classes + answers(scores_NK, labels_N)
+    return torch.bincount(pairs_N, minlength=classes**2).reshape(classes, classes)
+
+
+def calibration_error(posteriors_NK: Tensor, labels_N: Tensor, bins: int = 15) -> float:
+    """The expected calibration error, in per cent: the mean gap between how sure the network is of its answers and how
+    often they are right, over equal bins of its confidence weighted by their images (Guo et al., 2017; not in the paper).
+    """
+    confidence_N = posteriors_NK.double().amax(1)
+    right_N = (answers(posteriors_NK, labels_N) == labels_N).double()
+    bin_N = (confidence_N * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_N, confidence_N - right_N)
+    return float(100 * gaps.abs().sum() / len(right_N))
+
+
+def average_precision(
+    scores_N: NDArray[np.float64], positive_N: NDArray[np.bool_], eleven_points: bool
+) -> float | None:
+    """The average, from 0 to 1, of the precision that is reached at a recall or beyond: over the recalls 0, 0.1, … 1, or
+    over every positive image, as the Pascal VOC devkits of 2007 and of 2012 compute it. None where there is no positive
+    image.
+
+    Of equal scores the negative images come first, so that a constant score earns nothing (the devkit keeps their order).
+    """
+    positives = int(positive_N.sum())
+    if not positives:
+        return None
+    order = np.lexsort((positive_N, -scores_N))
+    found_N = positive_N[order].cumsum()
+    precision_N = found_N / np.arange(1, len(order) + 1)
+    best_N = np.maximum.accumulate(precision_N[::-1])[::-1]  # at this recall or beyond
+    if not eleven_points:
+        return float(best_N[positive_N[order]].mean())
+    first_11 = [
+        int(np.argmax(10 * found_N >= tenths * positives)) for tenths in range(11)
+    ]  # whole numbers: no rounding
+    return float(best_N[first_11].mean())

@@ -1,0 +1,1 @@
+"""Linear SVMs on stored descriptors (Appendix B): targets, descriptors, and the protocols that measure them."""

@@ -1,0 +1,234 @@
+"""Linear SVMs on descriptors, one class against the rest, by the protocols of Appendix B.
+
+Arrays in, frozen results out: N images, D numbers a descriptor, K classes, targets as parts.py makes them. C is chosen on
+a fifth of the training images, held out, and the machines are then fitted on all of them.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggcli.errors import DataError, MachineError
+from vggcli.metrics import average_precision
+from vggcli.probe.targets import Ints, Part, held_out_rows
+
+Protocol = Literal["accuracy", "caltech", "voc"]
+MEASURES: dict[Protocol, str] = {
+    "accuracy": "accuracy",
+    "caltech": "mean class recall",
+    "voc": "mean average precision",
+}
+COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C; not in the paper
+ITERATIONS = 1000  # of the solver; scikit-learn's own
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How to probe: the protocol, the values of C to choose from, the points of average precision (11 as in VOC 2007, else
+    all), the seed of everything random, and the machines fitted at a time."""
+
+    protocol: Protocol = "accuracy"
+    costs: tuple[float, ...] = COSTS
+    eleven_points: bool = False
+    seed: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure in per cent, and that of each class (its recall or average precision), None where it has no test image."""
+
+    figure: float
+    per_class: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """One split: its figures, how many images they rest on, the C that was taken, and the held-out figure of each candidate
+    (none where there was no choice). `unfinished` machines had not converged."""
+
+    measured: Measured
+    train_images: int
+    test_images: int
+    cost: float
+    held_out: tuple[float, ...]
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """All splits of a probe; figures in per cent."""
+
+    classes: tuple[str, ...]
+    dimension: int
+    options: ProbeOptions
+    splits: tuple[SplitResult, ...]
+
+    @property
+    def figure(self) -> float:
+        return float(np.mean([one.measured.figure for one in self.splits]))
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation over the splits; None for a single one."""
+        figures = [one.measured.figure for one in self.splits]
+        return float(np.std(figures, ddof=1)) if len(figures) > 1 else None
+
+    @property
+    def per_class(self) -> tuple[float | None, ...]:
+        """The mean over the splits that test the class."""
+        columns = zip(*(one.measured.per_class for one in self.splits), strict=True)
+        present = [[value for value in column if value is not None] for column in columns]
+        return tuple(float(np.mean(values)) if values else None for values in present)
+
+
+def probe(
+    features_ND: NDArray[np.float32],
+    targets_NK: Ints,
+    labels_N: Ints,
+    classes: tuple[str, ...],
+    parts: Sequence[Part],
+    options: ProbeOptions,
+    progress: Callable[[int], None] = lambda machines: None,
+) -> ProbeResult:
+    """Train on the first rows of each part and measure on the others. `labels_N` only spread the held-out images over the
+    classes. `progress` is told how many machines are fitted, of `machines_in`.
+
+    Raises DataError where a class cannot be learnt, MachineError without scikit-learn.
+    """
+    require_scikit_learn()
+    results = []
+    for train, test in parts:
+        _check_learnable(targets_NK[train], classes)
+        train_ND, test_ND = _compact(features_ND[train].astype(np.float64), features_ND[test].astype(np.float64))
+        cost, held_out = _choose(train_ND, targets_NK[train], labels_N[train], options, progress)
+        machines = _fit(train_ND, targets_NK[train], cost, options.workers, progress)
+        measured = _measure(machines.scores(test_ND), targets_NK[test], options)
+        results.append(SplitResult(measured, len(train), len(test), cost, held_out, machines.unfinished))
+    return ProbeResult(classes, features_ND.shape[1], options, tuple(results))
+
+
+def machines_in(parts: int, classes: int, options: ProbeOptions) -> int:
+    """How many machines `probe` fits."""
+    return parts * classes * (1 + (len(options.costs) if len(options.costs) > 1 else 0))
+
+
+def _check_learnable(targets_NK: Ints, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        raise DataError(f"there is one class only, {classes[0]!r}; a probe needs two or more")
+    for name, targets_N in zip(classes, targets_NK.T, strict=True):
+        if not (targets_N == 1).any():
+            raise DataError(f"class {name!r} has no training image that counts, so it cannot be learnt")
+        if not (targets_N == -1).any():
+            raise DataError(f"class {name!r} is in every training image, so there is nothing to tell it from")
+
+
+def _compact(train_ND: Floats, test_ND: Floats) -> tuple[Floats, Floats]:
+    """Both in a basis of the training images' span where these are fewer than D. The machines' weights lie in that span and
+    their lengths and products stay, so the scores do too; 30 images of 102 classes leave a quarter of 12,288 numbers."""
+    if len(train_ND) >= train_ND.shape[1]:
+        return train_ND, test_ND
+    basis_DR, upper_RN = np.linalg.qr(train_ND.T)
+    return np.ascontiguousarray(upper_RN.T), test_ND @ basis_DR
+
+
+def _choose(
+    train_ND: Floats, targets_NK: Ints, labels_N: Ints, options: ProbeOptions, progress: Callable[[int], None]
+) -> tuple[float, tuple[float, ...]]:
+    """The C with the best figure on the held-out fifth, of equal ones the smallest, and the figure of each."""
+    if len(options.costs) == 1:
+        return options.costs[0], ()
+    held_N = held_out_rows(labels_N, options.seed)
+    if not held_N.any():
+        raise DataError("every class has one training image, so none can be held out to choose C; give one --costs")
+    figures = []
+    for cost in options.costs:
+        machines = _fit(train_ND[~held_N], targets_NK[~held_N], cost, options.workers, progress)
+        figures.append(_measure(machines.scores(train_ND[held_N]), targets_NK[held_N], options).figure)
+    best = max(range(len(figures)), key=lambda index: (figures[index], -options.costs[index]))
+    return options.costs[best], tuple(figures)
+
+
+@dataclass(frozen=True)
+class _Machines:
+    weights_DK: Floats
+    bias_K: Floats
+    unfinished: int
+
+    def scores(self, features_ND: Floats) -> Floats:
+        scores_NK: Floats = features_ND @ self.weights_DK + self.bias_K
+        return scores_NK
+
+
+def _fit(
+    features_ND: Floats, targets_NK: Ints, cost: float, workers: int, progress: Callable[[int], None]
+) -> _Machines:
+    """A machine for each class, on the images that count for it; the solver lets go of the interpreter, so threads do."""
+
+    def one(targets_N: Ints) -> Any:
+        counts_N = targets_N != 0
+        machine = new_machine(cost)
+        if len(np.unique(targets_N[counts_N])) < 2:  # without the held-out images; it then says no to everything
+            return None
+        return machine.fit(features_ND if counts_N.all() else features_ND[counts_N], targets_N[counts_N])
+
+    fitted = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
+        warnings.filterwarnings("ignore", message="Liblinear failed to converge")  # counted instead
+        for machine in pool.map(one, targets_NK.T):
+            fitted.append(machine)
+            progress(1)
+    nothing = np.zeros(features_ND.shape[1])
+    weights = [nothing if machine is None else machine.coef_[0] for machine in fitted]
+    bias = [-1.0 if machine is None else float(machine.intercept_[0]) for machine in fitted]
+    unfinished = sum(machine is not None and int(machine.n_iter_) >= ITERATIONS for machine in fitted)
+    return _Machines(np.stack(weights, axis=1), np.array(bias), unfinished)
+
+
+def new_machine(cost: float) -> Any:
+    """An SVM yet to be fitted: squared hinge loss, L2 penalty, solved in the primal, which needs no random order."""
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)
+
+
+def require_scikit_learn() -> None:
+    """Raises MachineError where it is not installed."""
+    try:
+        import sklearn.svm  # noqa: F401
+    except ImportError as error:
+        raise MachineError("a probe needs scikit-learn; install it with `pip install 'vggcli[probe]'`") from error
+
+
+def _measure(scores_NK: Floats, targets_NK: Ints, options: ProbeOptions) -> Measured:
+    if options.protocol == "voc":
+        per_class = tuple(_precisions(scores_NK, targets_NK, options.eleven_points))
+    else:
+        right_N = targets_NK[np.arange(len(targets_NK)), scores_NK.argmax(1)] == 1
+        per_class = tuple(_recalls(right_N, targets_NK))
+        if options.protocol == "accuracy":
+            return Measured(100 * float(right_N.mean()), per_class)
+    present = [value for value in per_class if value is not None]
+    if not present:
+        raise DataError("no class has an image to measure on")
+    return Measured(float(np.mean(present)), per_class)
+
+
+def _recalls(right_N: NDArray[np.bool_], targets_NK: Ints) -> Iterator[float | None]:
+    for targets_N in targets_NK.T:
+        mine = targets_N == 1
+        yield 100 * float(right_N[mine].mean()) if mine.any() else None
+
+
+def _precisions(scores_NK: Floats, targets_NK: Ints, eleven_points: bool) -> Iterator[float | None]:
+    for scores_N, targets_N in zip(scores_NK.T, targets_NK.T, strict=True):
+        counts_N = targets_N != 0
+        found = average_precision(scores_N[counts_N], targets_N[counts_N] == 1, eleven_points)
+        yield None if found is None else 100 * found

@@ -1,0 +1,229 @@
+"""Layers that do not learn: a network cut where learning begins, and the outputs of its layers before the cut.
+
+These run without gradients, as they do at test time. Their outputs may be computed once for every image and kept on disk:
+an epoch then costs the other layers only. Images are then not augmented: each is its centre crop at Q = S. A file is named
+by a hash of all that decides its content (the frozen weights, the images with their sizes and dates, the view), so it is
+never taken for another, and ends in the SHA-256 of what is before; it is read back as a memory map. Rows are float32, maps
+with their channels last.
+
+Shapes: N images, C channels, H and W pixels or map positions, K classes.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vggcli.colour import ColourStatistics, normalise
+from vggcli.data.decode import ImageError
+from vggcli.data.sources import ImageSet
+from vggcli.data.test_batches import test_batches
+from vggcli.data.test_views import ViewPlan
+from vggcli.data.training_batches import Schedule, tasks
+from vggcli.device import autocast
+from vggcli.errors import MachineError
+from vggcli.files import replacing
+from vggcli.npy_header import NpyHeader, read_npy_header
+from vggcli.zoo.network import VGG
+
+Layers = Literal["all", "fc", "last"]
+LAYERS: tuple[Layers, ...] = ("all", "fc", "last")
+ROWS = 64  # centre crops a forward pass
+DIGEST_BYTES = 32  # at the end of a file, after the array
+CHUNK = 4 << 20  # bytes that are hashed at once
+
+
+@dataclass(frozen=True)
+class Stages:
+    """`network` with the `layers` that learn: all, the fully connected ones, or the last. Dropout acts on the layers
+    before a layer that learns, and batch normalisation that does not learn keeps its statistics."""
+
+    network: VGG
+    layers: Layers
+
+    def learns(self, name: str) -> bool:
+        """Whether the layer or parameter of this name does."""
+        return self.layers == "all" or name.startswith("fc" if self.layers == "fc" else "fc8")
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those that learn, with their names."""
+        return ((name, parameter) for name, parameter in self.network.named_parameters() if self.learns(name))
+
+    def frozen_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The others."""
+        return ((name, parameter) for name, parameter in self.network.named_parameters() if not self.learns(name))
+
+    def train(self) -> None:
+        """Make the network ready to learn: gradients and training mode where they belong."""
+        self.network.train(self.layers != "last")
+        for name, layer in self.network.named_children():
+            layer.requires_grad_(self.learns(name))
+            if not self.learns(name):
+                layer.eval()
+
+    def frozen(self, images_NCHW: Tensor) -> Tensor:
+        """What the layers before the cut make of preprocessed images float [N, 3, H, W]: the images themselves (all), the
+        pool5 map [N, C, H//32, W//32] (fc), or the descriptor [N, C] (last)."""
+        if self.layers == "all":
+            return images_NCHW
+        with torch.no_grad():
+            maps_NCHW = self.network.convolve(images_NCHW)
+            return maps_NCHW if self.layers == "fc" else self.network.descriptor(maps_NCHW)
+
+    def scores(self, outputs: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        """Class scores [N, K] of what `frozen` gave; `keep` holds a dropout mask [N, C] for each hidden FC layer."""
+        if self.layers == "all":
+            return self.network(outputs, keep)  # type: ignore[no-any-return]
+        if self.layers == "fc":
+            return self.network.classify(self.network.descriptor(outputs, keep))
+        return self.network.classify(outputs * keep[-1] if keep else outputs)
+
+
+@dataclass(frozen=True)
+class FrozenOutputs:
+    """Of the images of both splits: float32 [N, H, W, C] or [N, C]."""
+
+    train: NDArray[np.float32]
+    val: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FrozenBatch:
+    """Rows of `FrozenOutputs` on the device, as `Stages.scores` takes them, and labels int64 [N]."""
+
+    outputs: Tensor
+    labels_N: Tensor
+
+
+@dataclass(frozen=True)
+class FrozenView:
+    """How images become rows: by `stages` from their centre crop at `scale`."""
+
+    stages: Stages
+    colour: ColourStatistics
+    scale: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def key(self, images: ImageSet) -> str:
+        """A hash of all that decides the rows of `images`."""
+        config = self.stages.network.config
+        digest = hashlib.sha256(
+            f"{self.stages.layers} {config.arch} {config.crop} {self.scale} {self.dtype} {self.colour}\n".encode()
+        )
+        for name, tensor in self.stages.network.state_dict().items():
+            if not self.stages.learns(name):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        for index, name in enumerate(images.names):
+            status = images.path(index).stat()
+            digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def frozen_outputs(
+    folder: Path,
+    images: ImageSet,
+    view: FrozenView,
+    workers: int,
+    progress: Callable[[int], None],
+    note: Callable[[str], None] = lambda sentence: None,
+) -> NDArray[np.float32]:
+    """The rows of `images`, from `folder` where they are there to the last bit, else computed and kept there, whole or not
+    at all. `progress` is told the images done, `note` what is wrong with a file that has to be computed again.
+
+    Raises ImageError at an image that cannot be used, MachineError where the disk refuses.
+    """
+    path = folder / f"{view.key(images)[:32]}.npy"
+    if path.is_dir():
+        raise MachineError(f"{path} is a folder, and outputs of frozen layers are to be kept there; remove it")
+    try:
+        found = _kept(path, len(images)) if os.path.lexists(path) else None
+    except (OSError, ValueError) as error:
+        found = None
+        note(f"{path}, outputs of frozen layers, is damaged or of an older version ({error}): computed again")
+    if found is None:
+        _compute(path, images, view, workers, progress)
+        with path.open("rb") as file:
+            found = _mapped(path, read_npy_header(file, path.stat().st_size - DIGEST_BYTES))
+    os.utime(path)  # when it was used last, for whoever tidies the cache
+    return found
+
+
+def _kept(path: Path, rows: int) -> NDArray[np.float32]:
+    """The rows of a file, all of it read once. Raises ValueError where it is not what was written."""
+    if not path.is_file():
+        raise ValueError("no regular file")
+    size = path.stat().st_size - DIGEST_BYTES
+    with path.open("rb") as file:
+        header = read_npy_header(file, size)
+        if header.dtype != np.dtype("<f4") or len(header.shape) not in (2, 4) or header.shape[0] != rows:
+            raise ValueError(f"{header.dtype} of the shape {header.shape} for {rows} images")
+        digest = hashlib.sha256()
+        file.seek(0)
+        for start in range(0, size, CHUNK):
+            digest.update(file.read(min(CHUNK, size - start)))
+        if file.read() != digest.digest():
+            raise ValueError("its SHA-256 is another")
+    return _mapped(path, header)
+
+
+def _mapped(path: Path, header: NpyHeader) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = np.memmap(path, "<f4", "r", header.start, header.shape)
+    return rows
+
+
+@torch.inference_mode()
+def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]) -> None:
+    view.stages.network.eval()
+    plan = ViewPlan((view.scale,), centre_crop=view.stages.network.config.crop)
+    batches = test_batches(images, plan, lambda height, width: ROWS, workers, view.device)
+    digest = hashlib.sha256()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for batch in batches:
+            if isinstance(batch, ImageError):
+                raise batch
+            with autocast(view.device, view.dtype):
+                outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
+            rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
+            if batch.indices[0] == 0:
+                head = _header(len(images), rows.shape[1:])
+                digest.update(head)
+                file.write(head)
+            some = rows.astype("<f4", copy=False).data  # views of one shape come in the order of the images
+            digest.update(some)
+            file.write(some)
+            progress(len(batch.indices))
+        file.write(digest.digest())
+
+
+def _header(rows: int, shape: tuple[int, ...]) -> bytes:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (rows, *shape)})
+    return head.getvalue()
+
+
+def frozen_batches(
+    rows: NDArray[np.float32], labels: Sequence[int], schedule: Schedule, seed: int, device: torch.device
+) -> Iterator[FrozenBatch]:
+    """The micro-batches of `schedule`, in order, of rows in place of training views."""
+    for task in tasks(schedule, seed):
+        yield frozen_batch(rows, labels, [index for _, index in task], device)
+
+
+def frozen_batch(
+    rows: NDArray[np.float32], labels: Sequence[int], indices: Sequence[int], device: torch.device
+) -> FrozenBatch:
+    """Some rows with their labels."""
+    outputs = torch.from_numpy(rows[list(indices)]).to(device)
+    if outputs.dim() == 4:
+        outputs = outputs.permute(0, 3, 1, 2)
+    return FrozenBatch(outputs, torch.tensor([labels[index] for index in indices], device=device))

@@ -1,0 +1,191 @@
+"""What a .caffemodel says of its own operations: weights of VGG's shapes need not be VGG's.
+
+Caffe saves each layer with its parameters; one left out of a message has Caffe's default (stride 1, pad 0). A file may also
+hold the layers with weights alone, or layers without their message: it then says nothing, and VGG's are assumed.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vggcli.errors import WeightsError
+from vggcli.weights.operations import Does, Operation, check_order
+from vggcli.weights.protobuf import BYTES, FIXED32, Field, WireReader
+from vggcli.zoo.layers import NetworkConfig
+
+Settings = dict[int, list[float]]  # of a message: its fields' numbers to their values, all that were given
+# caffe.proto: the messages of LayerParameter, and of V1LayerParameter of 2014, by their numbers there
+PARAMETERS = {100: "transform", 106: "convolution", 117: "inner product", 121: "pooling", 123: "relu", 125: "softmax"}
+PARAMETERS_2014 = {10: "convolution", 17: "inner product", 19: "pooling", 30: "relu", 36: "transform", 39: "softmax"}
+FLOATS = {"relu": (1,), "transform": (1, 5)}  # the fields that are; the others are whole numbers
+# V1LayerParameter.LayerType
+TYPES_2014 = (
+    "None Accuracy BNLL Concat Convolution Data Dropout EuclideanLoss Flatten HDF5Data HDF5Output Im2col ImageData "
+    "InfogainLoss InnerProduct LRN MultinomialLogisticLoss Pooling ReLU Sigmoid Softmax SoftmaxWithLoss Split TanH "
+    "WindowData Eltwise Power SigmoidCrossEntropyLoss HingeLoss MemoryData ArgMax Threshold DummyData Slice MVN AbsVal "
+    "Silence ContrastiveLoss Exp Deconvolution"
+).split()
+OPERATIONS: dict[str, Does] = {
+    "Convolution": "convolution", "ReLU": "ReLU", "Pooling": "pooling", "InnerProduct": "fully connected layer",
+    "Softmax": "softmax", "SoftmaxWithLoss": "softmax",
+}  # fmt: skip
+SCALE, MEAN_FILE, MEAN_VALUE = 1, 4, 5  # of TransformationParameter
+DATA = frozenset("Data ImageData MemoryData DummyData HDF5Data WindowData Input".split())
+SILENT = DATA | frozenset(
+    "Dropout Split Silence Flatten Accuracy ArgMax HDF5Output MultinomialLogisticLoss InfogainLoss".split()
+)
+ALIASES = ("Dropout", "Split", "Flatten")  # their outputs are their input
+
+
+@dataclass
+class CaffeLayer:
+    """A layer as the file lists it: the blobs that it takes and gives by name, and the messages it carries."""
+
+    name: str = ""
+    kind: str = ""
+    bottoms: list[str] = field(default_factory=list)
+    tops: list[str] = field(default_factory=list)
+    settings: dict[str, Settings] = field(default_factory=dict)
+
+
+def read_settings(reader: WireReader, part: Field, name: str) -> Settings:
+    """The numbers of the message `name` (a value of PARAMETERS) in `part`; inner messages and texts are left out."""
+    found: Settings = {}
+    for one in reader.fields(part.start, part.end):
+        values = found.setdefault(one.number, [])
+        if one.number in FLOATS.get(name, ()):
+            values += reader.floats(one) if one.wire in (FIXED32, BYTES) else []
+        elif one.wire != BYTES:
+            values += [one.value]
+        elif name == "convolution" and one.number in (3, 4, 6, 18):
+            values += reader.numbers(one)  # packed
+    return found
+
+
+def check_layers(layers: Sequence[CaffeLayer], path: Path) -> None:
+    """Raises WeightsError, which names the layer, for one of a kind or with settings that VGG does not have."""
+    for layer in layers:
+        if layer.kind not in OPERATIONS and layer.kind not in SILENT:
+            raise WeightsError(
+                f"{path} has the layer {layer.name!r} of type {layer.kind}, which is in no network read here; give weights"
+                " of a plain VGG"
+            )
+        odd = next(_oddities(layer), None)
+        if odd:
+            raise WeightsError(
+                f"{path} is no VGG network: its layer {layer.name!r} ({layer.kind}) {odd}; give weights of a plain VGG"
+            )
+
+
+def check_kernels(sides: dict[str, int], layers: Sequence[CaffeLayer], path: Path) -> None:
+    """Raises WeightsError where a convolution that has a message is not padded to keep the size of its map; `sides` are
+    those of the kernels, by layer."""
+    for layer in layers:
+        message = layer.settings.get("convolution")
+        if message is None or layer.name not in sides:
+            continue
+        wanted = (sides[layer.name] - 1) // 2
+        odd = _difference(message, "pad", (3, 9, 10), 0, wanted)
+        if odd:
+            raise WeightsError(
+                f"{path} is no VGG network: its layer {layer.name!r} (Convolution) {odd}; give weights of a plain VGG"
+            )
+
+
+def check_sequence(layers: Sequence[CaffeLayer], config: NetworkConfig, path: Path) -> bool:
+    """Whether the file says all of its operations; then they are checked to be `config`'s, one after the other.
+
+    Raises WeightsError at the first that is not.
+    """
+    working = [layer for layer in layers if layer.kind in OPERATIONS]
+    if not any(layer.kind in ("ReLU", "Pooling") for layer in working):
+        return False  # the layers with weights alone
+    _check_wiring(layers, path)
+    found = [Operation(OPERATIONS[layer.kind], layer.name) for layer in working]
+    while len(found) > 1 and found[-1].does == found[-2].does == "softmax":
+        found.pop()  # a loss, and posteriors beside it
+    check_order(found, config, path)
+    messages = {"Convolution": "convolution", "Pooling": "pooling"}
+    return all(messages[layer.kind] in layer.settings for layer in working if layer.kind in messages)
+
+
+def said_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[float, float, float], float] | None:
+    """The mean (RGB) and the divisor of pixels from 0 to 255 that the file's data layers say, or None.
+
+    Raises WeightsError where they are of no use, or differ between them.
+    """
+    found = []
+    for layer in layers:
+        transform = layer.settings.get("transform", {})
+        if layer.kind not in DATA or MEAN_FILE in transform or not {MEAN_VALUE, SCALE} & set(transform):
+            continue
+        mean = transform.get(MEAN_VALUE) or [0.0]
+        blue, green, red = mean if len(mean) == 3 else (mean[0],) * 3
+        scale = transform.get(SCALE, [1.0])[-1]
+        if len(mean) not in (1, 3) or not math.isfinite(red + green + blue + scale) or scale <= 0:
+            raise WeightsError(
+                f"{path}: its layer {layer.name!r} ({layer.kind}) has the mean {mean} and the scale {scale:g}, which are no"
+                " preprocessing; save it without that layer"
+            )
+        found.append(((red, green, blue), 1 / scale))
+    if len(set(found)) > 1:
+        raise WeightsError(f"{path} says two preprocessings in its data layers; save it with one")
+    return found[0] if found else None
+
+
+def _oddities(layer: CaffeLayer) -> Iterator[str]:
+    """What a layer's own settings say that VGG does not do."""
+    given = layer.settings
+    if layer.kind == "Convolution" and "convolution" in given:
+        message = given["convolution"]
+        for name, fields in (("stride", (6, 13, 14)), ("dilation", (18,)), ("group", (5,)), ("axis", (16,))):
+            yield from filter(None, [_difference(message, name, fields, 1, 1)])
+    if layer.kind == "Pooling" and "pooling" in given:
+        message = given["pooling"]
+        if message.get(1, [0])[-1] != 0:
+            yield f"pools by {'the average' if message[1][-1] == 1 else 'chance'} where the maximum is expected"
+        if any(message.get(12, ())):
+            yield "pools whole maps"
+        for name, fields, default, wanted in (
+            ("kernel_size", (2, 5, 6), 0, 2), ("stride", (3, 7, 8), 1, 2), ("pad", (4, 9, 10), 0, 0),
+        ):  # fmt: skip
+            yield from filter(None, [_difference(message, name, fields, default, wanted)])
+    if layer.kind == "ReLU" and any(given.get("relu", {}).get(1, ())):
+        yield f"has negative_slope {given['relu'][1][-1]:g} where 0 is expected"
+    if layer.kind == "InnerProduct":
+        if any(given.get("inner product", {}).get(6, ())):
+            yield "keeps its weights transposed"
+        yield from filter(None, [_difference(given.get("inner product", {}), "axis", (5,), 1, 1)])
+    if layer.kind.startswith("Softmax"):
+        yield from filter(None, [_difference(given.get("softmax", {}), "axis", (2,), 1, 1)])
+
+
+def _difference(message: Settings, name: str, fields: Sequence[int], default: int, wanted: int) -> str | None:
+    """What a message says under the first of `fields`, or for height and width under the others, unless it is `wanted`."""
+    values = message.get(fields[0]) or [default]
+    if any(number in message for number in fields[1:]):
+        values = [message.get(number, [default])[-1] for number in fields[1:]]
+    odd = next((value for value in values if value != wanted), None)
+    return None if odd is None else f"has {name} {odd:g} where {wanted} is expected"
+
+
+def _check_wiring(layers: Sequence[CaffeLayer], path: Path) -> None:
+    """Raises WeightsError for a layer that does not take what the one before it gives, where all say what they take."""
+    working = [layer for layer in layers if layer.kind in OPERATIONS or layer.kind in ALIASES]
+    if not all(layer.bottoms and layer.tops for layer in working):
+        return
+    first = next(index for index, layer in enumerate(working) if layer.kind in OPERATIONS)
+    current = {working[first].bottoms[0]}
+    for layer in working[first:]:
+        if layer.bottoms[0] not in current:
+            if layer.kind in ALIASES:
+                continue  # of the labels
+            raise WeightsError(
+                f"{path} is no VGG network: its layer {layer.name!r} ({layer.kind}) takes {layer.bottoms[0]!r}, which the"
+                " layer before it does not give; give weights of a plain VGG"
+            )
+        if layer.kind in ALIASES:
+            current |= set(layer.tops)
+        elif OPERATIONS[layer.kind] != "softmax":
+            current = set(layer.tops)

@@ -1,0 +1,301 @@
+"""Checkpoints: safetensors whose metadata rebuilds the network, and the run folders that hold them.
+
+One metadata entry, "vgg", carries a JSON object: the network, its class names, its preprocessing and how it was trained.
+One entry only, because safetensors does not keep the order of several and equal checkpoints are to be equal files.
+Nothing is pickled but a state dict that is asked for in torch's own format.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vggcli import paper
+from vggcli.errors import UsageError, WeightsError
+from vggcli.imagenet import imagenet_names
+from vggcli.records import RECORD, Side, parsed, read_record, shown
+from vggcli.regular import irregular
+from vggcli.weights.metadata import check_preprocessing, check_training
+from vggcli.weights.preprocessing import PIXELS, Pixels
+from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
+from vggcli.weights.safetensors_read import read_header, stored_tensors, write_safetensors
+from vggcli.weights.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
+from vggcli.weights.torch_names import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
+from vggcli.weights.torch_read import pickled_tensors
+from vggcli.weights.unread import Stored, check_stored, filled_network
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
+
+FORMAT = 1
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says beside its weights.
+
+    `classes` in the order of the scores, none where another framework's weights do not name them; `preprocessing` as
+    colour.py's ColourStatistics writes it; `scale` the training range of S, smallest and largest shorter side in
+    pixels; `training` how it came to be (recipe, data, epoch, step, errors in per cent), for reports and for going on.
+    """
+
+    config: NetworkConfig
+    classes: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    scale: tuple[Side, Side]
+    training: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__ = RECORD
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Checkpoint":
+        """Raises ValueError where the text is not what `to_json` writes, or cannot be meant."""
+        fields = parsed(text)
+        written = fields.pop("format", None) if isinstance(fields, dict) else None
+        if written != FORMAT:
+            raise ValueError(f"format {shown(written)} (this version reads {FORMAT})")
+        read = read_record(cls, fields)
+        if read.scale[0] > read.scale[1]:
+            raise ValueError(f"a training scale of {list(read.scale)}")
+        if len(set(read.classes)) < len(read.classes):
+            raise ValueError("class names with one twice")
+        if read.classes and len(read.classes) != read.config.classes:
+            raise ValueError(f"{len(read.classes)} class names for {read.config.classes} classes")
+        check_preprocessing(read.preprocessing)
+        check_training(read.training)
+        return read
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Write tensors and texts to `path`, whole or not at all, with a SHA-256 over all of them, which is returned. Raises
+    MachineError where the disk refuses."""
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    texts, seal = sealed(here, metadata)
+    write_safetensors(path, here, texts)
+    return seal
+
+
+def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> str:
+    """Write the weights of `network` with what rebuilds it; returns the file's SHA-256, as `save_tensors` does."""
+    return save_tensors(path, network.state_dict(), {NOTE: checkpoint.to_json()})
+
+
+def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text. With `sha256`, which
+    `save_tensors` returned, no other file will do.
+
+    Raises WeightsError where the file is missing, damaged, another one, not safetensors, or not from this program.
+    """
+    _check_there(path)
+    metadata, seal = unsealed(path, read_header(path).metadata)
+    if (note := metadata.get(NOTE)) is None:
+        raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
+    check_seal(path)
+    if sha256 is not None and seal != sha256:
+        raise WeightsError(f"{path} is another file than the one that was saved with it, by its SHA-256; give that one")
+    if seal is None and note != "{}":
+        raise WeightsError(f"{path} has metadata that cannot be used: {note[:60]!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read as a checkpoint (damaged or cut short): {error}") from error
+
+
+def load_checkpoint(
+    path: Path, device: torch.device | None = None, pixels: Pixels | None = None, untrained: bool = False
+) -> tuple[VGG, Checkpoint]:
+    """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
+    `device`, and what the file says of it; `pixels` is the preprocessing of a file that does not say its own. `untrained`
+    allows those of a run that was stopped before its first step, which are random and good for going on alone. The weights
+    are not held twice.
+
+    Raises UsageError where `pixels` has no effect; WeightsError where the file is damaged, of another format, misses a
+    layer, has one of another shape, holds a value that is not finite, or was never trained; MachineError where a package
+    that its format needs is not installed. A file with a SHA-256 is compared with it first.
+    """
+    stored, checkpoint = _opened(path, pixels)
+    if not untrained:
+        need_trained(path, checkpoint)
+    return filled_network(checkpoint.config, stored, path, device), checkpoint
+
+
+def read_checkpoint(path: Path, pixels: Pixels | None = None) -> Checkpoint:
+    """What a file says of the network it holds; raises what `load_checkpoint` does, but for values that are not finite."""
+    return _opened(path, pixels)[1]
+
+
+def says_preprocessing(checkpoint: Checkpoint) -> bool:
+    """Whether the preprocessing is of the file, or was given, rather than what its framework's usually is."""
+    return "framework" not in checkpoint.training or not {"channels", "pixels"}.isdisjoint(checkpoint.training)
+
+
+def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> tuple[dict[str, Stored], Checkpoint]:
+    """What a file holds; `whole` compares all of it with its SHA-256 first."""
+    _check_there(path)
+    kind = format_of(path)
+    if kind == "safetensors":
+        header = read_header(path)
+        texts, stored = unsealed(path, header.metadata)[0], stored_tensors(path, header)
+        _ = check_seal(path) if whole else None
+        ours, theirs = texts.get(NOTE), texts.get(FOREIGN_NOTE)
+        opened = _torch_weights(stored, theirs, path) if ours is None else (stored, _noted(ours, path))
+    elif kind == "torch":
+        opened = _torch_weights(*pickled_tensors(path), path)
+    else:
+        opened = _known(_read_foreign(path, kind), path)
+    check_stored(opened[0], opened[1].config, path)
+    opened = _without_lost_classifier(*opened)
+    return opened if pixels is None else _with_pixels(*opened, pixels, path)
+
+
+def _with_pixels(
+    stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path
+) -> tuple[dict[str, Stored], Checkpoint]:
+    """The weights for `pixels`; those that expect BGR get RGB by the order of their first layer's input channels."""
+    if says_preprocessing(checkpoint):
+        raise UsageError(f"--preprocessing has no effect beside {path}, which says its own; leave it out")
+    if (pixels.channels == "BGR") != (
+        PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"]).channels == "BGR"
+    ):
+        stored = {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
+    preprocessing = {**checkpoint.preprocessing, "mean": pixels.mean, "divisor": pixels.divisor}
+    training = {**checkpoint.training, "channels": pixels.channels}
+    return stored, replace(checkpoint, preprocessing=preprocessing, training=training)
+
+
+def need_trained(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises WeightsError for the weights of a run that was stopped before its first step."""
+    if not checkpoint.training.get("step", 1):
+        raise WeightsError(f"{path} holds untrained weights (no step was finished); go on with `vgg train --resume`")
+
+
+def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises WeightsError for weights that end with their convolutions, which have no scores, or with a single one."""
+    if checkpoint.config.classes == 1 and checkpoint.config.head != "none":
+        raise WeightsError(
+            f"{path} has one output, as for a sigmoid, and a posterior needs two classes or more; use `vgg features`, or "
+            f"train a classifier on it with `vgg finetune`"
+        )
+    if checkpoint.config.head == "none":
+        raise WeightsError(
+            f"{path} holds convolutions without a classifier, so it has no posteriors; use `vgg features`, or train "
+            f"a classifier on it with `vgg finetune`"
+        )
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}")
+
+
+def _noted(note: str, path: Path) -> Checkpoint:
+    try:
+        return Checkpoint.from_json(note)
+    except ValueError as error:
+        raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
+
+
+def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+    stored, config, framework = from_framework(theirs, str(path))
+    if numbered_as_oxford(theirs):
+        stored["conv1_1.weight"] = stored["conv1_1.weight"].reversed_channels()
+        return _known(
+            Foreign(stored, config, "caffe", PIXELS["caffe"].mean, PIXELS["caffe"].divisor, oxford_scale(config), note),
+            path,
+        )
+    return _known(Foreign(stored, config, framework, MEAN, DIVISOR, usual_scale(config.crop), note), path)
+
+
+def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> tuple[dict[str, Stored], Checkpoint]:
+    """As torchvision publishes Oxford's convolutions alone: with a classifier of NaN, which is left out here."""
+    biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
+    if checkpoint.training.get("framework") != "torchvision" or not all(map(_all_nan, biases)):
+        return stored, checkpoint
+    preprocessing = {**checkpoint.preprocessing, "mean": OXFORD_MEAN, "divisor": OXFORD_DIVISOR}
+    config = replace(checkpoint.config, head="none")
+    convolutions = {name: one for name, one in stored.items() if not name.startswith("fc")}
+    return convolutions, replace(checkpoint, config=config, classes=(), preprocessing=preprocessing)
+
+
+def _all_nan(stored: Stored) -> bool:
+    return all(bool(values.isnan().all()) for _, values in stored.parts(torch.empty(stored.shape)))
+
+
+def _read_foreign(path: Path, kind: str) -> Foreign:
+    if kind == "caffe":
+        from vggcli.weights.caffe_read import read_caffe
+
+        return read_caffe(path)
+    if kind in ("hdf5", "keras"):
+        from vggcli.weights.keras_read import read_keras
+
+        return read_keras(path, kind)
+    assert kind == "onnx"
+    raise WeightsError(
+        f"{path} is an ONNX model, which is written here and not read; give the weights it was made from"
+    )
+
+
+def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+    """The weights with what this program has noted in their file, else with what holds for their framework."""
+    if foreign.note is not None:
+        return foreign.stored, _noted(foreign.note, path)
+    preprocessing = {"mean": foreign.mean, "divisor": foreign.divisor, "eigenvalues": (), "eigenvectors": ()}
+    imagenet = foreign.config.classes == paper.IMAGENET_CLASSES and foreign.config.head != "none"
+    classes = imagenet_names() if imagenet else ()
+    training = foreign.training(path.name)
+    return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
+
+
+def weights_file(path: Path) -> Path:
+    """The weights that `path` names: itself, or a run folder's best (else last) checkpoint.
+
+    Raises WeightsError where there is nothing of the kind.
+    """
+    if path.is_dir():
+        for name in (BEST, LAST):
+            if (path / name).is_file():
+                return path / name
+        raise WeightsError(f"{path} holds no {BEST} and no {LAST}: it is not a run folder, or its training never saved")
+    if not path.is_file():
+        kind = irregular(path)
+        what = f"is {kind}, not a regular file" if kind else "is not there"
+        raise WeightsError(f"{path} {what}; give a run folder, a checkpoint, or another framework's weights file")
+    return path
+
+
+def numbered_runs(runs: Path, arch: str) -> list[Path]:
+    """The folders ARCH-N below `runs`, oldest first."""
+    names = re.compile(rf"{re.escape(arch)}-(\d+)")
+    found = [(names.fullmatch(run.name), run) for run in (runs.iterdir() if runs.is_dir() else ()) if run.is_dir()]
+    return [run for _, run in sorted((int(match[1]), run) for match, run in found if match)]
+
+
+def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path | None:
+    """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None; one that
+    has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of one with another name
+    its weights say it."""
+    named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
+    folders = runs.iterdir() if runs.is_dir() else ()
+    marks = [run / name for run in folders for name in dict.fromkeys((begun, LAST)) if (run / name).is_file()]
+    times = {mark.parent: mark.stat().st_mtime_ns for mark in marks}  # of the last save, where there is one
+    for run in sorted(times, key=lambda run: (times[run], run.name), reverse=True):
+        if arch is None or (named.get(run) or _network_in(run)) == arch:
+            return run
+    return None
+
+
+def _network_in(folder: Path) -> str | None:
+    try:
+        return _opened(folder / LAST, None, whole=False)[1].config.arch
+    except WeightsError:
+        return None

@@ -1,0 +1,104 @@
+"""What becomes of pixels before a network of another framework sees them, for files that do not say it themselves."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from vggcli.errors import UsageError
+from vggcli.records import OPEN, Positive, parsed, read_record
+from vggcli.regular import irregular
+from vggcli.weights.recognise import OXFORD_MEAN
+from vggcli.weights.torch_names import DIVISOR, MEAN
+
+Channels = Literal["RGB", "BGR"]
+Triple = tuple[float, float, float]
+Divisors = Positive | tuple[Positive, Positive, Positive]
+LONGEST = 1 << 20  # bytes of a file of preprocessing
+KEYS = "mean with divisor (pixels from 0 to 255) or std (from 0 to 1), and channels (RGB or BGR)"
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The order of the channels that weights expect, and `mean` and `divisor` (one, or one a channel) of pixels from 0 to
+    255, these always in the order RGB."""
+
+    channels: Channels
+    mean: Triple
+    divisor: float | Triple
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads: mean and divisor in the order of the channels."""
+        return {**asdict(self), "mean": self._ordered(self.mean), "divisor": self._ordered(self.divisor)}
+
+    def _ordered(self, values: float | Sequence[float]) -> float | list[float]:
+        if isinstance(values, int | float):
+            return values
+        return list(values)[::-1] if self.channels == "BGR" else list(values)
+
+    @classmethod
+    def from_json(cls, fields: Any) -> "Pixels":
+        """Mean and divisor in the order of the channels, as `vgg convert --json` prints them beside other things; or mean
+        and std of pixels from 0 to 1, as torchvision and timm write them.
+
+        Raises ValueError where they are neither.
+        """
+        if not isinstance(fields, dict) or "mean" not in fields or ("divisor" in fields) == ("std" in fields):
+            raise ValueError(f"it must be an object with {KEYS}")
+        known = ("mean", "std", "divisor", "channels")
+        for name in fields:
+            meant = get_close_matches(str(name).casefold(), known, 1, 0.75)
+            if name not in known and meant:
+                raise ValueError(f"{name!r} is no key of it; is {meant[0]!r} meant?")
+        given = read_record(_Given, fields, partly=True)
+        divisor = given.divisor if given.std is None else given.std
+        if divisor is None or None not in (given.divisor, given.std):
+            raise ValueError(f"it must be an object with {KEYS}")
+        listed, largest = isinstance(divisor, tuple), 1.0 if given.std is None else 255.0
+        divisors = divisor if isinstance(divisor, tuple) else (divisor,) * 3
+        if given.std is not None and max(*given.mean, *divisors) > 1:
+            raise ValueError("std goes with a mean of pixels from 0 to 1; for pixels from 0 to 255 give divisor")
+        if given.std is None and 0 < max(given.mean) <= 1 < max(divisors):
+            raise ValueError("divisor goes with a mean of pixels from 0 to 255; for pixels from 0 to 1 give std")
+        step = -1 if given.channels == "BGR" else 1
+        red, green, blue = [largest * number for number in given.mean][::step]
+        over_red, over_green, over_blue = [largest * number for number in divisors][::step]
+        over = (over_red, over_green, over_blue) if listed else over_red
+        return cls(given.channels, (red, green, blue), over)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a file of preprocessing may say; other things may stand beside it."""
+
+    mean: Triple
+    divisor: Divisors | None = None
+    std: Divisors | None = None
+    channels: Channels = "RGB"
+    __pydantic_config__ = OPEN
+
+
+PIXELS = {
+    "torchvision": Pixels("RGB", MEAN, DIVISOR),
+    "caffe": Pixels("BGR", OXFORD_MEAN, 1.0),
+    "keras": Pixels("BGR", OXFORD_MEAN, 1.0),  # of keras.applications.vgg16, which follows Caffe
+}
+
+
+def read_pixels(given: str) -> Pixels:
+    """The preprocessing that a name or a JSON file gives. Raises UsageError where it gives none."""
+    if given.lower() in PIXELS:
+        return PIXELS[given.lower()]
+    path = Path(given).expanduser()
+    if path.suffix.lower() != ".json" or not path.is_file():
+        kind = irregular(path)
+        there = f"is {kind}, not a regular file" if kind else "is not there"
+        what = f"{path} {there}" if path.suffix.lower() == ".json" else f"there is no preprocessing {given!r}"
+        raise UsageError(f"{what}; give --preprocessing {', '.join(PIXELS)} or a FILE.json with {KEYS}")
+    try:
+        if path.stat().st_size > LONGEST:
+            raise ValueError("it is far too long")
+        return Pixels.from_json(parsed(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--preprocessing {path} cannot be used: {error}") from error

@@ -1,0 +1,168 @@
+"""What a weights file is: its format by its first bytes, and its network by the shapes of its layers.
+
+A name is a promise: a file whose content is another format than its suffix says is refused. The convolutions of every
+network of the zoo differ in number, kernels or channels, so a file need not say which network it holds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+
+from vggcli import paper
+from vggcli.errors import UsageError, WeightsError
+from vggcli.weights.unread import Stored
+from vggcli.zoo.layers import Head, NetworkConfig, network_layers, scaled_channels
+
+FORMATS = {
+    "safetensors": "safetensors", "torch": "a pickle or archive that torch has saved", "hdf5": "HDF5",
+    "keras": "a zip archive, as Keras writes .keras", "caffe": "a Caffe network", "onnx": "an ONNX model",
+    "empty": "nothing", "text": "text", "image": "an image",
+}  # fmt: skip
+SUFFIXES = {
+    ".safetensors": "safetensors", ".pth": "torch", ".pt": "torch", ".h5": "hdf5", ".hdf5": "hdf5", ".keras": "keras",
+    ".caffemodel": "caffe", ".onnx": "onnx",
+}  # fmt: skip
+HEAD = 512  # bytes that tell a format
+IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+OXFORD_MEAN = (123.68, 116.779, 103.939)  # RGB, of the published Caffe weights and Keras' copies of them
+OXFORD_SCALE = (256, 512)  # their training range of S
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Weights of another framework under our names, not read yet, and the network that they are. `mean` RGB and `divisor`
+    are of pixels from 0 to 255; `scale` is the training range of S; `note` what this program wrote into the file about
+    them (`Checkpoint.to_json`), which wins where it is there. `channels` (RGB or BGR) where the file itself says the mean
+    and the divisor; `assumed` where it does not say its operations, which are then taken to be VGG's."""
+
+    stored: dict[str, Stored]
+    config: NetworkConfig
+    framework: str
+    mean: tuple[float, float, float]
+    divisor: float | tuple[float, float, float]
+    scale: tuple[int, int]
+    note: str | None = None
+    channels: str | None = None
+    assumed: bool = False
+
+    def training(self, name: str) -> dict[str, str]:
+        """How they came to be, for the record of the checkpoint: the file's `name` and what is known of it."""
+        known = {"framework": self.framework, "source": name}
+        known |= {"pixels": self.channels} if self.channels else {}
+        return known | ({"operations": "assumed"} if self.assumed else {})
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the layers of a file look like: kernel side, inputs and outputs of each convolution in order, and inputs and
+    outputs of the fully connected layers: three, one behind the average of the last map, or none."""
+
+    convolutions: Sequence[tuple[int, int, int]]
+    fully_connected: Sequence[tuple[int, int]]
+
+
+def format_of(path: Path) -> str:
+    """A key of FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
+
+    Raises WeightsError where the content is another format than the suffix says.
+    """
+    content, named = _content(path), SUFFIXES.get(path.suffix.lower())
+    if content in ("caffe", "onnx") and named not in (None, content):
+        return named or content  # a first byte proves nothing; the reader of what was promised says what is wrong
+    if content == "empty":
+        raise WeightsError(f"{path} is empty; get it again, or give other weights")
+    if content in ("text", "image") or (content is not None and named not in (None, content)):
+        pointer = " (perhaps the pointer that Git LFS leaves)" if content == "text" else ""
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint or another framework's weights: it holds {FORMATS[content]}{pointer}"
+            + (f", not what its suffix {path.suffix} says" if named else "")
+        )
+    return content or named or "safetensors"
+
+
+def _content(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        return "empty"
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if head.startswith(b"PK\x03\x04"):  # torch keeps its files in a folder inside the archive
+        first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        return "torch" if b"/" in first else "keras"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
+        return "safetensors"
+    if head[257:262] == b"ustar":
+        return "torch"  # as it saved before 0.1.10; its reader says what to do
+    if head.startswith(IMAGES):
+        return "image"
+    if _is_text(head):
+        return "text"
+    if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "torch"
+    if head[0] == 0x08 and head[1:2] < b"\x20":
+        return "onnx"  # begins with its version
+    return "caffe" if head[0] in (0x0A, 0x12) or head.startswith(b"\xa2\x06") else None
+
+
+def _is_text(head: bytes) -> bool:
+    text = head.decode("utf-8", errors="replace").rstrip("�")
+    return "�" not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text) and bool(text)
+
+
+def recognised(shapes: Shapes, where: Path | str, rows: Sequence[paper.Row], crop: int = paper.CROP) -> NetworkConfig:
+    """The network, among `rows`, that layers of these shapes make; `crop` is that of a network whose layers do not tell.
+    Raises WeightsError where there is none."""
+    last = shapes.convolutions[-1][2] if shapes.convolutions else 0
+    head: Head = "fc" if len(shapes.fully_connected) == 3 else "gap" if shapes.fully_connected else "none"
+    classes, widths = paper.IMAGENET_CLASSES, _widths(None, last)
+    if head == "gap":
+        inputs, classes = shapes.fully_connected[0]
+        if inputs != last:
+            raise WeightsError(
+                f"{where}: its only fully connected layer has {inputs} inputs, not one for each of {last} maps"
+            )
+    if head == "fc":
+        (inputs, hidden), _, (_, classes) = shapes.fully_connected
+        side = isqrt(inputs // last) if last else 0
+        if side == 0 or side * side * last != inputs:
+            raise WeightsError(
+                f"{where}: the first fully connected layer has {inputs} inputs, no square window of {last} maps"
+            )
+        crop, widths = side * paper.STRIDE, _widths(hidden, last)
+    for row in rows:
+        for width in widths:
+            try:
+                config = NetworkConfig(row.arch, classes, crop, width, head)
+            except UsageError as error:
+                raise WeightsError(f"{where} holds no usable network: {error}") from error
+            layers = [layer for layer in network_layers(config) if layer.kind == "conv"]
+            if [(one.kernel, one.channels_in, one.channels) for one in layers] == list(shapes.convolutions):
+                return config
+    shown = ", ".join(f"{kernel}x{kernel}-{channels}" for kernel, _, channels in shapes.convolutions)
+    raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the zoo has")
+
+
+def _widths(hidden: int | None, last: int) -> list[float]:
+    """Factors on the channel counts that give these two (`hidden` None: the second alone), the roundest first."""
+    exact = (
+        [last / paper.BLOCK_CHANNELS[-1]]
+        if hidden is None
+        else [hidden / paper.FC_CHANNELS, last / paper.BLOCK_CHANNELS[-1]]
+    )
+    widths = [round(width, digits) for digits in (1, 2, 3, 4) for width in exact] + exact
+    count, base = (last, paper.BLOCK_CHANNELS[-1]) if hidden is None else (hidden, paper.FC_CHANNELS)
+    return list(dict.fromkeys(width for width in widths if width > 0 and scaled_channels(base, width) == count))
+
+
+def usual_scale(crop: int) -> tuple[int, int]:
+    """The shorter side that others measure a network of this crop at: 256 for 224."""
+    return (crop * 256 // paper.CROP,) * 2
+
+
+def oxford_scale(config: NetworkConfig) -> tuple[int, int]:
+    """The training range of S of weights in Oxford's preprocessing: that of the published 16- and 19-layer networks, the
+    usual one for others."""
+    published = config.arch in ("D", "E") and config.classes == paper.IMAGENET_CLASSES and config.crop == paper.CROP
+    return OXFORD_SCALE if published else usual_scale(config.crop)

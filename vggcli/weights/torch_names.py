@@ -1,0 +1,172 @@
+"""Weights in the layouts of torchvision and timm: one name table each, read in both directions.
+
+A file says which network it holds by the shapes and the numbering of its layers, so nothing has to be told. Tensors are
+renamed and reshaped, never computed with: a round trip gives the same bits.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Literal, TypeVar
+
+from torch import Tensor
+
+from vggcli import paper
+from vggcli.errors import WeightsError
+from vggcli.weights.prefixes import without_prefixes
+from vggcli.weights.recognise import Shapes, recognised
+from vggcli.weights.unread import Stored
+from vggcli.zoo.layers import NetworkConfig, network_layers
+
+AnyTensor = TypeVar("AnyTensor", Tensor, Stored)
+
+Framework = Literal["torchvision", "timm"]
+FC_NAMES: dict[Framework, dict[str, str]] = {
+    "torchvision": {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"},
+    "timm": {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"},
+}
+FLAT: dict[Framework, tuple[str, ...]] = {"torchvision": ("fc6", "fc7", "fc8"), "timm": ("fc8",)}  # Linear, [out, in]
+
+
+# torchvision's presets, which timm's copies keep: ToTensor's 0 to 1, here in 0 to 255
+MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
+DIVISOR = (255 * 0.229, 255 * 0.224, 255 * 0.225)
+# torchvision's preset for Oxford's convolutions: 0 to 255 less a mean, not divided
+OXFORD_MEAN = (255 * 0.48235, 255 * 0.45882, 255 * 0.40784)
+OXFORD_DIVISOR = 1.0
+
+
+def layer_names(config: NetworkConfig, framework: Framework) -> dict[str, str]:
+    """Our layer names to theirs. Raises WeightsError for a network that the framework does not have."""
+    row = paper.NETWORKS[config.arch]
+    if row.alias is None or config.head == "gap":
+        what = f"network {config.arch}" if row.alias is None else "--head gap"
+        raise WeightsError(f"{framework} has no {what}; it has {', '.join(_known())}")
+    names, index = {}, 0
+    for layer in network_layers(config):
+        if layer.kind == "fc":
+            names[layer.name] = FC_NAMES[framework][layer.name]
+            continue
+        if layer.kind in ("conv", "bn"):
+            names[layer.name] = f"features.{index}"
+        index += 2 if layer.kind == ("bn" if row.batch_norm else "conv") else 1  # its ReLU has a number too
+    return names
+
+
+def to_framework(state: Mapping[str, Tensor], config: NetworkConfig, framework: Framework) -> dict[str, Tensor]:
+    """Our state dict in the framework's names and shapes."""
+    names = layer_names(config, framework)
+    theirs = {}
+    for key, tensor in state.items():
+        layer, _, part = key.rpartition(".")
+        flat = layer in FLAT[framework] and part == "weight"
+        theirs[f"{names[layer]}.{part}"] = tensor.flatten(1) if flat else tensor
+    return theirs
+
+
+def from_framework(
+    tensors: Mapping[str, AnyTensor], where: str
+) -> tuple[dict[str, AnyTensor], NetworkConfig, Framework]:
+    """The state dict, the network and the framework that `tensors` of `where` (a file, for errors) are.
+
+    Raises WeightsError where they are not one of torchvision's or timm's VGG networks, naming what does not fit.
+    """
+    tensors = _usual_classifier(without_prefixes(tensors, where), where)
+    framework = _framework(tensors, where)
+    config = _config(tensors, framework, where)
+    names = {theirs: layer for layer, theirs in layer_names(config, framework).items()}
+    ours = {}
+    for key, tensor in tensors.items():
+        theirs, _, part = key.rpartition(".")
+        if theirs not in names:
+            raise WeightsError(f"{where} holds {key}, which network {config.arch} does not have")
+        ours[f"{names[theirs]}.{part}"] = _window(tensor, names[theirs], part, config)
+    return ours, config, framework
+
+
+def _window(tensor: AnyTensor, layer: str, part: str, config: NetworkConfig) -> AnyTensor:
+    if part != "weight" or not layer.startswith("fc"):
+        return tensor
+    side = config.crop // paper.STRIDE if layer == "fc6" else 1
+    return tensor.reshape(tensor.shape[0], -1, side, side)
+
+
+def numbered_as_oxford(tensors: Mapping[str, AnyTensor]) -> bool:
+    """Whether the linear layers are classifier.1, 4 and 6, as in the copies of Oxford's networks that expect Caffe's pixels
+    under torchvision's names of early 2017."""
+    names = {key.rpartition("classifier.")[2] for key in tensors if "classifier." in key}
+    return {"1.weight", "4.weight", "6.weight"} <= names and "0.weight" not in names
+
+
+def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str, AnyTensor]:
+    """Linear layers by torchvision's numbers, where the file has just three of them, the last perhaps in a Sequential: as
+    replaced for new classes (classifier.6.0, classifier.6.1), or behind a first dropout (classifier.1, 4, 6).
+
+    Raises WeightsError that names the layers of any other classifier.
+    """
+    layers = [
+        key.removesuffix(".weight") for key in tensors if key.startswith("classifier.") and key.endswith(".weight")
+    ]
+    layers = sorted(layers, key=lambda name: [int(part) if part.isdecimal() else -1 for part in name.split(".")])
+    usual = list(FC_NAMES["torchvision"].values())
+    if "classifier.weight" in tensors or (layers and not _three_linear(layers, tensors)):
+        shown = ", ".join(f"{key} {list(tensors[key].shape)}" for key in tensors if _is_weight_of_classifier(key))
+        raise WeightsError(
+            f"{where} has a classifier that is not VGG's three linear layers: {shown[:300]}; give weights with "
+            f"{', '.join(usual)}, or train that classifier here on VGG's convolutions with `vgg finetune`"
+        )
+    new_name = dict(zip(layers, usual, strict=True)) if layers else {}
+    renamed = {}
+    for key, tensor in tensors.items():
+        layer, _, part = key.rpartition(".")
+        renamed[f"{new_name[layer]}.{part}" if layer in new_name else key] = tensor
+    return renamed
+
+
+def _is_weight_of_classifier(key: str) -> bool:
+    return key.startswith("classifier.") and key.endswith("weight")
+
+
+def _three_linear(layers: list[str], tensors: Mapping[str, AnyTensor]) -> bool:
+    """Whether these are three linear layers, one after the other, and only the last is inside a module of its own."""
+    shapes = [tuple(tensors[f"{layer}.weight"].shape) for layer in layers]
+    if len(layers) != 3 or any(len(shape) != 2 for shape in shapes):
+        return False
+    (hidden, _), (second, inputs), (_, last_inputs) = shapes
+    plain = [layer.count(".") for layer in layers[:2]] == [1, 1] and layers[2].count(".") in (1, 2)
+    return plain and (hidden, second) == (inputs, last_inputs)
+
+
+def _framework(tensors: Mapping[str, AnyTensor], where: str) -> Framework:
+    for framework, names in FC_NAMES.items():
+        if all(f"{name}.weight" in tensors and tensors[f"{name}.weight"].dim() > 1 for name in names.values()):
+            return framework
+    first = ", ".join(sorted(tensors)[:3]) or "nothing"
+    raise WeightsError(
+        f"{where} holds no VGG network of torchvision or timm with its classifier; its first entries are {first}"
+    )
+
+
+def _config(tensors: Mapping[str, AnyTensor], framework: Framework, where: str) -> NetworkConfig:
+    convolutions = _convolutions(tensors, where)
+    batch_norm = "features.1.running_mean" in tensors
+    rows = [row for row in paper.NETWORKS.values() if row.alias and row.batch_norm == batch_norm]
+    shapes = [tensors[f"{name}.weight"].shape for name in FC_NAMES[framework].values()]
+    fully_connected = [(prod(shape[1:]), shape[0]) for shape in shapes]
+    return recognised(Shapes(convolutions, fully_connected), where, rows)
+
+
+def _convolutions(tensors: Mapping[str, AnyTensor], where: str) -> list[tuple[int, int, int]]:
+    """Kernel side, inputs and outputs of the convolutions in order."""
+    found = {}
+    for key, tensor in tensors.items():
+        parts = key.split(".")
+        named = parts[0] == "features" and len(parts) == 3 and parts[1].isdecimal() and parts[2] == "weight"
+        if named and tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
+            found[int(parts[1])] = (tensor.shape[2], tensor.shape[1], tensor.shape[0])
+    if 0 not in found:
+        raise WeightsError(f"{where} has no first convolution features.0.weight")
+    return [found[index] for index in sorted(found)]
+
+
+def _known() -> list[str]:
+    return [row.alias for row in paper.NETWORKS.values() if row.alias]

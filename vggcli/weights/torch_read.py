@@ -1,0 +1,150 @@
+"""State dicts as torch saves them: the one pickled format, opened with weights-only loading and no way round it.
+
+Before torch opens one, the names of all that it would call are looked over: even what torch allows could take any amount
+of memory. Files are mapped rather than read, and pages are handed back as they are copied, so the weights are held once.
+"""
+
+import ctypes
+import mmap
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vggcli.errors import WeightsError
+from vggcli.files import replacing
+from vggcli.weights.torch_scan import HOW_TO_SAVE, check_steps, stand_ins
+from vggcli.weights.unread import Stored, by_rows
+from vggcli.weights.zip_members import check_sums, member_start, stored_members
+
+ZIP = b"PK\x03\x04"
+WRAPPERS = (  # names under which training scripts keep the weights, the likeliest first
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict", "state_dict_ema",
+    "model_ema", "ema", "weights", "params", "module",
+)  # fmt: skip
+DEEPEST = 5  # of such names inside each other
+TAR = slice(257, 262)  # where a tar archive says "ustar"
+NOTE = "archive/vgg_note.json"  # in the folder that torch keeps its own members in
+LONGEST_NOTE = 16 << 20  # bytes
+MADV_DONTNEED = 4  # of Linux' mman.h
+LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the other, before its numbers
+
+
+def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
+    """The tensors of a state dict that torch has saved, and the note that this program left beside them, read without
+    running anything that the file may hold.
+
+    Raises WeightsError where it is anything else.
+    """
+    note, inert = _looked_over(path)
+    mapped = zipfile.is_zipfile(path)  # files older than torch 1.6 can only be read whole
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins(inert)):
+            warnings.simplefilter("ignore")  # of odd pickles: the error that follows says enough
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # whatever a damaged or hostile archive makes of the reader
+        reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+    state = next(_state_dicts(found), None)
+    if state is None or not all(_plain(value) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict (names and tensors); {HOW_TO_SAVE}")
+    tensors = {
+        str(name): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped)) for name, tensor in state.items()
+    }
+    return tensors, note
+
+
+def _state_dicts(found: object, depth: int = 0) -> Iterator[dict[str, Tensor]]:
+    """Dictionaries of weights in what was saved: under the names that scripts use, itself, or under any other name."""
+    if not isinstance(found, dict) or depth > DEEPEST:
+        return
+    for wrapper in WRAPPERS:
+        yield from _state_dicts(found.get(wrapper), depth + 1)
+    tensors: dict[Any, Tensor] = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if any(value.dim() > 1 and str(name).endswith("weight") for name, value in tensors.items()):
+        yield tensors  # more than a best error or a momentum that is kept as a tensor
+    for name in found.keys() - set(WRAPPERS):
+        yield from _state_dicts(found[name], depth + 1)
+
+
+def _looked_over(path: Path) -> tuple[str | None, set[str]]:
+    """The note in the archive, if there is one, and the names to be stood in for, once nothing in the file names what has
+    no place beside a state dict.
+
+    Raises WeightsError where something does, or where the file is damaged.
+    """
+    inert: set[str] = set()
+    with path.open("rb") as file:
+        head = file.read(TAR.stop)
+        if head[TAR] == b"ustar":
+            raise WeightsError(
+                f"{path} is a tar archive, as torch before 0.1.10 saved; unpack it if a weights file is in it, else load "
+                "it with torch.load and save it again with torch.save"
+            )
+        archive = head.startswith(ZIP)
+        members = stored_members(path) if archive else {}
+        pickles = [one for name, one in members.items() if name.endswith(".pkl")]
+        for start in [member_start(path, one) for one in pickles] if archive else [0]:
+            file.seek(start)
+            try:
+                for _ in range(1 if archive else LEGACY_PICKLES):
+                    inert |= check_steps(file)
+            except Exception as error:  # a damaged pickle fails in many ways
+                reason = str(error) or type(error).__name__
+                raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
+        if any(name.endswith(".json") or "vgg_note" in name for name in members):  # ours, even if a bit of that flipped
+            check_sums(path)
+        note = members.get(NOTE)
+        if note is None or note.file_size > LONGEST_NOTE:
+            return None, inert
+        file.seek(member_start(path, note))
+        return file.read(note.file_size).decode("utf-8", errors="replace"), inert
+
+
+def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
+    """Write a state dict as torch saves one, whole or not at all, with a note in the archive that torch ignores."""
+    with replacing(path) as temporary:
+        try:
+            with temporary.open("wb") as file:  # a file without a name, which torch would write into it
+                torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+        except RuntimeError as error:  # torch wraps the system's error in its own
+            system = error.__context__
+            raise system if isinstance(system, OSError) else OSError(0, str(error).splitlines()[0]) from error
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(zipfile.ZipInfo(NOTE), note)
+
+
+def _plain(value: object) -> bool:
+    """Whether this is a tensor whose values lie in memory one by one."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _rows(tensor: Tensor, mapped: bool) -> Callable[[int, int], Tensor]:
+    def read(first: int, last: int) -> Tensor:
+        if not tensor.dim():
+            return tensor
+        rows = tensor[first:last].clone()
+        if mapped and tensor.is_contiguous():
+            _hand_back(tensor[first:last])
+        return rows
+
+    return read
+
+
+def _hand_back(rows: Tensor) -> None:
+    """Let the system drop the mapped pages of rows that were copied; whoever asks again gets them from the file."""
+    if sys.platform != "linux":
+        return
+    begin = rows.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    length = rows.data_ptr() + rows.numel() * rows.element_size() - begin
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)
