@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vggcli import paper
-from vggcli.cli.options import compute_device, data_source, worker_count
+from vggcli.cli.options import compute_device, data_source
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet, load_training
@@ -32,6 +32,7 @@ from vggcli.data.test_batches import ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan
 from vggcli.data.training_batches import Schedule, colour_statistics, training_batches
 from vggcli.data.training_views import augment
+from vggcli.defaults import worker_count
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, image_posteriors
 from vggcli.features.extract import FeatureOptions, check_options, image_rows, view_rows
 from vggcli.features.spool import Spool

@@ -1,7 +1,8 @@
 """The error family and its exit codes.
 
 Every error that a user can cause is a VGGError whose message is one sentence: it names the thing that is wrong and says
-what to do. The command line turns it into that sentence and the exit code; anything else that escapes is a bug.
+what to do. The command line turns it into that sentence, with its flags, and the exit code; anything else that escapes is
+a bug.
 """
 
 from enum import IntEnum
@@ -26,9 +27,14 @@ class ExitCode(IntEnum):
 
 
 class VGGError(Exception):
-    """Something the user can mend; never raised as such, always as one of the kinds below."""
+    """Something the user can mend; never raised as such, always as one of the kinds below. `options` are the parameters
+    that the message is about, or that would help: the command line adds the flags of these names."""
 
     exit_code = ExitCode.BUG
+
+    def __init__(self, message: str, *options: str) -> None:
+        super().__init__(message)
+        self.options = options
 
 
 class UsageError(VGGError):

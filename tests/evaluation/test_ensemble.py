@@ -14,11 +14,12 @@ from tests.evaluation.test_protocol import COLOUR, OPTIONS
 from tests.evaluation.test_result import EVALUATION, scores
 from tests.rounding import assert_same_sums
 from vggcli.data.decode import ImageError
+from vggcli.data.image_set import match_classes
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, WeightsError
 from vggcli.evaluation import ensemble
 from vggcli.evaluation.ensemble import NetworkMember, fused, networks_posteriors
-from vggcli.evaluation.protocol import Scores, image_posteriors, match_classes
+from vggcli.evaluation.protocol import Scores, image_posteriors
 from vggcli.evaluation.scores_file import load_scores, save_scores
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig

@@ -12,14 +12,10 @@ from tests.oracle import dense_scores, torchvision_network
 from tests.rounding import assert_same_sums
 from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError
+from vggcli.data.image_set import match_classes
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.errors import DataError, WeightsError
-from vggcli.evaluation.protocol import (
-    EvaluateOptions,
-    crops_an_image,
-    image_posteriors,
-    match_classes,
-)
+from vggcli.evaluation.protocol import EvaluateOptions, crops_an_image, image_posteriors
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

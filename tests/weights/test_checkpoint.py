@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vggcli.errors import MachineError, WeightsError
-from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, newest_run, save_checkpoint, weights_file
+from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vggcli.weights.find import newest_run, weights_file
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG

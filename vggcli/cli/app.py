@@ -37,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+FLAGS = {"learning_rate": "lr"}  # of parameters that are called otherwise
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
@@ -112,7 +113,13 @@ def run(arguments: list[str]) -> int:
         code = received()
         if code is not None:  # what a signal cut off may fail in any way
             return _fail("stopped by a signal", code)
-        return _fail(str(error), error.exit_code) if isinstance(error, VGGError) else _other(error)
+        return _fail(_with_flags(error), error.exit_code) if isinstance(error, VGGError) else _other(error)
+
+
+def _with_flags(error: VGGError) -> str:
+    """The sentence of an error, with the flags of the parameters that it is about."""
+    flags = [f"--{FLAGS.get(name, name).replace('_', '-')}" for name in error.options]
+    return f"{error} ({', '.join(flags)})" if flags else str(error)
 
 
 def _dispatch(arguments: list[str]) -> Any:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from vggcli.cli import options
-from vggcli.cli.measuring import say_what_is_assumed
-from vggcli.cli.weights import fetched, find_weights
 from vggcli.errors import UsageError, WeightsError
 from vggcli.report.tables import facts_table
+from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.caffe_write import check_caffe, save_caffe
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
+from vggcli.weights.find import fetched, find_weights
 from vggcli.weights.keras_write import check_keras, save_keras
 from vggcli.weights.onnx_write import need_onnx, save_onnx
 from vggcli.weights.torch_names import Framework, layer_names
@@ -45,10 +45,10 @@ def convert_weights(
     if layout == "caffe":
         options.writable_output(target.with_suffix(".prototxt"), "DST's")
     pixels = options.pixels_of(preprocessing)
-    path = fetched(find_weights(source, arch), quiet)
+    path = fetched(find_weights(source, arch, options.places()), options.places(), options.progress(quiet))
     _check(layout, read_checkpoint(path, pixels))
     network, checkpoint = load_checkpoint(path, pixels=pixels)
-    say_what_is_assumed(path, checkpoint)
+    say_what_is_assumed(path, checkpoint, options.places())
     about = _write(layout, target, network, checkpoint)
     config, colour = checkpoint.config, checkpoint.preprocessing
     return {

@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 
 from vggcli.cli import options
-from vggcli.cli.measuring import say_what_is_assumed
-from vggcli.cli.outputs import check_outside, check_outside_folders
 from vggcli.cli.signals import Terminated
 from vggcli.cli.storing import Work, finished, one_file, shards
 from vggcli.cli.summarising import draw_maps, show, show_one
-from vggcli.cli.weights import fetched, find_weights
+from vggcli.data.outputs import check_outside, check_outside_folders
 from vggcli.data.paths import ImageList, listed_images
 from vggcli.data.sources import load_split
 from vggcli.device import Precision, pick_dtype
@@ -24,7 +22,9 @@ from vggcli.features.extract import FeatureOptions, check_options
 from vggcli.features.manifest import Part
 from vggcli.features.pooling import Aggregate, Norm
 from vggcli.features.write import SUFFIXES, check_format, parquet, sidecar
+from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
+from vggcli.weights.find import fetched, find_weights
 from vggcli.zoo.scales import paper_scales
 
 
@@ -179,9 +179,14 @@ def prepared(asked: Asked, images: ImageList, part: Part) -> Work:
         name = f"cuda:{int(local) % torch.cuda.device_count()}" if torch.cuda.is_available() else name
     device = options.compute_device(name)
     named = [] if asked.data else [name for name in images.names if name not in images.members]
-    weights = fetched(find_weights(asked.weights, asked.arch), asked.quiet, named)
+    weights = fetched(
+        find_weights(asked.weights, asked.arch, options.places()),
+        options.places(),
+        options.progress(asked.quiet),
+        named,
+    )
     network, checkpoint = load_checkpoint(weights, device, options.pixels_of(asked.preprocessing))
-    say_what_is_assumed(weights, checkpoint)
+    say_what_is_assumed(weights, checkpoint, options.places())
     opts = FeatureOptions(
         layers=asked.layers,
         pool="gap" if asked.gap else "gmp" if asked.gmp else "none",

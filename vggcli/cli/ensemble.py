@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import worker_count
 
 
 def ensemble(
@@ -81,7 +82,7 @@ def ensemble(
         device=device,
         precision=precision.value,
         batch_size=batch_size,
-        workers=options.worker_count(workers),
+        workers=worker_count(workers),
         preprocessing=preprocessing,
         table=table,
     )

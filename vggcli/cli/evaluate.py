@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import worker_count
 
 
 def evaluate(
@@ -53,9 +54,8 @@ def evaluate(
 ) -> None:
     """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
     (sections 3.2 and 4.3); several --scales are averaged."""
-    from vggcli.cli.measuring import evaluate_options
+    from vggcli.cli.measuring import evaluate_options, evaluated_files
     from vggcli.cli.reporting import ReportOptions, evaluate_and_report
-    from vggcli.cli.weights import evaluated_files
 
     opts = evaluate_options(
         dense=dense,
@@ -68,7 +68,7 @@ def evaluate(
         device=device,
         precision=precision.value,
         batch_size=batch_size,
-        workers=options.worker_count(workers),
+        workers=worker_count(workers),
         preprocessing=preprocessing,
         table=table,
     )

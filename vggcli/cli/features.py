@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import worker_count
 
 
 class AggregateName(str, Enum):
@@ -155,7 +156,7 @@ def features(
         out=out,
         device=device,
         precision=precision.value,
-        workers=options.worker_count(workers),
+        workers=worker_count(workers),
         json=json,
         quiet=quiet,
         **flags,  # type: ignore[arg-type]

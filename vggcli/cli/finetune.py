@@ -7,6 +7,7 @@ import typer
 
 from vggcli.cli import options
 from vggcli.cli import training_options as flags
+from vggcli.defaults import worker_count
 
 
 class LayersName(str, Enum):
@@ -99,7 +100,7 @@ def finetune(
         "layers": layers.value if layers else None,
         "cache_features": cache_features,
     }
-    control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
+    control = RunControl(options.compute_device(device), worker_count(workers), micro_batch, quiet, json)
     session: Session | None
     if resume is None:
         choice = Choice(

@@ -8,17 +8,15 @@ from typing import Any
 
 from vggcli import paper
 from vggcli.cli import options
-from vggcli.cli.measuring import assumed_classes, say_what_is_assumed
-from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training import RunControl, Session, begun
 from vggcli.cli.training_data import training_sets
-from vggcli.cli.weights import fetched, find_weights, is_published_name
 from vggcli.colour import ColourStatistics
+from vggcli.data.image_set import match_classes
+from vggcli.data.outputs import check_run_outside
 from vggcli.data.sources import ImageSet
 from vggcli.data.training_batches import colour_statistics
 from vggcli.errors import UsageError, WeightsError
-from vggcli.evaluation.protocol import match_classes
 from vggcli.files import file_sha256
 from vggcli.training.frozen import Stages
 from vggcli.training.memory import check_memory
@@ -26,7 +24,9 @@ from vggcli.training.options import TrainingData
 from vggcli.training.plan import Plan
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.run import check_run_place
+from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
+from vggcli.weights.find import fetched, find_weights, is_published_name
 from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.initialise import inherit, initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -59,14 +59,14 @@ def prepare_finetuning(choice: Choice, out: Path | None, control: RunControl, ag
     """Read weights and data, build the network from them, and make the run folder last, when nothing can be wrong any
     more; or begin the plan `again` in the folder `out`, whose lock is held."""
     if again is None:
-        check_run_place(out, options.RUNS)
+        check_run_place(out, options.places().runs)
     replayed = again or _replayed(choice)
     start = _start(choice, replayed, control)
     plan = replayed or Plan()
     plan = replace(plan, **{name: value for name in ("data", "skip_bad") if (value := choice.run_flags.get(name))})
     sets = training_sets(plan, control.workers, control.quiet, out if again else None)
     train_set, val_set = sets.train, sets.val
-    check_run_outside(out, options.RUNS, train_set, val_set)
+    check_run_outside(out, options.places().runs, train_set, val_set)
     say_data(train_set, val_set, control.quiet)
     classes = _kept_classes(start, train_set)
     if replayed is None:
@@ -108,15 +108,15 @@ def _start(choice: Choice, replayed: Plan | None, control: RunControl) -> _Start
         if not path.is_file() or file_sha256(path) != replayed.weights_sha256:
             raise WeightsError(f"{path} is not what {choice.config} began with; name the weights with --weights")
     elif weights is not None and not is_published_name(weights):
-        path = find_weights(weights, None)
+        path = find_weights(weights, None, options.places())
     else:
-        path = find_weights(weights, arch)
-    path = fetched(path, control.quiet)
+        path = find_weights(weights, arch, options.places())
+    path = fetched(path, options.places(), options.progress(control.quiet))
     pixels = choice.pixels or (
         Pixels.from_json(replayed.preprocessing) if replayed and replayed.preprocessing else None
     )
     network, checkpoint = load_checkpoint(path, pixels=pixels)
-    say_what_is_assumed(path, checkpoint)
+    say_what_is_assumed(path, checkpoint, options.places())
     return _Start(path, network, checkpoint, pixels)
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from vggcli.cli import options
 from vggcli.cli.measuring import measure
-from vggcli.cli.outputs import Output
-from vggcli.cli.weights import find_weights
+from vggcli.data.outputs import Output
 from vggcli.errors import UsageError, counted
 from vggcli.evaluation.ensemble import fused
 from vggcli.evaluation.protocol import PARTS, EvaluateOptions, Protocol, Scores
@@ -20,6 +19,7 @@ from vggcli.evaluation.scores_file import load_scores
 from vggcli.metrics import calibration_error, error_rate
 from vggcli.report.tables import ensemble_table
 from vggcli.weights.checkpoint import save_tensors
+from vggcli.weights.find import find_weights
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def fuse(
     networks = [path for path in paths if saved[path] is None]
     if not networks and flags:
         raise UsageError(f"{flags[0]} has no effect where every member is a file of saved scores")
-    files = [find_weights(path, None) for path in networks]
+    files = [find_weights(path, None, options.places()) for path in networks]
     evaluated = measure(files, data, split, opts, multi_scale, quiet, outputs) if networks else []
     for error in evaluated[0].scores.skipped if evaluated else ():
         options.note(f"left out: {error}")

@@ -1,32 +1,24 @@
 """What measuring commands do behind their flags: weights and data become evaluations."""
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
-from vggcli.cli.outputs import Output, check_outside_source
 from vggcli.cli.surveying import say_in_both
-from vggcli.cli.weights import check_published, fetched, weights_cache
 from vggcli.colour import ColourStatistics
+from vggcli.data.image_set import match_classes
+from vggcli.data.outputs import Output, check_outside_source
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.device import Precision, pick_dtype
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.ensemble import NetworkMember, networks_posteriors
-from vggcli.evaluation.protocol import (
-    EvaluateOptions,
-    Protocol,
-    Scores,
-    check_test_scales,
-    image_posteriors,
-    match_classes,
-)
+from vggcli.evaluation.protocol import EvaluateOptions, Protocol, Scores, check_test_scales, image_posteriors
 from vggcli.evaluation.result import Evaluation, evaluation_of
-from vggcli.imagenet import imagenet_names
 from vggcli.paper import CROP_GRID
 from vggcli.report.progress import Bar
+from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -35,11 +27,10 @@ from vggcli.weights.checkpoint import (
     read_checkpoint,
     says_preprocessing,
 )
-from vggcli.weights.published import published_file
+from vggcli.weights.find import check_published, fetched, find_weights
 from vggcli.zoo.scales import paper_scales
 
 LARGEST_GRID = 50  # a hundred times the paper's crops
-SHOWN_CLASSES = 12  # of an assumed order
 
 
 @dataclass(frozen=True)
@@ -169,8 +160,8 @@ class _Candidate:
 def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_scale: bool, quiet: bool) -> _Candidate:
     """Weights whose file says of them what can be used here; the weights themselves are not read yet, and published ones
     are fetched only for data that they fit."""
-    check_published(weights, images)
-    checkpoint = read_checkpoint(fetched(weights, quiet))
+    check_published(weights, images, options.places())
+    checkpoint = read_checkpoint(fetched(weights, options.places(), options.progress(quiet)))
     if opts.pixels is not None and says_preprocessing(checkpoint):
         opts = replace(opts, pixels=None)  # it is for other members
     checkpoint = read_checkpoint(weights, opts.pixels) if opts.pixels else checkpoint
@@ -184,7 +175,7 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
         trained_on = checkpoint.training.get("data")
         known = f"they were trained on {trained_on}: name that, or its like, with --data"
         raise WeightsError(f"{error}; {known if trained_on else 'give other --data, or other weights'}") from None
-    say_what_is_assumed(weights, checkpoint)
+    say_what_is_assumed(weights, checkpoint, options.places())
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     member = NetworkMember(
         lambda: load_checkpoint(weights, opts.device, opts.pixels)[0], checkpoint.config, colour, mine, opts
@@ -192,45 +183,15 @@ def _candidate(weights: Path, images: ImageSet, opts: EvaluateOptions, multi_sca
     return _Candidate(weights, checkpoint, member)
 
 
-def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[str, ...]:
-    """The data's `classes` in the order that weights without class names are taken to have: sorted, as torchvision lists
-    folders, or naturally (2 before 10), as timm does; said, since it cannot be checked.
-
-    Raises WeightsError where their number is not the weights'.
-    """
-    count = checkpoint.config.classes
-    if len(classes) != count:
-        raise WeightsError(f"{weights} has {count} classes without names, and the data {len(classes)}")
-    natural = checkpoint.training.get("framework") == "timm"
-    order = tuple(sorted(classes, key=_natural_key) if natural else sorted(classes))
-    shown = ", ".join(order if count <= SHOWN_CLASSES else (*order[: SHOWN_CLASSES - 1], "…", order[-1]))
-    how = "natural order, as timm lists folders" if natural else "sorted order"
-    options.note(f"{weights} does not name its classes; taken to be the data's {count} in {how}: {shown}")
-    return order
-
-
-def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """timm's: digits as numbers, letters of either case alike."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
-
-
-def say_what_is_assumed(weights: Path, checkpoint: Checkpoint) -> None:
-    """Which preprocessing weights of another framework that say nothing of it are taken to expect, which operations, and
-    which classes."""
-    if framework := checkpoint.training.get("framework"):
-        mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
-        divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
-        shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
-        what = f"is taken to expect {framework}'s pixels"
-        if channels := checkpoint.training.get("channels"):
-            what = f"gets the pixels that were given for it ({channels}, here in the order RGB)"
-        elif channels := checkpoint.training.get("pixels"):
-            what = f"says itself which pixels it expects ({channels}, here in the order RGB)"
-        options.note(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
-        if checkpoint.training.get("operations") == "assumed":
-            options.note(
-                f"{weights} does not say its operations; taken to be VGG's (maps keep their size, ReLU, 2x2 maximum)"
-            )
-        if checkpoint.classes == imagenet_names() and published_file(weights, weights_cache()) is None:
-            options.note(f"{weights} does not name its 1000 classes; taken to be ImageNet's")
+def evaluated_files(several: Sequence[Path], weights: Path | None, arch: str | None) -> list[Path]:
+    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given, or
+    one twice."""
+    if several and weights is not None:
+        raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
+    if not several:
+        return [find_weights(weights, arch, options.places())]
+    files = [find_weights(path, arch, options.places()) for path in several]
+    for path, file in zip(several, files, strict=True):
+        if files.count(file) > 1:
+            raise UsageError(f"{path} is named twice; once is enough")
+    return files

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,22 +13,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggcli import paper
+from vggcli.defaults import user_places
 from vggcli.errors import MachineError, UsageError
+from vggcli.places import Places
+from vggcli.progress import Progress
 
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from vggcli.data.find import Source
     from vggcli.data.image_set import ImageSet
     from vggcli.weights.preprocessing import Pixels
 
 LOG = logging.getLogger("vggcli")
-RUNS = Path("runs")
 TRIAL_BYTES = 4096  # written to find out whether a place takes files
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
-SHAPES = "shapes"
-OWN_FILES, WORKER_FILES = 16, 6  # open at once: by this process, and for each that decodes
 
 
 class PrecisionName(str, Enum):
@@ -138,29 +138,27 @@ def note_remarks(*splits: "ImageSet") -> None:
         note(f"data: {remark}")
 
 
-def worker_count(workers: int | None) -> int:
-    """`workers`, or one for each core this process may use, but no more than open files allow. Raises MachineError where
-    these do not allow `workers`."""
-    allowed = allowed_workers()
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cores, allowed)
-    if workers > allowed:
-        raise MachineError(
-            f"--workers {workers} needs {OWN_FILES + workers * WORKER_FILES} open files, and the limit is below that; "
-            f"raise it with `ulimit -n`, or give --workers {allowed}"
-        )
-    return workers
+def places() -> Places:
+    """The user's folders."""
+    return user_places()
 
 
-def allowed_workers() -> int:
-    """How many decoding processes the limit of open files (`ulimit -n`) allows."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return sys.maxsize
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES
+def progress(quiet: bool) -> Progress:
+    """Bars on stderr, or nothing."""
+    from vggcli.report.progress import Bar
+
+    return lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
+
+
+def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
+    """The source that `--data` names; says what was picked where it is unset."""
+    from vggcli.data.find import SHAPES, find_source
+
+    picked = data or os.environ.get("VGG_DATA") or SHAPES
+    if data is None:
+        origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
+        note(f"data: {picked} ({origin})")
+    return find_source(picked, places(), workers, progress(quiet))
 
 
 def compute_device(name: str) -> "torch.device":
@@ -178,80 +176,6 @@ def pixels_of(preprocessing: str | None) -> "Pixels | None":
     from vggcli.weights.preprocessing import read_pixels
 
     return None if preprocessing is None else read_pixels(preprocessing)
-
-
-def cache_folder() -> Path:
-    """The user's cache for this program."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "vgg"
-
-
-def made_folder(folder: Path) -> Path:
-    """`folder` of the cache, made where it is not there, without what killed programs left in it. Raises MachineError
-    where it cannot be."""
-    from vggcli.files import sweep
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-    except OSError as error:
-        raise MachineError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
-    return folder
-
-
-@dataclass(frozen=True)
-class Source:
-    """What `--data` means: the `name` that means it anywhere on this machine, and the folder or CSV at `path`."""
-
-    name: str
-    path: Path
-
-
-def data_source(data: str | None, workers: int, quiet: bool) -> Source:
-    """The source that `--data` names; `shapes` is rendered on first use, a known set fetched. Says what was picked where
-    unset."""
-    from vggcli.data.catalogue import KNOWN
-
-    picked = data or os.environ.get("VGG_DATA") or SHAPES
-    if data is None:
-        origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
-        note(f"data: {picked} ({origin})")
-    if picked == SHAPES:
-        return Source(SHAPES, shapes_index(workers, quiet))
-    if picked in KNOWN:
-        return Source(picked, fetched_set(picked, quiet))
-    path = Path(picked).expanduser().resolve()
-    return Source(str(path), path)
-
-
-def fetched_set(name: str, quiet: bool) -> Path:
-    """The folder or CSV of a set that is known by name, in the user's cache; fetched there, and said, if it is not yet."""
-    from vggcli.data.catalogue import KNOWN, fetch
-
-    known, folder = KNOWN[name], cache_folder() / name
-    if Path(name).exists():
-        note(f"data: {name} is the set of that name; the one in the current folder is --data ./{name}")
-    if (folder / known.source).exists():
-        return folder / known.source
-    note(f"data: fetching {known.announcement}, once, into {folder}")
-    made_folder(cache_folder())
-    return fetch(known, folder, quiet)
-
-
-def shapes_index(workers: int, quiet: bool) -> Path:
-    """The embedded set's CSV in the user's cache, rendered there if it is not yet."""
-    from vggcli.data import shapes
-    from vggcli.files import sweep
-    from vggcli.report.progress import Bar
-
-    folder = cache_folder() / f"shapes-{shapes.VERSION}"
-    sweep(folder.parent, ".shapes-*")
-    if (folder / "index.csv").is_file():
-        return folder / "index.csv"
-    made_folder(folder.parent)
-    total = sum(shapes.IMAGES.values())
-    with Bar(stderr_console(), f"rendering {total} shapes into {folder}", total, "images", quiet) as bar:
-        return shapes.build(folder, max(1, workers), progress=lambda done, _: bar(done - bar.done))
 
 
 def writable_output(path: Path, flag: str) -> Path:

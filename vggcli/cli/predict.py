@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import worker_count
 
 
 def predict(
@@ -37,8 +38,8 @@ def predict(
     stop the others: it is listed at the end, and the exit code is 3."""
     from vggcli.cli.measuring import evaluate_options
     from vggcli.cli.predicting import finish, predicted, show_json, show_table, write_table
-    from vggcli.cli.weights import find_weights
     from vggcli.errors import MachineError, UsageError
+    from vggcli.weights.find import find_weights
 
     if out is not None:
         if out.suffix not in (".csv", ".json"):
@@ -55,10 +56,10 @@ def predict(
         device=device,
         precision=precision.value,
         batch_size=batch_size,
-        workers=options.worker_count(workers),
+        workers=worker_count(workers),
         preprocessing=preprocessing,
     )
-    found = predicted(paths, find_weights(weights, arch), opts, multi_scale, top, quiet, out)
+    found = predicted(paths, find_weights(weights, arch, options.places()), opts, multi_scale, top, quiet, out)
     try:
         if out is not None:
             write_table(out, found)

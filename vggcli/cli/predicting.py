@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
-from vggcli.cli.measuring import say_what_is_assumed
-from vggcli.cli.outputs import check_outside_folders
-from vggcli.cli.weights import check_published_classifier, fetched
 from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError
+from vggcli.data.outputs import check_outside_folders
 from vggcli.data.paths import images_once
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError, counted
@@ -20,7 +18,9 @@ from vggcli.evaluation.protocol import EvaluateOptions, check_test_scales, image
 from vggcli.files import write_text
 from vggcli.report.progress import Bar
 from vggcli.report.tables import predictions_table
+from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint, need_classifier
+from vggcli.weights.find import check_published_classifier, fetched
 from vggcli.zoo.scales import paper_scales
 
 
@@ -55,10 +55,12 @@ def predicted(
     check_outside_folders([("--out", out)] if out is not None else [], paths, names)
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
-    check_published_classifier(weights)
-    network, checkpoint = load_checkpoint(fetched(weights, quiet, names), opts.device, opts.pixels)
+    check_published_classifier(weights, options.places())
+    network, checkpoint = load_checkpoint(
+        fetched(weights, options.places(), options.progress(quiet), names), opts.device, opts.pixels
+    )
     need_classifier(weights, checkpoint)
-    say_what_is_assumed(weights, checkpoint)
+    say_what_is_assumed(weights, checkpoint, options.places())
     opts = replace(opts, scales=opts.scales or paper_scales(checkpoint.scale, multi_scale))
     check_test_scales(checkpoint.config, opts, "--multi-scale: the scale" if multi_scale else "--scales")
     if not checkpoint.classes:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import worker_count
 
 
 class ProtocolName(str, Enum):
@@ -98,4 +99,4 @@ def probe(
         skip_missing=skip_missing,
         seed=seed,
     )
-    probe_and_report(stores, data, plan, options.worker_count(workers), per_class, json, quiet)
+    probe_and_report(stores, data, plan, worker_count(workers), per_class, json, quiet)

@@ -12,9 +12,9 @@ from typing import Any
 from vggcli import __version__
 from vggcli.cli import options
 from vggcli.cli.measuring import Measured, measure, run_of
-from vggcli.cli.outputs import Output
 from vggcli.cli.tabulating import check_table, show_networks
 from vggcli.data.decode import read_image
+from vggcli.data.outputs import Output
 from vggcli.errors import MachineError, UsageError, counted
 from vggcli.evaluation.protocol import EvaluateOptions
 from vggcli.evaluation.result import class_reports, worst_mistakes

@@ -18,7 +18,8 @@ from vggcli.training.plan import Plan
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import CONFIG, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.state import RunState
-from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, newest_run, read_checkpoint
+from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, read_checkpoint
+from vggcli.weights.find import newest_run
 from vggcli.zoo.layers import arch_of
 
 MAY_CHANGE = ("epochs", "max_steps", "data", "arch")  # by flags beside --resume
@@ -116,10 +117,14 @@ def _longer(plan: Plan, given: dict[str, Any]) -> Plan:
 def _resumable_folder(run: str, arch: str | None) -> Path:
     if run and arch is not None:
         raise UsageError(f"--arch has no effect beside --resume {run}, which says its network; leave one out")
-    path = Path(run).expanduser() if run else newest_run(options.RUNS, arch_of(arch) if arch else None, begun=CONFIG)
+    path = (
+        Path(run).expanduser()
+        if run
+        else newest_run(options.places().runs, arch_of(arch) if arch else None, begun=CONFIG)
+    )
     if path is None:
         raise WeightsError(
-            f"there is no run to resume under {options.RUNS.resolve()}; name its folder with --resume RUN"
+            f"there is no run to resume under {options.places().runs.resolve()}; name its folder with --resume RUN"
         )
     if not path.is_dir():
         raise WeightsError(f"there is no folder {path} to resume")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggcli.cli import options
-from vggcli.cli.outputs import check_outside
 from vggcli.data.decode import Place, read_image
+from vggcli.data.outputs import check_outside
 from vggcli.data.tars import SUFFIX, image_members
 from vggcli.device import Precision
 from vggcli.errors import DataError, UsageError, WeightsError, counted
@@ -22,7 +22,7 @@ from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
 from vggcli.report.text import printable
-from vggcli.weights.checkpoint import weights_file
+from vggcli.weights.find import weights_file
 from vggcli.weights.preprocessing import Pixels
 
 THUMBNAIL = 160  # pixels

@@ -9,6 +9,7 @@ from vggcli.cli import options
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_both, load_split
 from vggcli.data.survey import Survey, repeated, survey
+from vggcli.defaults import worker_count
 from vggcli.errors import DataError, counted
 from vggcli.report.progress import Bar
 from vggcli.report.tables import survey_table
@@ -20,7 +21,7 @@ UNEVEN = 3.0  # largest class over smallest from which it is said
 
 def show_data(data: str | None, as_json: bool, quiet: bool) -> None:
     """`vgg data`: the table and its notes, or one JSON object, on stdout. Raises DataError for a source that is none."""
-    source = options.data_source(data, options.worker_count(None), quiet)
+    source = options.data_source(data, worker_count(None), quiet)
     found = _looked_at(*load_both(source.path), quiet)
     if as_json:
         print(json.dumps(_object(source.name, found)))

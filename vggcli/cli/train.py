@@ -8,6 +8,7 @@ import typer
 
 from vggcli.cli import options
 from vggcli.cli import training_options as flags
+from vggcli.defaults import worker_count
 
 
 class HeadName(str, Enum):
@@ -87,7 +88,7 @@ def train(
         "precision": precision.value if precision else None,
         "skip_bad": skip_bad or None,
     }
-    control = RunControl(options.compute_device(device), options.worker_count(workers), micro_batch, quiet, json)
+    control = RunControl(options.compute_device(device), worker_count(workers), micro_batch, quiet, json)
     session: Session | None
     if resume is None:
         plan = Plan.of(recipe.value if recipe else None, config, recipe_flags, run_flags)

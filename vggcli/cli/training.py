@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from vggcli.cli import options
-from vggcli.cli.outputs import check_run_outside
 from vggcli.cli.signals import asked_to_stop
 from vggcli.cli.surveying import say_data
 from vggcli.cli.training_data import Skipped, save_skipped, training_sets
-from vggcli.cli.weights import fetched, find_weights
 from vggcli.data.decode import read_image
+from vggcli.data.outputs import check_run_outside
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.data.training_batches import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.training_views import augment
 from vggcli.device import pick_dtype
 from vggcli.errors import Interrupted, MachineError, WeightsError, counted
 from vggcli.files import file_sha256, write_text
+from vggcli.places import made_folder
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
 from vggcli.report.tables import facts_table
@@ -34,6 +34,7 @@ from vggcli.training.plan import Plan
 from vggcli.training.run import CONFIG, LOG, RunFolder, check_run_place, create_run, let_go_of_run, remove_unused
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
+from vggcli.weights.find import fetched, find_weights
 from vggcli.zoo.initialise import initialise, initialise_from_network_a
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -71,9 +72,9 @@ def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = Fal
     or, `again`, begin once more in the folder `out`, whose lock is held."""
     recipe = plan.recipe
     if not again:
-        check_run_place(out, options.RUNS)
+        check_run_place(out, options.places().runs)
     sets = training_sets(plan, control.workers, control.quiet, out if again else None)
-    check_run_outside(out, options.RUNS, sets.train, sets.val)
+    check_run_outside(out, options.places().runs, sets.train, sets.val)
     say_data(sets.train, sets.val, control.quiet)
     classes = sets.train.classes
     config = NetworkConfig(plan.arch, len(classes), recipe.crop, recipe.width, recipe.head)
@@ -81,7 +82,11 @@ def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = Fal
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
     if plan.init_from is not None:
-        donor = fetched(find_weights(Path(plan.init_from), None), control.quiet)
+        donor = fetched(
+            find_weights(Path(plan.init_from), None, options.places()),
+            options.places(),
+            options.progress(control.quiet),
+        )
         if plan.init_from_sha256 not in (None, digest := file_sha256(donor)):
             raise WeightsError(f"{donor} is not what the run began with; name network A's weights with --init-from")
         plan = replace(plan, init_from=str(donor.resolve()), init_from_sha256=digest)
@@ -119,7 +124,7 @@ def begun(
     plan = replace(plan, micro_batch=control.micro_batch or plan.micro_batch)
     plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), control))
     data = with_frozen_outputs(plan, network, data, control)
-    folder, held = (out, None) if again and out is not None else create_run(out, options.RUNS, plan.arch)
+    folder, held = (out, None) if again and out is not None else create_run(out, options.places().runs, plan.arch)
     try:
         write_text(folder / CONFIG, plan.to_text())
         about = {**plan.decisions(), "data": plan.data, "data_sha256": data.train.fingerprint()}
@@ -151,7 +156,7 @@ def with_frozen_outputs(plan: Plan, network: VGG, data: TrainingData, control: R
     """`data` with what the frozen layers make of it, where the plan wants that: computed once, kept in the user's cache."""
     if not plan.cache_features:
         return data
-    folder = options.made_folder(options.cache_folder() / "features")
+    folder = made_folder(options.places().cache / "features")
     dtype = pick_dtype(plan.precision, control.device)  # type: ignore[arg-type]
     view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, control.device, dtype)
     images, rows = len(data.train) + len(data.val), []

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.data.voc import MarkedObject
-from vggcli.errors import DataError, counted
+from vggcli.errors import DataError, WeightsError, counted
+from vggcli.imagenet import imagenet_ids, imagenet_names
 
 Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels of the upright image
 
@@ -70,6 +71,22 @@ class ImageSet:
     def classes_used(self) -> list[str]:
         """The names of the classes that have an image, sorted."""
         return sorted({self.classes[label] for label in set(self.labels)})
+
+
+def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """`images` with labels in the order of the weights' `classes`; ImageNet's folders, named by WordNet IDs, are matched
+    with its class names. Raises WeightsError naming the first classes that the weights do not know."""
+    if classes == imagenet_names() and set(images.classes) <= set(imagenet_ids()):
+        name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
+        images = replace(images, classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes))
+    unknown = [name for name in images.classes_used() if name not in set(classes)]
+    if unknown:
+        shown = ", ".join(repr(name) for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        known = ", ".join(repr(name) for name in classes[:3]) + (", …" if len(classes) > 3 else "")
+        raise WeightsError(
+            f"the weights do not know {len(unknown)} of the data's classes ({shown}); they know {len(classes)}: {known}"
+        )
+    return images.with_classes(classes)
 
 
 def _bytes(path: Path) -> int:

@@ -21,7 +21,6 @@ from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
 from vggcli.device import autocast
 from vggcli.errors import DataError, WeightsError, counted
-from vggcli.imagenet import imagenet_ids, imagenet_names
 from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
@@ -88,22 +87,6 @@ def view_limit(config: NetworkConfig, options: EvaluateOptions) -> int:
 def check_test_scales(config: NetworkConfig, options: EvaluateOptions, flag: str = "--scales") -> None:
     """Raises UsageError, naming the `flag` that they come from, for scales that do not suit network and protocol."""
     check_scales(options.scales, config.crop, flag, largest_scale(config, "dense" in options.protocol))
-
-
-def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
-    """`images` with labels in the order of the weights' `classes`; ImageNet's folders, named by WordNet IDs, are matched
-    with its class names. Raises WeightsError naming the first classes that the weights do not know."""
-    if classes == imagenet_names() and set(images.classes) <= set(imagenet_ids()):
-        name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
-        images = replace(images, classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes))
-    unknown = [name for name in images.classes_used() if name not in set(classes)]
-    if unknown:
-        shown = ", ".join(repr(name) for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        known = ", ".join(repr(name) for name in classes[:3]) + (", …" if len(classes) > 3 else "")
-        raise WeightsError(
-            f"the weights do not know {len(unknown)} of the data's classes ({shown}); they know {len(classes)}: {known}"
-        )
-    return images.with_classes(classes)
 
 
 @torch.inference_mode()

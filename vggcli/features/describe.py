@@ -12,7 +12,8 @@ from vggcli.device import Precision, pick_device, pick_dtype
 from vggcli.errors import UsageError
 from vggcli.features.extract import FeatureOptions, check_options, described
 from vggcli.features.pooling import Aggregate, Norm, Pool
-from vggcli.weights.checkpoint import load_checkpoint, weights_file
+from vggcli.weights.checkpoint import load_checkpoint
+from vggcli.weights.find import weights_file
 from vggcli.weights.preprocessing import Pixels, read_pixels
 from vggcli.zoo.scales import paper_scales
 

@@ -28,10 +28,10 @@ from vggcli.weights.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_tensors,
-    numbered_runs,
     save_checkpoint,
     save_tensors,
 )
+from vggcli.weights.find import numbered_runs
 from vggcli.zoo.network import VGG
 
 CONFIG, LOG, LOCK = "config.json", "log.jsonl", ".lock"

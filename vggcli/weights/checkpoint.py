@@ -6,7 +6,6 @@ Nothing is pickled but a state dict that is asked for in torch's own format.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from vggcli import paper
 from vggcli.errors import UsageError, WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
-from vggcli.regular import irregular
 from vggcli.weights.metadata import check_preprocessing, check_training
 from vggcli.weights.preprocessing import PIXELS, Pixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
@@ -256,46 +254,9 @@ def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]
     return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
 
 
-def weights_file(path: Path) -> Path:
-    """The weights that `path` names: itself, or a run folder's best (else last) checkpoint.
-
-    Raises WeightsError where there is nothing of the kind.
-    """
-    if path.is_dir():
-        for name in (BEST, LAST):
-            if (path / name).is_file():
-                return path / name
-        raise WeightsError(f"{path} holds no {BEST} and no {LAST}: it is not a run folder, or its training never saved")
-    if not path.is_file():
-        kind = irregular(path)
-        what = f"is {kind}, not a regular file" if kind else "is not there"
-        raise WeightsError(f"{path} {what}; give a run folder, a checkpoint, or another framework's weights file")
-    return path
-
-
-def numbered_runs(runs: Path, arch: str) -> list[Path]:
-    """The folders ARCH-N below `runs`, oldest first."""
-    names = re.compile(rf"{re.escape(arch)}-(\d+)")
-    found = [(names.fullmatch(run.name), run) for run in (runs.iterdir() if runs.is_dir() else ()) if run.is_dir()]
-    return [run for _, run in sorted((int(match[1]), run) for match, run in found if match)]
-
-
-def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path | None:
-    """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None; one that
-    has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of one with another name
-    its weights say it."""
-    named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
-    folders = runs.iterdir() if runs.is_dir() else ()
-    marks = [run / name for run in folders for name in dict.fromkeys((begun, LAST)) if (run / name).is_file()]
-    times = {mark.parent: mark.stat().st_mtime_ns for mark in marks}  # of the last save, where there is one
-    for run in sorted(times, key=lambda run: (times[run], run.name), reverse=True):
-        if arch is None or (named.get(run) or _network_in(run)) == arch:
-            return run
-    return None
-
-
-def _network_in(folder: Path) -> str | None:
+def network_of(path: Path) -> str | None:
+    """The network that a weights file is of, without looking its values over; None where it cannot be told."""
     try:
-        return _opened(folder / LAST, None, whole=False)[1].config.arch
+        return _opened(path, None, whole=False)[1].config.arch
     except WeightsError:
         return None

@@ -9,7 +9,7 @@ from tests.cli.test_train import train
 from tests.conftest import MakeFolder
 from tests.features.stores import checkpoint, network
 from vggcli.cli.app import run
-from vggcli.cli.outputs import check_outside
+from vggcli.data.outputs import check_outside
 from vggcli.errors import UsageError
 
 

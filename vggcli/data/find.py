@@ -1,0 +1,62 @@
+"""What names data: a folder, a CSV, a known set, fetched on first use, or the embedded set `shapes`, rendered then."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggcli.data import shapes
+from vggcli.data.catalogue import KNOWN, fetch
+from vggcli.files import sweep
+from vggcli.places import Places, made_folder
+from vggcli.progress import Progress, silent
+
+LOG = logging.getLogger("vggcli")
+SHAPES = "shapes"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that can be read: the `name` that means it anywhere on this machine, and the folder or CSV at `path`."""
+
+    name: str
+    path: Path
+
+
+def find_source(data: str, places: Places, workers: int, progress: Progress = silent) -> Source:
+    """The source that `data` names: `shapes`, a known set, or a path."""
+    if data == SHAPES:
+        return Source(SHAPES, shapes_index(places, workers, progress))
+    if data in KNOWN:
+        return Source(data, fetched_set(data, places, progress))
+    path = Path(data).expanduser().resolve()
+    return Source(str(path), path)
+
+
+def fetched_set(name: str, places: Places, progress: Progress = silent) -> Path:
+    """The folder or CSV of a set that is known by name, in the cache; fetched there, and noted, if it is not yet."""
+    known, folder = KNOWN[name], places.cache / name
+    if Path(name).exists():
+        LOG.info(f"data: {name} is the set of that name; the one in the current folder is ./{name}")
+    if (folder / known.source).exists():
+        return folder / known.source
+    LOG.info(f"data: fetching {known.announcement}, once, into {folder}")
+    made_folder(places.cache)
+    return fetch(known, folder, quiet=progress is silent)
+
+
+def shapes_index(places: Places, workers: int, progress: Progress = silent) -> Path:
+    """The embedded set's CSV in the cache, rendered there if it is not yet."""
+    folder = places.cache / f"shapes-{shapes.VERSION}"
+    sweep(folder.parent, ".shapes-*")
+    if (folder / "index.csv").is_file():
+        return folder / "index.csv"
+    made_folder(folder.parent)
+    total, done = sum(shapes.IMAGES.values()), 0
+    with progress(f"rendering {total} shapes into {folder}", total, "images") as bar:
+
+        def rendered(images: int, of: int) -> None:
+            nonlocal done
+            bar(images - done)
+            done = images
+
+        return shapes.build(folder, max(1, workers), progress=rendered)

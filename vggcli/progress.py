@@ -1,0 +1,13 @@
+"""How long work says how far it has come: whoever asks for it brings a way to show that, or nothing is shown."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+# A title, a total and what it counts (such as "images"), to a context that is called with how many more are done.
+Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def silent(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A `Progress` that shows nothing."""
+    yield lambda more: None

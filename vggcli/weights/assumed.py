@@ -1,0 +1,59 @@
+"""What weights of another framework do not say of themselves, and is assumed: preprocessing, operations, classes."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vggcli.errors import WeightsError
+from vggcli.imagenet import imagenet_names
+from vggcli.places import Places
+from vggcli.weights.checkpoint import Checkpoint
+from vggcli.weights.published import published_file
+
+LOG = logging.getLogger("vggcli")
+SHOWN_CLASSES = 12  # of an assumed order
+
+
+def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[str, ...]:
+    """The data's `classes` in the order that weights without class names are taken to have: sorted, as torchvision lists
+    folders, or naturally (2 before 10), as timm does; said, since it cannot be checked.
+
+    Raises WeightsError where their number is not the weights'.
+    """
+    count = checkpoint.config.classes
+    if len(classes) != count:
+        raise WeightsError(f"{weights} has {count} classes without names, and the data {len(classes)}")
+    natural = checkpoint.training.get("framework") == "timm"
+    order = tuple(sorted(classes, key=_natural_key) if natural else sorted(classes))
+    shown = ", ".join(order if count <= SHOWN_CLASSES else (*order[: SHOWN_CLASSES - 1], "…", order[-1]))
+    how = "natural order, as timm lists folders" if natural else "sorted order"
+    LOG.info(f"{weights} does not name its classes; taken to be the data's {count} in {how}: {shown}")
+    return order
+
+
+def _natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """timm's: digits as numbers, letters of either case alike."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -> None:
+    """Which preprocessing weights of another framework that say nothing of it are taken to expect, which operations, and
+    which classes."""
+    if framework := checkpoint.training.get("framework"):
+        mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
+        divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
+        shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
+        what = f"is taken to expect {framework}'s pixels"
+        if channels := checkpoint.training.get("channels"):
+            what = f"gets the pixels that were given for it ({channels}, here in the order RGB)"
+        elif channels := checkpoint.training.get("pixels"):
+            what = f"says itself which pixels it expects ({channels}, here in the order RGB)"
+        LOG.info(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
+        if checkpoint.training.get("operations") == "assumed":
+            LOG.info(
+                f"{weights} does not say its operations; taken to be VGG's (maps keep their size, ReLU, 2x2 maximum)"
+            )
+        if checkpoint.classes == imagenet_names() and published_file(weights, places.weights) is None:
+            LOG.info(f"{weights} does not name its 1000 classes; taken to be ImageNet's")
