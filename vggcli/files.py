@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from vggcli.errors import MachineError
+from vggcli.errors import MachineError, UsageError
 from vggcli.locks import Busy, let_go, lock
+
+TRIAL_BYTES = 4096  # written to find out whether a place takes files
 
 
 @contextlib.contextmanager
@@ -108,6 +110,32 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def writable_output(path: Path, *names: str) -> Path:
+    """`path` for a new file, after a trial in its folder, so that no work is done for a place that refuses it; `names`
+    are the parameters that name it.
+
+    Raises UsageError where it exists or its folder does not, MachineError where the disk is full or does not let write.
+    """
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already; remove it or give another name", *names)
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for {path.name}; make it first", *names)
+    try_to_write(path)
+    return path
+
+
+def try_to_write(path: Path) -> None:
+    """Write a little under the name of `path`, beside it, and remove it. Raises MachineError where that fails, OSError
+    where the name is too long."""
+    try:
+        with working_folder(path) as folder:
+            (folder / path.name).write_bytes(bytes(TRIAL_BYTES))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+        raise machine_error(path, error) from error
 
 
 def machine_error(path: Path, error: OSError) -> MachineError:

@@ -160,7 +160,7 @@ def test_a_signal_ends_any_command_through_what_cleans_up(
         finally:
             cleaned.append("cleaned up")
 
-    monkeypatch.setattr("vggcli.cli.surveying.show_data", slow)
+    monkeypatch.setattr("vggcli.data.sources.load_both", slow)
     prepare_signals()
     assert run(["data", "x"]) == code
     assert cleaned == ["cleaned up"]
@@ -177,7 +177,7 @@ def test_a_signal_that_a_library_catches_is_raised_again(
             signal.raise_signal(number)
         time.sleep(20)
 
-    monkeypatch.setattr("vggcli.cli.surveying.show_data", deaf)
+    monkeypatch.setattr("vggcli.data.sources.load_both", deaf)
     prepare_signals()
     started = time.monotonic()
     assert run(["data", "x"]) == code
@@ -188,7 +188,7 @@ def test_a_signal_that_a_library_catches_is_raised_again(
             signal.raise_signal(number)
         raise AttributeError("half imported")
 
-    monkeypatch.setattr("vggcli.cli.surveying.show_data", broken)
+    monkeypatch.setattr("vggcli.data.sources.load_both", broken)
     assert run(["data", "x"]) == code
     assert "Traceback" not in capsys.readouterr().err
 

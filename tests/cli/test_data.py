@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
-from vggcli.cli import surveying
 from vggcli.cli.app import run
+from vggcli.data import survey
 from vggcli.data.sources import load_split
 
 
@@ -77,9 +77,9 @@ def test_a_split_that_holds_the_training_images_by_name_is_not_called_a_copy(
 ) -> None:
     """As trainval of VOC does: who asks for it knows."""
     root = make_folder()
-    surveying.say_in_both(root, replace(load_split(root, "train"), split="trainval"))
+    survey.note_in_both(root, replace(load_split(root, "train"), split="trainval"))
     assert capsys.readouterr().err == ""
     renamed = replace(load_split(root, "train"), root=root / "train", split="trainval")
     renamed = replace(renamed, names=tuple(name.removeprefix("train/") for name in renamed.names))
-    surveying.say_in_both(root, renamed)
+    survey.note_in_both(root, renamed)
     assert "24 trainval images are training images too" in capsys.readouterr().err

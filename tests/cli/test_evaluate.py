@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from tests.cli.test_train import train
 from tests.conftest import MakeFolder
-from vggcli.cli import surveying
 from vggcli.cli.app import run
+from vggcli.data import survey
 from vggcli.files import file_sha256
 
 KEYS = """arch weights data split protocol scales images skipped classes correct_top1 correct_top5 top1_error top5_error
@@ -128,9 +128,9 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch A --multi-scale --dense", 2, "--multi-scale: the scale 4 is below"),
         ("--arch A --grid 3", 2, "--grid has no effect"),
         ("--arch A --multi-crop --grid 1", 2, "--grid 1 is no grid"),
-        ("--arch B --weights runs/A-1", 4, "holds network A, and --arch says B"),
+        ("--arch B --weights runs/A-1", 4, "holds network A, not B"),
         ("--weights nowhere", 4, "nowhere"),
-        ("runs/A-1 --arch B", 4, "holds network A, and --arch says B"),
+        ("runs/A-1 --arch B", 4, "holds network A, not B"),
         ("--arch A --preprocessing caffe", 2, "which says its own"),
         ("--arch A --preprocessing bgr", 2, "there is no preprocessing 'bgr'"),
         ("runs/A-1 --weights runs/A-1", 2, "--weights has no effect"),
@@ -249,7 +249,7 @@ def test_images_that_are_training_images_too_are_said_with_a_count(
     shutil.copy(photos / "train" / "class1" / "2.jpg", photos / "val" / "class2" / "other.jpg")
     assert "2 validation images are training images too" in said()
     assert "too low" not in said("--split", "train")
-    monkeypatch.setattr(surveying, "COMPARED", 24 + 13)  # one fewer than there are
+    monkeypatch.setattr(survey, "COMPARED", 24 + 13)  # one fewer than there are
     assert "too low" not in said()
 
 

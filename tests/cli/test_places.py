@@ -11,8 +11,8 @@ import pytest
 from tests.zoo.nets import about, small
 from vggcli import files
 from vggcli.cli.app import run
-from vggcli.cli.options import writable_output
 from vggcli.errors import MachineError, UsageError
+from vggcli.files import writable_output
 from vggcli.weights.checkpoint import save_checkpoint
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -29,19 +29,19 @@ def test_a_place_that_cannot_be_is_an_error_of_the_command_line(tmp_path: Path, 
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.csv").symlink_to("nowhere")
     with pytest.raises(UsageError, match=place):
-        writable_output(tmp_path / place, "--out")
-    assert writable_output(tmp_path / "new.csv", "--out") == tmp_path / "new.csv"
+        writable_output(tmp_path / place, "out")
+    assert writable_output(tmp_path / "new.csv", "out") == tmp_path / "new.csv"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder", "link.csv", "there.csv"]
 
 
 def test_a_place_that_takes_no_file_is_found_by_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(MachineError, match=r"no space left on the disk of .*new.csv"):
-        writable_output(tmp_path / "new.csv", "--out")
+        writable_output(tmp_path / "new.csv", "out")
     assert not list(tmp_path.iterdir())
     if Path("/proc/self").is_dir():
         with pytest.raises(MachineError, match="cannot write /proc/new.csv"):
-            writable_output(Path("/proc/new.csv"), "--out")
+            writable_output(Path("/proc/new.csv"), "out")
 
 
 @pytest.mark.parametrize(

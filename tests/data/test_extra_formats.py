@@ -107,7 +107,7 @@ def test_pillow_heif_is_not_imported_before_a_heic_file_is_met(tmp_path: Path) -
             (tmp_path / split / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / name / "a.jpg")
     code = (
-        "import sys; from pathlib import Path; from vggcli.cli import app, paths, surveying; "
+        "import sys; from pathlib import Path; from vggcli.cli import app; from vggcli.data import paths, survey; "
         "from vggcli.data.sources import load_training; from vggcli.data.decode import read_image; "
         f"read_image(load_training(Path({str(tmp_path)!r}))[0].path(0)); "
         "print([name for name in sys.modules if 'heif' in name or 'avif' in name.lower()])"

@@ -7,6 +7,7 @@ from typing import Any
 
 from vggcli.cli import options
 from vggcli.errors import UsageError, WeightsError
+from vggcli.files import writable_output
 from vggcli.report.tables import facts_table
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.caffe_write import check_caffe, save_caffe
@@ -41,9 +42,9 @@ def convert_weights(
     overwritten.
     """
     layout = _layout(target, to)
-    options.writable_output(target, "DST")
+    writable_output(target)
     if layout == "caffe":
-        options.writable_output(target.with_suffix(".prototxt"), "DST's")
+        writable_output(target.with_suffix(".prototxt"))
     pixels = options.pixels_of(preprocessing)
     path = fetched(find_weights(source, arch, options.places()), options.places(), options.progress(quiet))
     _check(layout, read_checkpoint(path, pixels))

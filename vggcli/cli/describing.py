@@ -22,6 +22,7 @@ from vggcli.features.extract import FeatureOptions, check_options
 from vggcli.features.manifest import Part
 from vggcli.features.pooling import Aggregate, Norm
 from vggcli.features.write import SUFFIXES, check_format, parquet, sidecar
+from vggcli.files import try_to_write, writable_output
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
@@ -128,7 +129,7 @@ def output(asked: Asked, images: ImageList) -> Path | None:
     if asked.maps is not None:
         if asked.maps.suffix.lower() != ".png":
             raise UsageError(f"--maps {asked.maps}: give a name that ends in .png")
-        options.writable_output(asked.maps, "--maps")
+        writable_output(asked.maps, "maps")
         if len(images) > 1 or len(asked.layers) > 1:
             raise UsageError("--maps draws one layer of one image; give one of each")
     if asked.out is None:
@@ -145,20 +146,20 @@ def output(asked: Asked, images: ImageList) -> Path | None:
         if not asked.out.parent.is_dir():
             raise UsageError(f"--out {asked.out}: there is no folder {asked.out.parent}; make it first")
         if not asked.out.exists():
-            options.try_to_write(asked.out)
+            try_to_write(asked.out)
         parquet()
         return asked.out
     out = asked.out if asked.out.suffix else asked.out.with_name(f"{asked.out.name}{SUFFIXES[0]}")
     check_format(out, asked.layers, asked.gap or asked.gmp)
-    options.writable_output(out, "--out")
+    writable_output(out, "out")
     if out.suffix in (".npy", ".csv"):
-        options.writable_output(sidecar(out), "--out")
+        writable_output(sidecar(out), "out")
     return out
 
 
 def _check_places(asked: Asked, images: ImageList) -> None:
     """Raises UsageError for an output inside an input folder, or among the images of the data."""
-    outputs = [(flag, path) for flag, path in (("--out", asked.out), ("--maps", asked.maps)) if path is not None]
+    outputs = [(flag, path) for flag, path in (("out", asked.out), ("maps", asked.maps)) if path is not None]
     folders = [Path(path) for path in asked.paths if Path(path).is_dir()] + ([images.root] if asked.data else [])
     for flag, path in outputs:
         for folder in folders:

@@ -7,6 +7,7 @@ import typer
 
 from vggcli.cli import options
 from vggcli.defaults import worker_count
+from vggcli.files import writable_output
 
 
 def ensemble(
@@ -55,7 +56,7 @@ def ensemble(
     if save_scores is not None:
         if save_scores.suffix != ".safetensors":
             raise UsageError(f"--save-scores {save_scores}: give a name that ends in .safetensors")
-        options.writable_output(save_scores, "--save-scores")
+        writable_output(save_scores, "save_scores")
     given = {
         "--data": data,
         "--split": split,
@@ -87,7 +88,7 @@ def ensemble(
         table=table,
     )
     flags = [flag for flag, value in given.items() if value]
-    outputs = [("--save-scores", save_scores)] if save_scores is not None else []
+    outputs = [("save_scores", save_scores)] if save_scores is not None else []
     fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet, outputs)
 
     def show() -> None:

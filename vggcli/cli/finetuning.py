@@ -8,8 +8,7 @@ from typing import Any
 
 from vggcli import paper
 from vggcli.cli import options
-from vggcli.cli.surveying import say_data
-from vggcli.cli.training import RunControl, Session, begun
+from vggcli.cli.training import RunControl, Session, begun, say_data
 from vggcli.cli.training_data import training_sets
 from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import match_classes

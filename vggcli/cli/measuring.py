@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.cli import options
-from vggcli.cli.surveying import say_in_both
 from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import match_classes
 from vggcli.data.outputs import Output, check_outside_source
 from vggcli.data.sources import ImageSet, load_split
+from vggcli.data.survey import note_in_both
 from vggcli.device import Precision, pick_dtype
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.ensemble import NetworkMember, networks_posteriors
@@ -128,7 +128,7 @@ def measure(
     for one in candidates if len(weights) > 1 else ():
         # so that what is wrong with any of them is said before work with the others starts
         load_checkpoint(one.weights, pixels=one.member.options.pixels)
-    say_in_both(source.path, images)
+    note_in_both(source.path, images)
     views = len(images) * len({scale for one in candidates for scale in one.member.options.scales})
     with Bar(options.stderr_console(), "evaluating", views, "views", quiet) as bar:
         if len(candidates) == 1:

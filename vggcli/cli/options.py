@@ -1,6 +1,5 @@
 """The flags that commands share, declared once, and what they mean: files, folders, devices."""
 
-import errno
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ import typer
 
 from vggcli import paper
 from vggcli.defaults import user_places
-from vggcli.errors import MachineError, UsageError
+from vggcli.errors import MachineError
 from vggcli.places import Places
 from vggcli.progress import Progress
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from vggcli.weights.preprocessing import Pixels
 
 LOG = logging.getLogger("vggcli")
-TRIAL_BYTES = 4096  # written to find out whether a place takes files
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 
@@ -176,33 +174,6 @@ def pixels_of(preprocessing: str | None) -> "Pixels | None":
     from vggcli.weights.preprocessing import read_pixels
 
     return None if preprocessing is None else read_pixels(preprocessing)
-
-
-def writable_output(path: Path, flag: str) -> Path:
-    """`path` for a new file, after a trial in its folder, so that no work is done for a place that refuses it.
-
-    Raises UsageError where it exists or its folder does not, MachineError where the disk is full or does not let write.
-    """
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{flag} {path} exists already; remove it or give another name")
-    if not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it first")
-    try_to_write(path)
-    return path
-
-
-def try_to_write(path: Path) -> None:
-    """Write a little under the name of `path`, beside it, and remove it. Raises MachineError where that fails, OSError
-    where the name is too long."""
-    from vggcli.files import machine_error, working_folder
-
-    try:
-        with working_folder(path) as folder:
-            (folder / path.name).write_bytes(bytes(TRIAL_BYTES))
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise
-        raise machine_error(path, error) from error
 
 
 @contextmanager

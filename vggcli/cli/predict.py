@@ -7,6 +7,7 @@ import typer
 
 from vggcli.cli import options
 from vggcli.defaults import worker_count
+from vggcli.files import writable_output
 
 
 def predict(
@@ -44,7 +45,7 @@ def predict(
     if out is not None:
         if out.suffix not in (".csv", ".json"):
             raise UsageError(f"--out {out}: give a name that ends in .csv or .json")
-        options.writable_output(out, "--out")
+        writable_output(out, "out")
     opts = evaluate_options(
         dense=dense,
         multi_crop=multi_crop,

@@ -52,7 +52,7 @@ def predicted(
     """The top classes of every image that `paths` name. Raises DataError where they name none, UsageError where `out`
     would lie among them."""
     names = images_once(paths)
-    check_outside_folders([("--out", out)] if out is not None else [], paths, names)
+    check_outside_folders([("out", out)] if out is not None else [], paths, names)
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")
     check_published_classifier(weights, options.places())

@@ -19,7 +19,7 @@ from vggcli.errors import MachineError, UsageError, counted
 from vggcli.evaluation.protocol import EvaluateOptions
 from vggcli.evaluation.result import class_reports, worst_mistakes
 from vggcli.evaluation.scores_file import save_scores
-from vggcli.files import append_line
+from vggcli.files import append_line, writable_output
 from vggcli.metrics import confusion_counts
 from vggcli.regular import need_regular
 from vggcli.report.plots import fitted, save_confusion, save_sheet
@@ -45,25 +45,25 @@ class ReportOptions:
         """Where the reports on networks at `weights` go, with their flags."""
         worst = [worst_path(run_of(path)) for path in weights] if self.worst is not None else []
         named = (
-            ("--save-scores", self.scores),
-            ("--confusion", self.confusion),
-            *(("--worst", path) for path in worst),
+            ("save_scores", self.scores),
+            ("confusion", self.confusion),
+            *(("worst", path) for path in worst),
         )
         return [(flag, path) for flag, path in named if path is not None]
 
     def check(self, networks: int) -> None:
         """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
         for flag, path, suffix in (
-            ("--save-scores", self.scores, ".safetensors"),
-            ("--confusion", self.confusion, ".png"),
+            ("save_scores", self.scores, ".safetensors"),
+            ("confusion", self.confusion, ".png"),
         ):
             if path is None:
                 continue
             if path.suffix != suffix:
-                raise UsageError(f"{flag} {path}: give a name that ends in {suffix}")
+                raise UsageError(f"{path} must be a name that ends in {suffix}", flag)
             if networks > 1:
-                raise UsageError(f"{flag} {path} is one file for {networks} networks; evaluate them one by one")
-            options.writable_output(path, flag)
+                raise UsageError(f"{path} is one file for {networks} networks; evaluate them one by one", flag)
+            writable_output(path, flag)
         check_table(self.table, self.json)
         if self.table and self.per_class:
             raise UsageError("--per-class has no place in --table; leave one out")

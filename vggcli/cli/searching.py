@@ -17,7 +17,7 @@ from vggcli.features.opening import open_store
 from vggcli.features.pooling import Aggregate, Norm
 from vggcli.features.read import Stored
 from vggcli.features.search import Neighbour, nearest
-from vggcli.files import file_sha256
+from vggcli.files import file_sha256, writable_output
 from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import neighbours_table
@@ -44,12 +44,12 @@ def search_store(
     if out is not None:
         if out.suffix.lower() != ".png":
             raise UsageError(f"--out {out}: with --search it is a contact sheet; give a name that ends in .png")
-        options.writable_output(out, "--out")
+        writable_output(out, "out")
     store = Path(stores[0]).expanduser()
     stored = open_store(store)
     about = Settings.of(stored, store)
     if out is not None:
-        check_outside([("--out", out)], Path(about.root), stored.names, whole=False)
+        check_outside([("out", out)], Path(about.root), stored.names, whole=False)
     features = describer(about, store, weights, device, precision)
     found = nearest(stored, features([query])[0], top)
     if out is not None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from vggcli.cli import options
 from vggcli.cli.signals import asked_to_stop
-from vggcli.cli.surveying import say_data
 from vggcli.cli.training_data import Skipped, save_skipped, training_sets
 from vggcli.data.decode import read_image
+from vggcli.data.image_set import ImageSet
 from vggcli.data.outputs import check_run_outside
+from vggcli.data.survey import survey, survey_notes
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.data.training_batches import Schedule, colour_statistics, epoch_order, training_batches
 from vggcli.data.training_views import augment
@@ -24,7 +25,7 @@ from vggcli.files import file_sha256, write_text
 from vggcli.places import made_folder
 from vggcli.report.plots import save_curves, save_sheet
 from vggcli.report.progress import Bar, TrainingDisplay
-from vggcli.report.tables import facts_table
+from vggcli.report.tables import facts_table, survey_table
 from vggcli.report.text import printable
 from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
 from vggcli.training.loop import train
@@ -94,6 +95,16 @@ def prepare(plan: Plan, out: Path | None, control: RunControl, again: bool = Fal
     colour = colour_statistics(sets.train, recipe.scale[0], control.workers)
     data = TrainingData(sets.train, sets.val, colour)
     return begun(replace(plan, data=sets.name), network, data, out, control, sets.skipped, again)
+
+
+def say_data(train: ImageSet, val: ImageSet, quiet: bool) -> None:
+    """The table (unless `quiet`) and its notes on stderr, before training."""
+    with options.progress(quiet)("looking at the images", len(train) + len(val), "images") as bar:
+        found = survey(train, val, bar)
+    if not quiet:
+        options.stderr_console().print(survey_table(found))
+    for line in survey_notes(found):
+        options.note(f"data: {line}")
 
 
 def _initialise_from(donor: Path, network: VGG, classes: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, UsageError
 
-Output = tuple[str, Path]  # the flag that names it, and where it goes
+Output = tuple[str, Path]  # the parameter that names it, and where it goes
 
 
 def check_outside(outputs: Iterable[Output], root: Path, names: Iterable[str], whole: bool = True) -> None:
@@ -20,13 +20,14 @@ def check_outside(outputs: Iterable[Output], root: Path, names: Iterable[str], w
     if whole:
         folders |= {PurePosixPath(name).parts[0] for name in folders if not name.startswith(("/", "..", "./"))}
     known = {identity: root / name for name in sorted(folders) if (identity := _identity(root / name))}
-    for flag, path in outputs:
+    for name, path in outputs:
         for parent in (path, *_real(path).parents):
             inside = known.get(_identity(parent) or (0, 0))
             if inside is not None:
                 raise UsageError(
-                    f"{flag} {path} lies in {inside}, among the images of the data, and would be taken for data itself; "
-                    f"write it elsewhere"
+                    f"{path} lies in {inside}, among the images of the data, and would be taken for data itself; write it "
+                    f"elsewhere",
+                    name,
                 )
 
 
@@ -44,7 +45,7 @@ def check_outside_source(outputs: Sequence[Output], source: Path, images: ImageS
 def check_run_outside(out: Path | None, runs: Path, *splits: ImageSet) -> None:
     """As `check_outside`, for the folder `out` of a run on some splits of a source or, where it is unset, for `runs`."""
     for images in splits:
-        check_outside([("the run folder", runs) if out is None else ("--out", out)], images.root, images.names)
+        check_outside([("out", out or runs)], images.root, images.names)
 
 
 def check_outside_folders(outputs: Iterable[Output], paths: Sequence[str], names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 files that are in the training and in the validation split by content."""
 
 import hashlib
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,11 +13,13 @@ from PIL import Image, UnidentifiedImageError
 
 from vggcli.data.decode import FORMATS, open_image
 from vggcli.data.image_set import ImageSet
-from vggcli.errors import DataError
+from vggcli.data.sources import load_split
+from vggcli.errors import DataError, counted
 
+LOG = logging.getLogger("vggcli")
 PROBE_BYTES = 4096  # from the middle of a file; files that differ there are not read whole
-
-Progress = Callable[[int], None]
+COMPARED = 20_000  # images of two splits that are compared by content before an evaluation; a second or less
+UNEVEN = 3.0  # largest class over smallest from which it is said
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Survey:
         return max(self.train) / min(self.train)
 
 
-def survey(train: ImageSet, val: ImageSet, progress: Progress = lambda images: None) -> Survey:
+def survey(train: ImageSet, val: ImageSet, progress: Callable[[int], None] = lambda images: None) -> Survey:
     """Look at every image of two splits with the same classes, as `load_training` gives them; reads headers, and contents
     only of files that may be in both. `progress` is told the images looked at."""
     unreadable = []
@@ -53,6 +56,49 @@ def survey(train: ImageSet, val: ImageSet, progress: Progress = lambda images: N
     remarks = tuple(dict.fromkeys(train.remarks + val.remarks))
     pairs = repeated(train, val), in_two_classes(train)
     return Survey(train.classes, by_class[0], by_class[1], tuple(unreadable), *pairs, remarks)
+
+
+def survey_notes(found: Survey) -> list[str]:
+    """What a table of classes does not show, a sentence each; nothing where all is well."""
+    said = list(found.remarks)
+    if len(found.classes) == 1:
+        said.append("there is one class only; a classifier needs two or more")
+    if found.imbalance >= UNEVEN:
+        said.append(f"the largest class has {found.imbalance:.1f} times the training images of the smallest")
+    if found.unreadable:
+        said.append(f"{counted(len(found.unreadable), 'image')} cannot be read, such as {found.unreadable[0]}")
+    if found.repeated:
+        said.append(in_both(found.repeated, "validation"))
+    if found.contradictory:
+        count = counted(len(found.contradictory), "training image stands", "training images stand")
+        first, second = found.contradictory[0]
+        said.append(f"{count} in two classes, byte for byte, such as {first} and {second}; leave each in one")
+    return said
+
+
+def in_both(pairs: Sequence[tuple[str, str]], split: str) -> str:
+    """That images of a split are training images, from their (training, other) names."""
+    ours, theirs = pairs[0]
+    count = counted(len(pairs), f"{split} image is a training image", f"{split} images are training images")
+    return f"{count} too, byte for byte, such as {theirs} ({ours}); errors measured on them are too low"
+
+
+def note_in_both(source: Path, images: ImageSet) -> None:
+    """Note how many images that are about to be measured are training images of the same source too, where both splits
+    together have at most COMPARED images; a source without a training split has nothing to compare with."""
+    if len(images) > COMPARED or images.split == "train":
+        return
+    try:
+        train = load_split(source, "train")
+    except DataError:
+        return
+    if len(train) + len(images) > COMPARED:
+        return
+    known = set(train.names)  # a split that holds the training images by name is no copy of them
+    pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in known]
+    if pairs:
+        name = "validation" if images.split == "val" else images.split
+        LOG.info(f"data: {in_both(pairs, name)}")
 
 
 def has_header(path: Path) -> bool:
