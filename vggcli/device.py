@@ -3,13 +3,12 @@
 import contextlib
 import ctypes
 import sys
-from typing import Literal
 
 import torch
 
+from vggcli.choices import Precision
 from vggcli.errors import MachineError, UsageError
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "fp16")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

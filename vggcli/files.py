@@ -121,7 +121,7 @@ def writable_output(path: Path, *names: str) -> Path:
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path} exists already; remove it or give another name", *names)
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} for {path.name}; make it first", *names)
+        raise UsageError(f"there is no folder {path.parent} for {path}; make it first", *names)
     try_to_write(path)
     return path
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vggcli.choices import Head
 from vggcli.colour import ColourStatistics
 from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
 from vggcli.zoo.initialise import initialise
-from vggcli.zoo.layers import Head, NetworkConfig
+from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 COLOUR = ColourStatistics((120.0, 110.0, 100.0), 60.0, (0.1, 0.1, 0.1), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))

@@ -12,11 +12,12 @@ import torch
 from tests.conftest import MakeFolder
 from tests.rounding import assert_same_sums
 from tests.training.sessions import CPU, RECIPE, Session, assert_same_bits, outcome
+from vggcli.choices import Layers
 from vggcli.colour import normalise
 from vggcli.data.decode import read_image
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.errors import DataError
-from vggcli.training.frozen import LAYERS, FrozenOutputs, FrozenView, Layers, Stages, frozen_batch, frozen_outputs
+from vggcli.training.frozen import LAYERS, FrozenOutputs, FrozenView, Stages, frozen_batch, frozen_outputs
 from vggcli.training.options import Stopped
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig

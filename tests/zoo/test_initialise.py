@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from vggcli.choices import Init
 from vggcli.errors import UsageError, WeightsError
-from vggcli.zoo.initialise import Init, initialise, initialise_from_network_a
+from vggcli.zoo.initialise import initialise, initialise_from_network_a
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 

@@ -1,23 +1,12 @@
 """`vgg convert`: weights between this program's checkpoints and other frameworks. Its flags."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vggcli import choices
 from vggcli.cli import options
-
-
-class Layout(str, Enum):
-    """Choices of --to."""
-
-    vgg = "vgg"
-    torchvision = "torchvision"
-    timm = "timm"
-    keras = "keras"
-    caffe = "caffe"
-    onnx = "onnx"
 
 
 def convert(
@@ -32,7 +21,8 @@ def convert(
         ),
     ],
     to: Annotated[
-        Layout | None, typer.Option("--to", help="Layout of DST. (default: by its suffix; torchvision for .pth)")
+        choices.Layout | None,
+        typer.Option("--to", help="Layout of DST. (default: by its suffix; torchvision for .pth)"),
     ] = None,
     arch: Annotated[
         str | None,
@@ -50,4 +40,4 @@ def convert(
     together; the preprocessing that the network expects is printed."""
     from vggcli.cli.converting import convert_weights, show
 
-    show(convert_weights(source, arch, target, to.value if to else None, preprocessing, quiet), json)
+    show(convert_weights(source, arch, target, to, preprocessing, quiet), json)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from vggcli.choices import Aggregate, Norm, Precision
 from vggcli.cli import options
 from vggcli.cli.signals import Terminated
 from vggcli.cli.storing import Work, finished, one_file, shards
@@ -15,12 +16,11 @@ from vggcli.cli.summarising import draw_maps, show, show_one
 from vggcli.data.outputs import check_outside, check_outside_folders
 from vggcli.data.paths import ImageList, listed_images
 from vggcli.data.sources import load_split
-from vggcli.device import Precision, pick_dtype
+from vggcli.device import pick_dtype
 from vggcli.errors import ExitCode, Interrupted, UsageError, counted
 from vggcli.features.describe import default_norm
 from vggcli.features.extract import FeatureOptions, check_options
 from vggcli.features.manifest import Part
-from vggcli.features.pooling import Aggregate, Norm
 from vggcli.features.write import SUFFIXES, check_format, parquet, sidecar
 from vggcli.files import try_to_write, writable_output
 from vggcli.weights.assumed import say_what_is_assumed

@@ -1,37 +1,13 @@
 """`vgg features`: descriptors of images (Appendix B), and the nearest of those that are stored."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vggcli import choices
 from vggcli.cli import options
 from vggcli.defaults import worker_count
-
-
-class AggregateName(str, Enum):
-    """Choices of --aggregate."""
-
-    mean = "mean"
-    stack = "stack"
-    max = "max"
-
-
-class NormName(str, Enum):
-    """Choices of --norm."""
-
-    l2 = "l2"
-    l1 = "l1"
-    none = "none"
-
-
-class DtypeName(str, Enum):
-    """Choices of --dtype."""
-
-    float32 = "float32"
-    float16 = "float16"
-
 
 Paths = Annotated[
     list[str] | None,
@@ -62,9 +38,11 @@ Scales = Annotated[
     ),
 ]
 Aggregate = Annotated[
-    AggregateName | None, typer.Option("--aggregate", help="What becomes of several scales. (default: mean)")
+    choices.Aggregate | None, typer.Option("--aggregate", help="What becomes of several scales. (default: mean)")
 ]
-Norm = Annotated[NormName | None, typer.Option("--norm", help="Of the whole row, last. (default: l2; none for maps)")]
+Norm = Annotated[
+    choices.Norm | None, typer.Option("--norm", help="Of the whole row, last. (default: l2; none for maps)")
+]
 Flip = Annotated[
     bool | None,
     typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --gap and --gmp)"),
@@ -79,7 +57,7 @@ Out = Annotated[
         "--shard-size; a .png with --search.",
     ),
 ]
-Dtype = Annotated[DtypeName | None, typer.Option("--dtype", help="Of the numbers in --out. (default: float32)")]
+Dtype = Annotated[choices.RowType | None, typer.Option("--dtype", help="Of the numbers in --out. (default: float32)")]
 ShardSize = Annotated[
     int | None,
     typer.Option(
@@ -117,7 +95,7 @@ def features(
     search: Search = None,
     top: Top = None,
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionName.auto,
+    precision: options.Precision = "auto",
     batch_size: options.ViewBatch = None,
     workers: options.Workers = None,
     json: options.Json = False,
@@ -130,7 +108,7 @@ def features(
 
     flags = {
         "data": data, "split": split, "arch": arch, "gap": gap, "gmp": gmp, "multi_scale": multi_scale, "flip": flip,
-        "aggregate": aggregate and aggregate.value, "norm": norm and norm.value, "dtype": dtype and dtype.value,
+        "aggregate": aggregate, "norm": norm, "dtype": dtype,
         "shard_size": shard_size, "maps": maps, "batch_size": batch_size,
         "preprocessing": preprocessing,
     }  # fmt: skip
@@ -142,7 +120,7 @@ def features(
                 raise UsageError(f"{flag} has no effect with --search: the query is described as the store was")
         from vggcli.cli.searching import search_store
 
-        search_store(search, paths or [], top or 12, out, weights, device, precision.value, json)
+        search_store(search, paths or [], top or 12, out, weights, device, precision, json)
         return
     if top is not None:
         raise UsageError("--top has no effect without --search")
@@ -155,7 +133,7 @@ def features(
         scales=tuple(scales or ()),
         out=out,
         device=device,
-        precision=precision.value,
+        precision=precision,
         workers=worker_count(workers),
         json=json,
         quiet=quiet,

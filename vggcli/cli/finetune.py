@@ -1,21 +1,13 @@
 """`vgg finetune`: from weights that someone has trained to new classes, a new scale, or both."""
 
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
+from vggcli import choices
 from vggcli.cli import options
 from vggcli.cli import training_options as flags
 from vggcli.defaults import worker_count
-
-
-class LayersName(str, Enum):
-    """Choices of --layers."""
-
-    all = "all"
-    fc = "fc"
-    last = "last"
 
 
 def finetune(
@@ -29,7 +21,7 @@ def finetune(
     weights: options.Weights = None,
     preprocessing: options.Preprocessing = None,
     layers: Annotated[
-        LayersName | None, typer.Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
+        choices.Layers | None, typer.Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
     ] = None,
     cache_features: Annotated[
         bool | None,
@@ -39,7 +31,7 @@ def finetune(
         ),
     ] = None,
     recipe: Annotated[
-        flags.RecipeName | None,
+        choices.RecipeName | None,
         typer.Option(help="Whose numbers, with a tenth of its learning rate. (default: the recipe of W, else paper)"),
     ] = None,
     scale: Annotated[
@@ -95,17 +87,15 @@ def finetune(
         "data": data,
         "seed": seed,
         "max_steps": max_steps,
-        "precision": precision.value if precision else None,
+        "precision": precision,
         "skip_bad": skip_bad or None,
-        "layers": layers.value if layers else None,
+        "layers": layers,
         "cache_features": cache_features,
     }
     control = RunControl(options.compute_device(device), worker_count(workers), micro_batch, quiet, json)
     session: Session | None
     if resume is None:
-        choice = Choice(
-            weights, options.pixels_of(preprocessing), recipe.value if recipe else None, config, recipe_flags, run_flags
-        )
+        choice = Choice(weights, options.pixels_of(preprocessing), recipe, config, recipe_flags, run_flags)
         session = prepare_finetuning(choice, out, control)
     elif recipe or config or out or weights or preprocessing:
         raise UsageError(

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vggcli.choices import Precision
 from vggcli.cli import options
 from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import match_classes
 from vggcli.data.outputs import Output, check_outside_source
 from vggcli.data.sources import ImageSet, load_split
 from vggcli.data.survey import note_in_both
-from vggcli.device import Precision, pick_dtype
+from vggcli.device import pick_dtype
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.ensemble import NetworkMember, networks_posteriors
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, Scores, check_test_scales, image_posteriors

@@ -5,13 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggcli import paper
+from vggcli import choices, paper
 from vggcli.defaults import user_places
 from vggcli.errors import MachineError
 from vggcli.places import Places
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("vggcli")
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
-
-
-class PrecisionName(str, Enum):
-    """Choices of --precision."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 ARCHS = ", ".join(paper.NETWORKS)
@@ -73,7 +63,9 @@ Preprocessing = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[PrecisionName, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")]
+Precision = Annotated[
+    choices.Precision, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Decoding processes. (default: cores)")
 ]

@@ -1,35 +1,13 @@
 """`vgg probe`: linear SVMs on stored descriptors, by the protocols of Appendix B."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from vggcli import choices
 from vggcli.cli import options
 from vggcli.defaults import worker_count
-
-
-class ProtocolName(str, Enum):
-    """Choices of --protocol."""
-
-    accuracy = "accuracy"
-    caltech = "caltech"
-    voc = "voc"
-
-
-class Points(str, Enum):
-    """Choices of --ap."""
-
-    eleven = "11"
-    all = "all"
-
-
-class Norm(str, Enum):
-    """Choices of --norm."""
-
-    l2 = "l2"
-    none = "none"
 
 
 def probe(
@@ -38,9 +16,9 @@ def probe(
     ],
     data: options.Data = None,
     protocol: Annotated[
-        ProtocolName,
+        choices.ProbeProtocol,
         typer.Option("--protocol", help="accuracy; caltech: mean class recall over random splits; voc: mean AP."),
-    ] = ProtocolName.accuracy,
+    ] = "accuracy",
     split: Annotated[
         str | None,
         typer.Option("--split", metavar="NAME", help="Measured on. (default: val; voc on voc2007: test)"),
@@ -59,13 +37,15 @@ def probe(
         int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")
     ] = None,
     ap: Annotated[
-        Points | None, typer.Option("--ap", help="Points of AP, with voc. (default: all; voc2007: 11)")
+        Literal["11", "all"] | None, typer.Option("--ap", help="Points of AP, with voc. (default: all; voc2007: 11)")
     ] = None,
     costs: Annotated[
         list[float] | None,
         typer.Option("--costs", metavar="C...", help="To choose C from. (default: 0.01 0.1 1 10 100)"),
     ] = None,
-    norm: Annotated[Norm, typer.Option("--norm", help="Of each store's rows, before stacking.")] = Norm.l2,
+    norm: Annotated[
+        Literal["l2", "none"], typer.Option("--norm", help="Of each store's rows, before stacking.")
+    ] = "l2",
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
     ] = False,
@@ -87,15 +67,15 @@ def probe(
     from vggcli.cli.probing import Plan, probe_and_report
 
     plan = Plan.of(
-        protocol=protocol.value,
+        protocol=protocol,
         split=split,
         train_split=train_split,
         train_per_class=train_per_class,
         test_per_class=test_per_class,
         splits=splits,
-        ap=None if ap is None else ap.value,
+        ap=ap,
         costs=costs,
-        normalise=norm is Norm.l2,
+        normalise=norm == "l2",
         skip_missing=skip_missing,
         seed=seed,
     )

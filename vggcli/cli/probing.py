@@ -10,20 +10,12 @@ from typing import Any
 import numpy as np
 
 from vggcli import paper
+from vggcli.choices import ProbeProtocol
 from vggcli.cli import options
 from vggcli.errors import UsageError, counted
 from vggcli.probe.descriptors import SETTINGS, Store, read_store, stacked, with_parts_joined
 from vggcli.probe.plan import Labelled, drawn_images, split_images
-from vggcli.probe.svm import (
-    COSTS,
-    MEASURES,
-    ProbeOptions,
-    ProbeResult,
-    Protocol,
-    machines_in,
-    probe,
-    require_scikit_learn,
-)
+from vggcli.probe.svm import COSTS, MEASURES, ProbeOptions, ProbeResult, machines_in, probe, require_scikit_learn
 from vggcli.probe.targets import Drawing
 from vggcli.report.progress import Bar
 from vggcli.report.tables import facts_table
@@ -39,7 +31,7 @@ ELEVEN_POINTS = ("voc2007",)
 class Plan:
     """What the flags ask for; None where the data's name or the default decides."""
 
-    protocol: Protocol
+    protocol: ProbeProtocol
     split: str | None
     train_split: str | None
     drawing: dict[str, int]
@@ -52,7 +44,7 @@ class Plan:
     @classmethod
     def of(
         cls,
-        protocol: Protocol,
+        protocol: ProbeProtocol,
         split: str | None,
         train_split: str | None,
         train_per_class: int | None,

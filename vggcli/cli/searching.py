@@ -6,15 +6,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from vggcli.choices import Aggregate, Norm, Precision
 from vggcli.cli import options
 from vggcli.data.decode import Place, read_image
 from vggcli.data.outputs import check_outside
 from vggcli.data.tars import SUFFIX, image_members
-from vggcli.device import Precision
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
 from vggcli.features.opening import open_store
-from vggcli.features.pooling import Aggregate, Norm
 from vggcli.features.read import Stored
 from vggcli.features.search import Neighbour, nearest
 from vggcli.files import file_sha256, writable_output

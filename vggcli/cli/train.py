@@ -1,28 +1,21 @@
 """`vgg train`: a network of Table 1 from scratch, or from net A's layers, in a run folder that can be resumed."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vggcli import choices
 from vggcli.cli import options
 from vggcli.cli import training_options as flags
 from vggcli.defaults import worker_count
-
-
-class HeadName(str, Enum):
-    """Choices of --head."""
-
-    fc = "fc"
-    gap = "gap"
 
 
 def train(
     data: options.Data = None,
     arch: options.Arch = None,
     recipe: Annotated[
-        flags.RecipeName | None,
+        choices.RecipeName | None,
         typer.Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
     ] = None,
     scale: Annotated[
@@ -45,7 +38,7 @@ def train(
     ] = None,
     width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
     head: Annotated[
-        HeadName | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
+        choices.Head | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
     ] = None,
     config: flags.Config = None,
     resume: flags.Resume = None,
@@ -78,20 +71,20 @@ def train(
         init=init,
         init_std=init_std,
     )
-    recipe_flags |= {"crop": crop, "width": width, "head": head.value if head else None}
+    recipe_flags |= {"crop": crop, "width": width, "head": head}
     run_flags: dict[str, Any] = {
         "arch": arch,
         "data": data,
         "seed": seed,
         "max_steps": max_steps,
         "init_from": init_from,
-        "precision": precision.value if precision else None,
+        "precision": precision,
         "skip_bad": skip_bad or None,
     }
     control = RunControl(options.compute_device(device), worker_count(workers), micro_batch, quiet, json)
     session: Session | None
     if resume is None:
-        plan = Plan.of(recipe.value if recipe else None, config, recipe_flags, run_flags)
+        plan = Plan.of(recipe, config, recipe_flags, run_flags)
         session = prepare(plan, out, control)
     elif recipe or config or out:
         raise UsageError(

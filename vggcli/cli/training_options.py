@@ -1,29 +1,12 @@
 """The flags that `vgg train` and `vgg finetune` share, declared once."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vggcli.cli import options
+from vggcli import choices
 from vggcli.errors import UsageError
-
-
-class RecipeName(str, Enum):
-    """Choices of --recipe."""
-
-    paper = "paper"
-    tiny = "tiny"
-
-
-class InitName(str, Enum):
-    """Choices of --init."""
-
-    glorot = "glorot"
-    gaussian = "gaussian"
-    he = "he"
-
 
 ScaleJitter = Annotated[tuple[int, int] | None, typer.Option(metavar="SMIN SMAX", help="S drawn anew for each view.")]
 Epochs = Annotated[int | None, typer.Option(help="At most so many. (paper: 74; tiny: 14)")]
@@ -34,7 +17,7 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", "-b", help="Image
 Momentum = Annotated[float | None, typer.Option(help="Of SGD. (default: 0.9)")]
 WeightDecay = Annotated[float | None, typer.Option(help="L2 penalty. (default: 0.0005)")]
 Dropout = Annotated[float | None, typer.Option(help="On the first two FC layers. (paper: 0.5; tiny: 0.3)")]
-Init = Annotated[InitName | None, typer.Option(help="Random weights. (paper: glorot; tiny: he)")]
+Init = Annotated[choices.Init | None, typer.Option(help="Random weights. (paper: glorot; tiny: he)")]
 InitStd = Annotated[
     float | None, typer.Option(help="For --init gaussian; 0.1 is the paper's literal text. (default: 0.01)")
 ]
@@ -54,7 +37,7 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
 ]
 Precision = Annotated[
-    options.PrecisionName | None, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")
+    choices.Precision | None, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")
 ]
 
 
@@ -68,7 +51,7 @@ def recipe_flags(
     momentum: float | None,
     weight_decay: float | None,
     dropout: float | None,
-    init: InitName | None,
+    init: choices.Init | None,
     init_std: float | None,
 ) -> dict[str, Any]:
     """The flags by the names of the recipe's fields, None where not given. Raises UsageError where S is given twice."""
@@ -82,6 +65,6 @@ def recipe_flags(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "dropout": dropout,
-        "init": init.value if init else None,
+        "init": init,
         "init_std": init_std,
     }

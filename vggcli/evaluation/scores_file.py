@@ -10,13 +10,13 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vggcli.choices import Head
 from vggcli.errors import WeightsError
 from vggcli.evaluation.protocol import Scores
 from vggcli.evaluation.result import Evaluation
 from vggcli.records import OPEN, RECORD, Count, Positive, Side, parsed, read_record
 from vggcli.weights.checkpoint import save_tensors
 from vggcli.weights.seal import check_seal, unsealed
-from vggcli.zoo.layers import Head
 
 DETAILS = ("flip", "crops", "skipped", "network")  # of an evaluation, kept beside saved scores
 JSON_TEXTS = ("images", "classes", "scales", "details")  # of a scores file's metadata

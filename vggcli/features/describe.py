@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vggcli.choices import Aggregate, Norm, Pool, Precision
 from vggcli.colour import ColourStatistics
-from vggcli.device import Precision, pick_device, pick_dtype
+from vggcli.device import pick_device, pick_dtype
 from vggcli.errors import UsageError
 from vggcli.features.extract import FeatureOptions, check_options, described
-from vggcli.features.pooling import Aggregate, Norm, Pool
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import weights_file
 from vggcli.weights.preprocessing import Pixels, read_pixels

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vggcli.choices import Aggregate, Norm, Pool
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.test_batches import Images, ViewBatch, test_batches
@@ -21,7 +22,7 @@ from vggcli.data.test_views import ViewPlan
 from vggcli.device import autocast
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.features.layer_maps import LayerOutput, layer_outputs, layer_results, smallest_scale
-from vggcli.features.pooling import Aggregate, Norm, Pool, aggregated, normalised, pooled
+from vggcli.features.pooling import aggregated, normalised, pooled
 from vggcli.zoo.layers import most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together

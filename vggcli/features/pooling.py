@@ -6,14 +6,10 @@ once. All of it is float32.
 Shapes: N images, C channels, H and W map positions, D entries of a row.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Pool = Literal["gap", "gmp", "none"]
-Aggregate = Literal["mean", "stack", "max"]
-Norm = Literal["l2", "l1", "none"]
+from vggcli.choices import Aggregate, Norm, Pool
 
 
 def pooled(maps_NCHW: Tensor, pool: Pool) -> Tensor:

@@ -8,17 +8,17 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggcli.choices import ProbeProtocol
 from vggcli.errors import DataError, MachineError
 from vggcli.metrics import average_precision
 from vggcli.probe.targets import Ints, Part, held_out_rows
 
-Protocol = Literal["accuracy", "caltech", "voc"]
-MEASURES: dict[Protocol, str] = {
+MEASURES: dict[ProbeProtocol, str] = {
     "accuracy": "accuracy",
     "caltech": "mean class recall",
     "voc": "mean average precision",
@@ -34,7 +34,7 @@ class ProbeOptions:
     """How to probe: the protocol, the values of C to choose from, the points of average precision (11 as in VOC 2007, else
     all), the seed of everything random, and the machines fitted at a time."""
 
-    protocol: Protocol = "accuracy"
+    protocol: ProbeProtocol = "accuracy"
     costs: tuple[float, ...] = COSTS
     eleven_points: bool = False
     seed: int = 0

@@ -15,13 +15,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vggcli.choices import Layers
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
@@ -34,7 +34,6 @@ from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.zoo.network import VGG
 
-Layers = Literal["all", "fc", "last"]
 LAYERS: tuple[Layers, ...] = ("all", "fc", "last")
 ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array

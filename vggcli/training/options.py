@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from vggcli.choices import Layers
 from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet
-from vggcli.training.frozen import FrozenOutputs, Layers
+from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vggcli import __version__
+from vggcli.choices import Layers
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.regular import need_regular
-from vggcli.training.frozen import Layers
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.layers import NetworkConfig, arch_of

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vggcli import paper
+from vggcli.choices import Head, Init
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Positive, Side, read_record
-from vggcli.zoo.initialise import INITS, Init
-from vggcli.zoo.layers import WIDEST, Head
+from vggcli.zoo.initialise import INITS
+from vggcli.zoo.layers import WIDEST
 from vggcli.zoo.scales import LARGEST
 
 MOST = 10_000_000  # epochs, and images a step

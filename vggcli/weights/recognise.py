@@ -10,9 +10,10 @@ from math import isqrt
 from pathlib import Path
 
 from vggcli import paper
+from vggcli.choices import Head
 from vggcli.errors import UsageError, WeightsError
 from vggcli.weights.unread import Stored
-from vggcli.zoo.layers import Head, NetworkConfig, network_layers, scaled_channels
+from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 
 FORMATS = {
     "safetensors": "safetensors", "torch": "a pickle or archive that torch has saved", "hdf5": "HDF5",

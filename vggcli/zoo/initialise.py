@@ -5,17 +5,16 @@ All draws are made on the CPU from one seed, so a network starts from the same w
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vggcli import paper
+from vggcli.choices import Init
 from vggcli.errors import UsageError, WeightsError
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG, WindowLinear
 
-Init = Literal["glorot", "gaussian", "he"]
 NETWORKS_A = ("A", "A-LRN", "A-BN")
 INITS: tuple[Init, ...] = ("glorot", "gaussian", "he")
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vggcli import paper
+from vggcli.choices import Head
 from vggcli.errors import UsageError
 from vggcli.records import RECORD
 
-Head = Literal["fc", "gap", "none"]
 Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
 WIDEST = 16  # as a factor on the channels of the paper
 MOST_CLASSES = 100_000_000
