@@ -164,7 +164,7 @@ class Hostile:
         ("runs/A-1 w.pth --to vgg", 2, "never pickled"),
         ("runs/A-1 w.h5 --to caffe", 2, "--to caffe does not go with DST w.h5; give a name that ends in .caffemodel"),
         ("runs/A-1 w.safetensors --to onnx", 2, "give a name that ends in .onnx"),
-        ("runs/A-1 other.caffemodel", 2, "DST's other.prototxt exists already"),
+        ("runs/A-1 other.caffemodel", 2, "other.prototxt exists already"),
         ("runs/A-1 there.pth", 2, "exists already"),
         ("runs/A-1 no/where.pth", 2, "no folder"),
         ("nowhere w.pth", 4, "nowhere"),

@@ -140,7 +140,7 @@ def _other(error: Exception) -> int:
             return ExitCode.USAGE
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "vgg"
-        message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
+        message = str(error.format_message()).rstrip(".").replace(": Value error, ", ": ")  # type: ignore[attr-defined]
         return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
     refused = _refused(error)
     if refused is not None:

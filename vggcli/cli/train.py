@@ -1,7 +1,7 @@
 """`vgg train`: a network of Table 1 from scratch, or from net A's layers, in a run folder that can be resumed."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,7 +38,7 @@ def train(
     ] = None,
     width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
     head: Annotated[
-        choices.Head | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
+        Literal["fc", "gap"] | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
     ] = None,
     config: flags.Config = None,
     resume: flags.Resume = None,
