@@ -1,4 +1,4 @@
-"""The README says what is true: its commands parse and (slow) work, its file map is complete, its two commands are CI's."""
+"""The README says what is true: its commands parse and (slow) work, its rooms are all there, its two commands are CI's."""
 
 import hashlib
 import json
@@ -117,12 +117,19 @@ def test_the_readmes_python_works(photos: Path) -> None:
 
 
 def test_every_room_is_in_the_readme_and_every_file_says_what_it_holds() -> None:
-    rooms = re.search(r"## Where things are\n(.*?)\n## ", README, flags=re.S)
+    rooms = re.search(r"## Where to read on\n(.*?)\n## ", README, flags=re.S)
     assert rooms is not None
     for path in (ROOT / "vggcli").rglob("*.py"):
         if path.name == "__init__.py" and path.parent.name != "vggcli":
             assert f"`{path.parent.name}/`" in rooms.group(1), path
         assert path.read_text(encoding="utf-8").startswith('"""'), path
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) <= 250
+    for path in [ROOT / "README.md", *(ROOT / "vggcli").glob("*/README.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), (path, link)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
