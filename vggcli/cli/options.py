@@ -40,7 +40,7 @@ Data = Annotated[
         "(default: $VGG_DATA, else shapes)",
     ),
 ]
-Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data.")]
+Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data to take.")]
 Arch = Annotated[
     str | None, typer.Option("--arch", metavar="NAME", help=f"{ARCHS}; torchvision's names too. (default: D)")
 ]
@@ -58,16 +58,20 @@ Preprocessing = Annotated[
     typer.Option(
         "--preprocessing",
         metavar="NAME",
-        help="What weights expect whose file does not say it: torchvision, caffe, keras or FILE.json. (default: their "
-        "framework's)",
+        help="Preprocessing of weights whose file does not say it: torchvision, caffe, keras or FILE.json. (default: "
+        "their framework's)",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[
-    choices.Precision, typer.Option("--precision", help="Of the heavy arithmetic; auto: bf16 on CUDA.")
+    choices.Precision,
+    typer.Option("--precision", help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32."),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Decoding processes. (default: cores)")
+    int | None,
+    typer.Option(
+        "--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"
+    ),
 ]
 Dense = Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")]
 MultiCrop = Annotated[
@@ -97,10 +101,15 @@ SaveScores = Annotated[
 ]
 ViewBatch = Annotated[
     int | None,
-    typer.Option("--batch-size", "-b", min=1, help="Views a forward pass, as far as they take 4 GiB. (default: auto)"),
+    typer.Option(
+        "--batch-size",
+        "-b",
+        min=1,
+        help="Views in one forward pass, as many as take at most 4 GiB. (default: that many)",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def stderr_console() -> "Console":
