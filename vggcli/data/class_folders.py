@@ -108,6 +108,7 @@ def _check_no_splits(folder: Path) -> None:
     if "train" in found and len(found) > 1:
         shown = " and ".join(f"{name}/" for name in sorted(found.values()))
         raise DataError(
-            f"{folder} holds {shown}: if it is a set of its own, give --data {folder}; if it is a class, its splits belong "
-            f"outside it, as in {found['train']}/{folder.name}/"
+            f"{folder} holds {shown}: if it is a set of its own, give that folder; if it is a class, its splits belong "
+            f"outside it, as in {found['train']}/{folder.name}/",
+            "data",
         )
