@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from tests.features.stored_files import write_store
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError
-from vggcli.probe.descriptors import Store, l2_normalised, matched_rows, read_store, stacked, with_parts_joined
+from vggcli.features.pooling import l2_normalised
+from vggcli.probe.descriptors import Store, matched_rows, read_store, stacked, with_parts_joined
 from vggcli.probe.plan import described
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -67,7 +68,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "images", "message"),
     [
-        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"shape \[3, 4, 2, 2\].*--gap"),
+        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"shape \[3, 4, 2, 2\].*as pooling gives"),
         (ROWS, "ab", "3 descriptors and the names of 2 images"),
         (ROWS[:0], "", "holds no descriptor"),
         (ROWS, "aba", "two descriptors of 'a'"),

@@ -153,12 +153,9 @@ def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
 
 def compute_device(name: str) -> "torch.device":
     """The device that `--device` names, with this process made ready for it."""
-    from vggcli.device import keep_freed_memory, pick_device
+    from vggcli.device import ready_device
 
-    device = pick_device(name)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
+    return ready_device(name)
 
 
 def pixels_of(preprocessing: str | None) -> "Pixels | None":

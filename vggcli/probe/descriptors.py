@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vggcli.data.image_set import ImageSet
 from vggcli.errors import DataError, counted
-from vggcli.features.opening import open_store
+from vggcli.features.pooling import l2_normalised
+from vggcli.features.read import open_store
 
 SETTINGS = (
     "weights_sha256",
@@ -144,10 +145,3 @@ def stacked(stores: Sequence[Store], rows: Sequence[NDArray[np.int64]], normalis
     L2-normalised; before stacking, where the paper does not say)."""
     blocks = [store.features_ND[of] for store, of in zip(stores, rows, strict=True)]
     return np.concatenate([l2_normalised(block) for block in blocks] if normalise else blocks, axis=1)
-
-
-def l2_normalised(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; a row of zeros stays as it is."""
-    length_N1 = np.linalg.norm(features_ND.astype(np.float64), axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (features_ND / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
-    return scaled
