@@ -20,7 +20,7 @@ from vggcli.features.read import open_rows, open_store
 from vggcli.features.search import nearest
 from vggcli.features.spool import Spool, stored
 from vggcli.features.write import Table, check_format, column_of, sidecar, write_table
-from vggcli.probe.descriptors import read_store
+from vggcli.probe.descriptors import read_descriptors
 
 NAMES = ("plain.jpg", "new\nline.jpg", 'quote"d, comma.jpg', "bytes\udcff\udc80.jpg", "ünï/\r.png", " leading.jpg")
 ABOUT = {"layer": "fc7", "weights": "w.safetensors", "weights_sha256": "0" * 64}
@@ -100,7 +100,7 @@ def test_every_format_is_read_back_and_equal_tables_are_equal_files(tmp_path: Pa
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy", ".npz", ".parquet", ".csv"])
 def test_a_probe_reads_every_format(tmp_path: Path, suffix: str) -> None:
     path, rows = written(tmp_path, suffix)
-    store = read_store(path)
+    store = read_descriptors(path)
     np.testing.assert_array_equal(store.features_ND, rows)
     assert store.images == NAMES
     assert store.about["layer"] == ABOUT["layer"]

@@ -44,9 +44,10 @@ class Features:
     last (by default "l2" where rows are pooled). `preprocessing` is for weights whose file does not say it: "torchvision",
     "caffe", "keras" or a JSON file. With `places`, `weights` may be a published name too ("imagenet", of network `arch`).
 
-    >>> describe = Features("runs/D-1", scales=(256, 384))  # doctest: +SKIP
-    >>> describe(["a.jpg", "b.jpg"]).shape  # doctest: +SKIP
-    (2, 4096)
+    >>> describe = Features("runs/D-1", layer="fc7", pool="gap")
+    >>> rows_ND = describe(["photos/cat.jpg", "photos/dog.jpg"])
+    >>> len(rows_ND)
+    2
 
     Raises WeightsError, UsageError or MachineError (`vggcli.errors`) where these do not fit the network or the machine.
     """
@@ -148,9 +149,9 @@ def features(
     published name, by default of the newest run of `arch` below `places.runs`; all else is as in `Features`, and `out` a
     .safetensors, .npy, .npz, .parquet or .csv, or with a `shard_size` the folder of shards, which goes on where it stopped.
 
-    >>> found = features(["photos"], "runs/D-1", out="photos.npz", places=places)  # doctest: +SKIP
-    >>> found.rows, found.shapes, found.to_json()["out"]  # doctest: +SKIP
-    (6, ((4096,),), 'photos.npz')
+    >>> found = features(["photos"], "runs/D-1", out="photos.npz", places=places)
+    >>> found.rows, found.bad, found.to_json()["norm"]
+    (3, (), 'l2')
 
     Raises UsageError, DataError, WeightsError or MachineError, before anything is written, where these do not fit.
     """
