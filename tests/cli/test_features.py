@@ -257,6 +257,8 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         assert sheet.height > 2 * 48
         colours = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
     assert len(np.unique(colours, axis=0)) > 500
+    features("photos/000.jpg", "--gap", "--layer", "conv2_1", "--maps", "again.png", "--out", "f.npz")
+    assert Path("again.png").read_bytes() == Path("maps.png").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,15 @@ import typer
 
 from vggcli import choices
 from vggcli.cli import options
+from vggcli.cli.signals import Terminated
 from vggcli.defaults import worker_count
+from vggcli.errors import ExitCode, Interrupted, UsageError, counted
 
 if TYPE_CHECKING:
     from vggcli.features.manifest import Part
     from vggcli.features.outcome import Outcome
 
-NOT_WITH_SEARCH = (
+NOT_WITH_SEARCH = (  # what the store says
     *("data", "split", "arch", "gap", "gmp", "multi_scale", "flip", "aggregate", "norm", "dtype", "shard_size", "maps"),
     *("batch_size", "preprocessing", "layer", "scales", "workers"),
 )
@@ -109,13 +111,13 @@ def features(
     """Describe images by a layer's output: pooled over space, averaged with the mirror image and over scales, normalised
     (Appendix B). One image is summed up on the terminal; many go to --out, with their names. A file that cannot be used
     does not stop the others: it is listed at the end, and the exit code is 3."""
-    from vggcli.errors import UsageError
+    given = dict(locals())
     from vggcli.features.bulk import describe_images
     from vggcli.features.bulk_options import BulkOptions
+    from vggcli.report.tables import features_table
 
     if search is not None:
-        given = locals().copy()
-        _check_search_flags({name: given[name] for name in NOT_WITH_SEARCH})
+        _check_search_flags(given)
         _search(search, paths or [], top or 12, out, weights, device, precision, json)
         return
     if top is not None:
@@ -152,13 +154,15 @@ def features(
         if outcome is not None and maps is not None:
             _draw_maps(outcome, maps)
     if outcome is not None:
-        _show(outcome, json)
+        if json:
+            print(dumps(outcome.to_json()))
+        else:
+            options.stdout_console().print(features_table(outcome))
         outcome.check()
 
 
 def this_part() -> "Part":
     """Which process this is of those that torchrun has started, by its RANK and WORLD_SIZE."""
-    from vggcli.errors import UsageError
     from vggcli.features.manifest import Part
 
     rank, world, local = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -174,9 +178,6 @@ def this_part() -> "Part":
 @contextmanager
 def stoppable(resumable: bool) -> Iterator[None]:
     """SIGINT and SIGTERM leave with a sentence that says what is there. Whole files stay; half-written ones are removed."""
-    from vggcli.cli.signals import Terminated
-    from vggcli.errors import ExitCode, Interrupted
-
     try:
         yield
     except (KeyboardInterrupt, Terminated) as error:
@@ -195,21 +196,10 @@ def _draw_maps(outcome: "Outcome", path: Path) -> None:
     options.note(f"written: {path}")
 
 
-def _show(outcome: "Outcome", as_json: bool) -> None:
-    """What was written and how, or the rows of a single image in a few numbers, on stdout."""
-    from vggcli.report.tables import features_table
-
-    if as_json:
-        print(dumps(outcome.to_json()))
-    else:
-        options.stdout_console().print(features_table(outcome))
-
-
 def _check_search_flags(given: dict[str, object]) -> None:
     """Raises UsageError for a flag that says how to describe, where the store says it."""
-    from vggcli.errors import UsageError
-
-    for name, value in given.items():
+    for name in NOT_WITH_SEARCH:
+        value = given[name]
         if value is not None and (value is not False or name == "flip"):
             flag = "--no-flip" if value is False else f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} has no effect with --search: the query is described as the store was")
@@ -227,7 +217,6 @@ def _search(
 ) -> None:
     """Show the `top` stored images nearest to `query`; with `out`, as a contact sheet too."""
     from vggcli.data.outputs import check_outside
-    from vggcli.errors import UsageError, counted
     from vggcli.features.search import OpenStore
     from vggcli.files import writable_output
     from vggcli.report.maps import save_neighbours

@@ -9,6 +9,7 @@ import typer
 from vggcli import choices
 from vggcli.cli import options
 from vggcli.defaults import worker_count
+from vggcli.errors import counted
 
 if TYPE_CHECKING:
     from vggcli.probe.descriptors import Descriptors
@@ -136,8 +137,6 @@ def _facts(probed: "Probed", measure: str) -> dict[str, str]:
 
 
 def _how(probed: "Probed") -> str:
-    from vggcli.errors import counted
-
     plan, drawing = probed.plan, probed.drawing
     if drawing is not None:
         tested = "the rest" if drawing.test_per_class is None else f"at most {drawing.test_per_class}"
@@ -149,7 +148,6 @@ def _how(probed: "Probed") -> str:
 
 
 def _described_as(store: "Descriptors") -> str:
-    from vggcli.errors import counted
     from vggcli.probe.descriptors import SETTINGS
 
     known = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)

@@ -70,14 +70,17 @@ def describe_images(
     out = output_place(asked, images)
     work = _prepared(asked, images, places, progress, part)
     maps_CHW = None if asked.maps is None else _maps_of(work)
+    outcome: Outcome | None
     if out is None:
         outcome = _one_image(work)
     elif asked.shard_size is None:
         outcome = _one_file(work, out, progress)
     else:
-        return _shards(work, out, asked.shard_size, part, progress)
+        outcome = _shards(work, out, asked.shard_size, part, progress)
+    if outcome is None or maps_CHW is None:
+        return outcome
     single = outcome.single or OneImage(images.names[0], images.path(0))
-    return outcome if maps_CHW is None else replace(outcome, single=replace(single, maps_CHW=maps_CHW))
+    return replace(outcome, single=replace(single, maps_CHW=maps_CHW))
 
 
 def _data_images(asked: BulkOptions, places: Places, progress: Progress) -> ImageList:
