@@ -1,6 +1,6 @@
 """Folders with one folder a class, in folders of splits or in one that is split by the hash.
 
-What a folder is tells its name, else what lies in it; where both leave it open, that is said.
+A folder is told by its name, else by what lies in it; where neither decides, that is said.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""PNG, TIFF and JPEG files without those of their metadata that decide no pixel here.
+"""PNG, TIFF and JPEG files without the metadata that decide no pixel.
 
 Pillow refuses a whole file, or loses the fields that follow, where some of them are long or broken.
 """

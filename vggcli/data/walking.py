@@ -14,29 +14,13 @@ from vggcli.data.own_files import Own, is_run, is_stored, is_whole_run, was_draw
 from vggcli.errors import DataError
 
 JUNK = frozenset(
-    {
-        *("__macosx", "network trash folder", "temporary items", "icon\r"),  # macOS; the rest of its files are hidden
-        *(
-            "thumbs.db",
-            "ehthumbs.db",
-            "desktop.ini",
-            "$recycle.bin",
-            "recycler",
-            "system volume information",
-        ),  # Windows
-        *(
-            "@eadir",
-            "@tmp",
-            "@recycle",
-            "@recently-snapshot",
-            "@sharebin",
-            "#recycle",
-            "#snapshot",
-            "~snapshot",
-        ),  # servers
-        *("@__thumb", "_gsdata_", "thumbs", "_thumbs", "cvs", "_vti_cnf"),  # thumbnails, copies
-        *("lost+found", "found.000", "__pycache__"),
-    }
+    (
+        "__macosx|network trash folder|temporary items|icon\r|"  # macOS; the rest of its files are hidden
+        "thumbs.db|ehthumbs.db|desktop.ini|$recycle.bin|recycler|system volume information|"  # Windows
+        "@eadir|@tmp|@recycle|@recently-snapshot|@sharebin|#recycle|#snapshot|~snapshot|"  # servers
+        "@__thumb|_gsdata_|thumbs|_thumbs|cvs|_vti_cnf|"  # thumbnails, copies
+        "lost+found|found.000|__pycache__"
+    ).split("|")
 )
 JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())

@@ -75,6 +75,8 @@ class Features:
             raise UsageError(f"give one layer by name, not {layer!r}; make a Features for each")
         if isinstance(scales, int | str):
             raise UsageError(f"give a list of scales, such as [{scales}]")
+        if arch is not None and places is None:
+            raise UsageError("a network has no effect without places, where its weights are looked for", "arch")
         where = pick_device(device)
         pixels = read_pixels(preprocessing) if isinstance(preprocessing, str) else preprocessing
         self.weights = Path(weights).expanduser()

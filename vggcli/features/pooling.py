@@ -6,7 +6,6 @@ once. All of it is float32.
 Shapes: N images, C channels, H and W map positions, D entries of a row.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,18 +51,3 @@ def strongest_channels(row: NDArray[np.float32], count: int) -> list[tuple[int, 
     """The `count` channels of a row [D] or a map [C, H, W] with the largest means over space, the largest first."""
     means = row.reshape(len(row), -1).mean(1)
     return [(int(channel), float(means[channel])) for channel in np.argsort(-means, kind="stable")[:count]]
-
-
-@dataclass(frozen=True)
-class RowSummary:
-    """A row [D] or a map [C, H, W] in a few numbers: its L2 length, the share of zeros, and its strongest channels."""
-
-    shape: tuple[int, ...]
-    length: float
-    zeros: float
-    strongest: tuple[tuple[int, float], ...]
-
-    @classmethod
-    def of(cls, row: NDArray[np.float32], channels: int = 8) -> "RowSummary":
-        zeros = float((row == 0).mean())
-        return cls(row.shape, float(np.linalg.norm(row)), zeros, tuple(strongest_channels(row, channels)))

@@ -17,8 +17,8 @@ from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 
 @dataclass(frozen=True)
 class HowMade:
-    """What rows are asked of a network of the file `weights`, and the type `dtype` that they are stored in; names of images
-    are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where the weights do not say it."""
+    """The options by which the network in the file `weights` makes rows, and the type that they are stored in; names of
+    images are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where the weights do not say it."""
 
     options: FeatureOptions
     dtype: str

@@ -16,16 +16,8 @@ from vggcli.errors import DataError, counted
 from vggcli.features.pooling import l2_normalised
 from vggcli.features.read import open_store
 
-SETTINGS = (
-    "weights_sha256",
-    "arch",
-    "layer",
-    "pool",
-    "scales",
-    "aggregate",
-    "norm",
-    "flip",
-)  # equal: comparable numbers
+# Stores are made alike where these are equal
+SETTINGS = tuple("weights_sha256 arch layer pool scales aggregate norm flip".split())
 
 
 @dataclass(frozen=True)

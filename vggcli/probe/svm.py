@@ -127,7 +127,7 @@ def probe_splits(
 
 
 def svms_in(parts: int, classes: int, options: ProbeOptions) -> int:
-    """How many SVMs `probe_splits` fits."""
+    """How many SVMs `probe_splits` trains."""
     return parts * classes * (1 + (len(options.costs) if len(options.costs) > 1 else 0))
 
 
@@ -209,7 +209,7 @@ def _fit(features_ND: Floats, targets_NK: Ints, cost: float, workers: int, progr
 
 
 def new_svm(cost: float) -> Any:
-    """An SVM yet to be fitted: squared hinge loss, L2 penalty, solved in the primal, which needs no random order."""
+    """An SVM yet to be trained: squared hinge loss, L2 penalty, solved in the primal, which needs no random order."""
     from sklearn.svm import LinearSVC
 
     return LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)

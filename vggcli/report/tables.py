@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -11,12 +12,13 @@ from vggcli import paper
 from vggcli.data.survey import Survey
 from vggcli.evaluation.result import ClassReport
 from vggcli.features.outcome import Outcome
-from vggcli.features.pooling import RowSummary
+from vggcli.features.pooling import strongest_channels
 from vggcli.report.text import printable
 from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
 
 POOLS = {"gap": "averaged over space", "gmp": "maximum over space", "none": "the map as it is"}
+CHANNELS = 8  # that are named of a row
 BAR = 24  # characters of a posterior of 1
 SHOWN_CLASSES = 6  # at either end of a long list
 
@@ -146,9 +148,8 @@ def features_table(outcome: Outcome) -> Table:
     if outcome.single is not None and outcome.out is None:
         facts["image"] = outcome.single.name + (", turned upright by EXIF" if outcome.turned else "")
         for name, row in zip(one.layers, outcome.single.rows, strict=True):
-            found = RowSummary.of(row)
-            strongest = ", ".join(f"{channel} ({mean:.3g})" for channel, mean in found.strongest)
-            numbers = f"{_size(found.shape)}, L2 length {found.length:.4g}, {found.zeros:.0%} zeros"
+            strongest = ", ".join(f"{channel} ({mean:.3g})" for channel, mean in strongest_channels(row, CHANNELS))
+            numbers = f"{_size(row.shape)}, L2 length {np.linalg.norm(row):.4g}, {(row == 0).mean():.0%} zeros"
             facts[name] = f"{numbers}; strongest channels: {strongest}"
     else:
         turned = f", {outcome.turned} turned upright by EXIF" if outcome.turned else ""
