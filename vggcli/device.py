@@ -25,10 +25,18 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"there is no device {name!r}; give auto, cpu, cuda, cuda:1 or mps")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise MachineError(f"there is no device {name}: this machine has {count} CUDA device(s); try --device auto")
+        raise MachineError(f"there is no device {name}: this machine has {count} CUDA device(s); try auto", "device")
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise MachineError("there is no device mps on this machine; try --device auto")
+        raise MachineError("there is no device mps on this machine; try auto", "device")
     return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
+
+
+def ready_device(name: str) -> torch.device:
+    """As `pick_device`, with this process made ready for heavy work on it."""
+    device = pick_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:

@@ -257,6 +257,8 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         assert sheet.height > 2 * 48
         colours = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
     assert len(np.unique(colours, axis=0)) > 500
+    features("photos/000.jpg", "--gap", "--layer", "conv2_1", "--maps", "again.png", "--out", "f.npz")
+    assert Path("again.png").read_bytes() == Path("maps.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -272,13 +274,17 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         ("photos --out f.csv", 2, "no maps"),
         ("photos/000.jpg --layer conv9_9", 2, "nearest are"),
         ("photos/000.jpg --layer pool5:pre", 2, "no ReLU"),
-        ("photos/000.jpg --flip", 2, "--flip has no meaning"),
+        ("photos/000.jpg --flip", 2, "cannot be averaged with that of the mirror image"),
         ("photos/000.jpg --gap --scales 20", 2, "smallest Q is 32"),
-        ("photos/000.jpg --scales 40 50", 2, "add --gap or --gmp"),
-        ("photos/000.jpg --gap --aggregate max", 2, "--aggregate max has no effect on one scale"),
+        ("photos/000.jpg --scales 40 50", 2, "pool them over space (--gap or --gmp)"),
+        (
+            "photos/000.jpg --gap --aggregate max",
+            2,
+            "combining scales by max has no effect on one scale; give several (--aggregate, --scales)",
+        ),
         ("photos/000.jpg --gap --top 3", 2, "--top has no effect"),
-        ("photos/000.jpg --gap --dtype float16", 2, "--dtype has no effect"),
-        ("photos/000.jpg --gap --split val", 2, "--split has no effect"),
+        ("photos/000.jpg --gap --dtype float16", 2, "has no effect without a file for them (--dtype, --out)"),
+        ("photos/000.jpg --gap --split val", 2, "a split has no effect"),
         ("photos/000.jpg --gap --data photos", 2, "in place of PATHs"),
         ("--gap", 2, "nothing to describe"),
         ("photos --gap --maps m.png --out f.npy", 2, "one layer of one image"),

@@ -14,7 +14,6 @@ from tests.features.stored_files import write_store
 from vggcli import paper
 from vggcli.cli import options
 from vggcli.cli.app import run
-from vggcli.cli.probing import _at_an_end
 
 
 def mean_colour(path: Path) -> list[float]:
@@ -161,7 +160,7 @@ def test_voc_by_name_is_the_papers_protocol(voc: Path, capsys: pytest.CaptureFix
     assert everywhere["published"] == []
     assert run(["probe", *flags, "--data", "voc2007"]) == 0
     shown = capsys.readouterr()
-    assert "at 11 recalls (voc2007; --ap for the other)" in shown.err
+    assert "at 11 recalls, as voc2007 is measured" in shown.err
     assert "trained on trainval, measured on test" in shown.err
     assert "Table 11" in shown.out
     assert "89.7" in shown.out
@@ -191,15 +190,6 @@ def test_caltech256_by_name_has_its_own_numbers(
     assert fewer["published"] == []
 
 
-@pytest.mark.parametrize(
-    ("figures", "wanted"),
-    [((90, 80, 70), True), ((70, 80, 90), True), ((70, 90, 80), False), ((90, 90, 80), False), ((1, 9, 9), False)],
-)
-def test_a_best_c_at_an_end_of_the_range_is_told_from_one_within(figures: tuple[float, ...], wanted: bool) -> None:
-    assert _at_an_end(figures) == wanted
-    assert not _at_an_end(())
-
-
 def test_table_11_is_the_papers() -> None:
     best = paper.TABLE11[-1]
     assert (best.method, best.voc2007, best.voc2012, best.caltech101) == ("VGG D + E", 89.7, 89.3, (92.7, 0.5))
@@ -209,14 +199,17 @@ def test_table_11_is_the_papers() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--splits 2", "--splits has no effect with --protocol accuracy"),
-        ("--train-per-class 2 --protocol voc", "--train-per-class has no effect with --protocol voc"),
-        ("--split val --protocol caltech", "--split has no effect"),
-        ("--train-split val --protocol caltech", "--train-split has no effect"),
-        ("--ap 11", "--ap has no effect with --protocol accuracy"),
+        ("--splits 2", "the protocol accuracy draws no random splits"),
+        (
+            "--train-per-class 2 --protocol voc",
+            "have no effect; they belong to caltech (--train-per-class, --protocol)",
+        ),
+        ("--split val --protocol caltech", "naming one has no effect (--split, --protocol)"),
+        ("--train-split val --protocol caltech", "naming one has no effect (--train-split, --protocol)"),
+        ("--ap 11", "average precision have no effect with the protocol accuracy"),
         ("--costs 0 1", "C must be above 0"),
         ("--costs nan", "C must be above 0"),
-        ("--costs 1 --seed 3", "--seed has no effect"),
+        ("--costs 1 --seed 3", "a random seed has no effect"),
         ("--split val --train-split val", "are both val"),
         ("--protocol coin", "coin"),
     ],

@@ -244,7 +244,7 @@ def test_an_interrupted_download_leaves_nothing(
     ("error", "message"),
     [
         (OSError(28, "No space left on device"), "free 9,993 MB"),
-        (urllib.error.URLError("name not known"), r"data\.vision\.ee\.ethz\.ch .*name not known.*--data FOLDER"),
+        (urllib.error.URLError("name not known"), r"data\.vision\.ee\.ethz\.ch .*name not known.*a folder of your own"),
         (RuntimeError("File not found or corrupted."), "not found or corrupted"),
         (EOFError("Compressed file ended"), "Compressed file ended"),
     ],
@@ -289,7 +289,7 @@ def test_without_a_network_it_says_what_else_to_do(
 
 def test_without_torchvision_it_says_what_else_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(MachineError, match="torchvision.*cannot be loaded.*--data FOLDER"):
+    with pytest.raises(MachineError, match="torchvision.*cannot be loaded.*a folder of your own"):
         fetch(KNOWN["pets"], tmp_path / "pets", quiet=True)
 
 

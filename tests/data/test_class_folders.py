@@ -68,7 +68,7 @@ def test_a_class_beside_the_splits_is_said(make_folder: MakeFolder) -> None:
 def test_a_set_one_folder_too_high_is_not_taken_for_a_class(make_folder: MakeFolder) -> None:
     make_folder(name="sets/photos")
     root = make_folder(name="sets/other").parent
-    with pytest.raises(DataError, match=r"sets/other holds train/ and val/: if it is a set of its own, give --data "):
+    with pytest.raises(DataError, match=r"sets/other holds train/ and val/: if it is a set of its own, give "):
         load_split(root, "train")
 
 

@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from vggcli.cli.app import run
+from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError
-from vggcli.features.opening import open_store
-from vggcli.features.read import open_file
-from vggcli.features.write import SUFFIXES, Table, column_of, sidecar, write_table
+from vggcli.features.read import open_file, open_store
+from vggcli.features.write import Table, column_of, sidecar, write_table
 
 NAMES = tuple(f"photos/{index}.jpg" for index in range(12))
 ROWS = np.random.default_rng(0).standard_normal((12, 6)).astype(np.float32)
@@ -27,7 +27,7 @@ ABOUT = {"layer": "fc7", "pool": "gap", "scales": "[256]", "weights": "w.safeten
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the same rows in every format that can be read here."""
     monkeypatch.chdir(tmp_path)
-    for suffix in SUFFIXES:
+    for suffix in STORE_SUFFIXES:
         if suffix == ".parquet":
             pytest.importorskip("pyarrow")
         write_table(tmp_path / f"f{suffix}", Table(NAMES, {"features": column_of(ROWS)}, ABOUT))
@@ -62,7 +62,7 @@ MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 def test_no_mutation_changes_what_is_read(here: Path) -> None:
     draw, found = random.Random(12), 0
-    for target in [*(f"f{suffix}" for suffix in SUFFIXES), "f.npy.json", "f.csv.json"]:
+    for target in [*(f"f{suffix}" for suffix in STORE_SUFFIXES), "f.npy.json", "f.csv.json"]:
         path, store = here / target, here / target.removesuffix(".json")
         whole, before = path.read_bytes(), content(store)
         for index in range(60):
@@ -78,7 +78,7 @@ def test_no_mutation_changes_what_is_read(here: Path) -> None:
 
 def test_the_command_line_says_damage_in_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "q.jpg").write_bytes(b"")
-    for suffix in SUFFIXES:
+    for suffix in STORE_SUFFIXES:
         path = here / f"f{suffix}"
         whole = path.read_bytes()
         path.write_bytes(whole[:-3])
@@ -232,7 +232,7 @@ def test_lines_of_csv_that_are_no_rows(here: Path, change: Callable[[str], str],
         content(path)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", STORE_SUFFIXES)
 def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, suffix: str) -> None:
     os.mkfifo(tmp_path / f"fifo{suffix}")
     (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
@@ -250,7 +250,7 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, suffix: str) ->
             open_store(tmp_path / f"empty{suffix}")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", STORE_SUFFIXES)
 def test_what_the_machine_refuses_is_not_called_damage(
     here: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:

@@ -21,7 +21,7 @@ from vggcli.data.paths import ImageList
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.protocol import EvaluateOptions, view_posteriors
 from vggcli.features.extract import FeatureOptions, check_options, described, image_rows
-from vggcli.features.layer_maps import layer_names, layer_outputs, layer_results, smallest_scale
+from vggcli.features.layer_maps import layer_outputs, layer_results, named_layers, smallest_scale
 from vggcli.weights.torch_names import to_framework
 from vggcli.zoo.network import VGG
 
@@ -190,7 +190,7 @@ def test_only_the_layers_up_to_the_deepest_run() -> None:
 
 def test_layers_by_name() -> None:
     net = network("A-LRN")
-    assert layer_names(net)[:4] == ["conv1_1", "lrn1", "pool1", "conv2_1"]
+    assert named_layers(net)[:4] == ["conv1_1", "lrn1", "pool1", "conv2_1"]
     outputs = layer_outputs(net, ["lrn1", "pool5", "fc8", "conv4_2"])
     assert [output.channels for output in outputs] == [8, 64, 3, 64]
     assert [smallest_scale(network("A-LRN", crop=64).config, [one]) for one in outputs] == [1, 32, 64, 8]
@@ -212,7 +212,7 @@ def test_what_cannot_be_combined() -> None:
         ({"scales": (63,)}, "smallest Q is 64"),
         ({"scales": (64, 64)}, "twice"),
         ({"pool": "none", "flip": False, "scales": (64, 70)}, "no common row"),
-        ({"pool": "none", "scales": (64,)}, "--flip"),
+        ({"pool": "none", "scales": (64,)}, "mirror image"),
     ]:
         with pytest.raises(UsageError, match=words):
             check_options(net, replace(OPTIONS, **changes))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from tests.features.stores import checkpoint, network, pictures
 from vggcli.cli.app import run
 from vggcli.errors import DataError
-from vggcli.features.opening import open_store
+from vggcli.features.read import open_store
 
 pq = pytest.importorskip("pyarrow.parquet")
 COMMAND = ["features", "photos", "--gap", "--weights", "w.safetensors", "--shard-size", "3", "-q", "-j", "0"]
@@ -73,7 +73,7 @@ def counted(path):
 files._flush = counted
 from vggcli.cli.app import run
 from vggcli.errors import DataError
-from vggcli.features.opening import open_store
+from vggcli.features.read import open_store
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -178,7 +178,7 @@ def test_a_shard_without_any_row_is_still_a_shard(here: Path, capsys: pytest.Cap
         ("--out s.npy", 2, "folder of .safetensors"),
         ("--out none/s", 2, "there is no folder none"),
         ("--out full", 2, "holds other files"),
-        ("", 2, "no effect without --out"),
+        ("", 2, "no effect without a folder for them (--shard-size, --out)"),
         ("--out photos/s", 2, "inside the input folder photos"),
     ],
 )

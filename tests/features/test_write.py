@@ -12,15 +12,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from vggcli.data.decode import ImageError
+from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError, MachineError, UsageError
 from vggcli.features import write
 from vggcli.features.extract import Rows
-from vggcli.features.opening import open_store
-from vggcli.features.read import open_rows
+from vggcli.features.read import open_rows, open_store
 from vggcli.features.search import nearest
 from vggcli.features.spool import Spool, stored
-from vggcli.features.write import SUFFIXES, Table, check_format, column_of, sidecar, write_table
-from vggcli.probe.descriptors import read_store
+from vggcli.features.write import Table, check_format, column_of, sidecar, write_table
+from vggcli.probe.descriptors import read_descriptors
 
 NAMES = ("plain.jpg", "new\nline.jpg", 'quote"d, comma.jpg', "bytes\udcff\udc80.jpg", "ünï/\r.png", " leading.jpg")
 ABOUT = {"layer": "fc7", "weights": "w.safetensors", "weights_sha256": "0" * 64}
@@ -81,7 +81,7 @@ def test_parquet(tmp_path: Path, names: tuple[str, ...]) -> None:
     assert read.schema.metadata[b"layer"] == b"fc7"
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", STORE_SUFFIXES)
 def test_every_format_is_read_back_and_equal_tables_are_equal_files(tmp_path: Path, suffix: str) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
@@ -100,7 +100,7 @@ def test_every_format_is_read_back_and_equal_tables_are_equal_files(tmp_path: Pa
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy", ".npz", ".parquet", ".csv"])
 def test_a_probe_reads_every_format(tmp_path: Path, suffix: str) -> None:
     path, rows = written(tmp_path, suffix)
-    store = read_store(path)
+    store = read_descriptors(path)
     np.testing.assert_array_equal(store.features_ND, rows)
     assert store.images == NAMES
     assert store.about["layer"] == ABOUT["layer"]
@@ -139,13 +139,13 @@ def test_formats_say_what_they_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_header_that_readers_refuse_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "LARGEST_HEADER", 200)
-    with pytest.raises(UsageError, match="--shard-size"):
+    with pytest.raises(UsageError, match="write shards of 10,000"):
         written(tmp_path, ".safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_may_come_in_any_order_and_some_never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vggcli.features.spool.CHUNK", 4)
+    monkeypatch.setattr("vggcli.features.spool.CHUNK_ROWS", 4)
     names = [f"{index}.jpg" for index in range(19)]
     rows = np.random.default_rng(1).standard_normal((19, 3)).astype(np.float32)
     order = [
@@ -183,7 +183,7 @@ def test_float16_never_turns_into_infinity() -> None:
 
 
 def test_nearest_is_the_slow_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vggcli.features.array_files.CHUNK", 7)
+    monkeypatch.setattr("vggcli.features.read_arrays.CHUNK_ROWS", 7)
     names = tuple(f"{index}.jpg" for index in range(40))
     path, rows = written(tmp_path, ".safetensors", names=names)
     query = np.random.default_rng(9).standard_normal(5).astype(np.float32)

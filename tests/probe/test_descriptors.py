@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 from tests.features.stored_files import write_store
 from vggcli.data.sources import ImageSet
 from vggcli.errors import DataError
-from vggcli.probe.descriptors import Store, l2_normalised, matched_rows, read_store, stacked, with_parts_joined
-from vggcli.probe.plan import described
+from vggcli.features.pooling import l2_normalised
+from vggcli.probe.descriptors import Descriptors, matched_rows, read_descriptors, stacked, with_parts_joined
+from vggcli.probe.labelled import with_descriptors
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 NAMES = ["a.jpg", "b, c\n.jpg", "caf\udce9.jpg"]  # a comma, a newline, a byte that is not UTF-8
@@ -25,7 +26,7 @@ def image_set(root: Path, names: Sequence[str]) -> ImageSet:
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_descriptors_come_back_with_their_names(tmp_path: Path, kind: Any) -> None:
-    store = read_store(write_store(tmp_path / "d.safetensors", ROWS.astype(kind), NAMES, tmp_path))
+    store = read_descriptors(write_store(tmp_path / "d.safetensors", ROWS.astype(kind), NAMES, tmp_path))
     np.testing.assert_array_equal(store.features_ND, ROWS)
     assert store.features_ND.dtype == np.float32
     assert store.images == tuple(NAMES)
@@ -37,7 +38,7 @@ def test_descriptors_come_back_with_their_names(tmp_path: Path, kind: Any) -> No
 def test_npz_is_read_too(tmp_path: Path) -> None:
     metadata = json.dumps({"layer": "fc7", "root": "somewhere"})
     np.savez(tmp_path / "d.npz", features=ROWS, images=np.array(["x/a.jpg", "b", "c"]), metadata=metadata)
-    store = read_store(tmp_path / "d.npz")
+    store = read_descriptors(tmp_path / "d.npz")
     np.testing.assert_array_equal(store.features_ND, ROWS)
     assert store.images == ("x/a.jpg", "b", "c")
     assert (store.root, store.about) == ("somewhere", {"layer": "fc7"})
@@ -45,29 +46,29 @@ def test_npz_is_read_too(tmp_path: Path) -> None:
     for content in (b"PK\3\4 but no more", b"", b"text", (tmp_path / "one.npy").read_bytes()):
         (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(DataError, match="cannot be read as a file of descriptors"):
-            read_store(tmp_path / "bad.npz")
+            read_descriptors(tmp_path / "bad.npz")
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     with pytest.raises(DataError, match="is not there; make one with"):
-        read_store(path)
+        read_descriptors(path)
     path.write_text("not a store")
     with pytest.raises(DataError, match="cannot be read as a file of descriptors"):
-        read_store(path)
+        read_descriptors(path)
     save_file({"conv1_1.weight": ROWS, "fc7": ROWS}, path, {"vgg": "{}"})
     with pytest.raises(DataError, match=r"name no images; it holds conv1_1\.weight, fc7"):
-        read_store(path)
+        read_descriptors(path)
     cut = write_store(path, ROWS, NAMES).read_bytes()[:-9]
     path.write_bytes(cut)
     with pytest.raises(DataError, match="cannot be read as a file of descriptors"):
-        read_store(path)
+        read_descriptors(path)
 
 
 @pytest.mark.parametrize(
     ("features", "images", "message"),
     [
-        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"shape \[3, 4, 2, 2\].*--gap"),
+        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"shape \[3, 4, 2, 2\].*as pooling gives"),
         (ROWS, "ab", "3 descriptors and the names of 2 images"),
         (ROWS[:0], "", "holds no descriptor"),
         (ROWS, "aba", "two descriptors of 'a'"),
@@ -78,7 +79,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_store_is_said(tmp_path: Path, features: Any, images: str, message: str) -> None:
     path = write_store(tmp_path / "d.safetensors", features.astype(np.float32), list(images))
     with pytest.raises(DataError, match=message):
-        read_store(path)
+        read_descriptors(path)
 
 
 @pytest.mark.parametrize("images", ['{"a": 1}', "[1, 2, 3]", "a, b, c"])
@@ -86,11 +87,11 @@ def test_names_that_are_no_list_are_refused(tmp_path: Path, images: str) -> None
     path = tmp_path / "d.safetensors"
     save_file({"features": ROWS}, path, {"images": images})
     with pytest.raises(DataError, match="do not list the names"):
-        read_store(path)
+        read_descriptors(path)
 
 
-def store(images: Sequence[str], root: str = "") -> Store:
-    return Store("d.safetensors", np.zeros((len(images), 2), np.float32), tuple(images), root)
+def store(images: Sequence[str], root: str = "") -> Descriptors:
+    return Descriptors("d.safetensors", np.zeros((len(images), 2), np.float32), tuple(images), root)
 
 
 def test_images_are_matched_by_absolute_path_first(tmp_path: Path) -> None:
@@ -118,24 +119,24 @@ def test_what_could_be_two_images_is_refused() -> None:
 def test_missing_descriptors_are_counted_or_left_out() -> None:
     images = image_set(Path("there"), ["a", "b", "c", "d"])
     full, part = store(["d", "c", "b", "a", "z"]), store(["b", "a", "d"])
-    kept, rows, unused = described(images, [full], skip_missing=False)
+    kept, rows, unused = with_descriptors(images, [full], skip_missing=False)
     assert kept == images
     assert rows[0].tolist() == [3, 2, 1, 0]
     assert unused == (1,)
     with pytest.raises(DataError, match="no descriptor of 1 of the 4 images of there; the first is c"):
-        described(images, [full, part], skip_missing=False)
-    kept, rows, _ = described(images, [full, part], skip_missing=True)
+        with_descriptors(images, [full, part], skip_missing=False)
+    kept, rows, _ = with_descriptors(images, [full, part], skip_missing=True)
     assert kept.names == ("a", "b", "d")
     assert [one.tolist() for one in rows] == [[3, 2, 0], [1, 0, 2]]
     with pytest.raises(DataError, match="describes none of the 4 images"):
-        described(images, [full, store(["q"])], skip_missing=True)
+        with_descriptors(images, [full, store(["q"])], skip_missing=True)
     with pytest.raises(DataError, match="described by all of the 2 stores"):
-        described(images, [store(["a"]), store(["b"])], skip_missing=True)
+        with_descriptors(images, [store(["a"]), store(["b"])], skip_missing=True)
 
 
 def test_stores_are_stacked_row_by_row_each_of_length_one() -> None:
-    one = Store("1", np.array([[3, 4], [0, 0], [0, 2]], np.float32), ("a", "b", "c"))
-    two = Store("2", np.array([[5], [7]], np.float32), ("c", "a"))
+    one = Descriptors("1", np.array([[3, 4], [0, 0], [0, 2]], np.float32), ("a", "b", "c"))
+    two = Descriptors("2", np.array([[5], [7]], np.float32), ("c", "a"))
     rows = [np.array([0, 2]), np.array([1, 0])]
     wanted_ND = np.array([[0.6, 0.8, 1], [0, 1, 1]], np.float32)
     np.testing.assert_allclose(stacked([one, two], rows, True), wanted_ND, rtol=1e-6)
@@ -143,9 +144,9 @@ def test_stores_are_stacked_row_by_row_each_of_length_one() -> None:
     np.testing.assert_array_equal(l2_normalised(one.features_ND)[1], [0, 0])
 
 
-def made(path: str, root: str, names: Sequence[str], value: float, **about: str) -> Store:
+def made(path: str, root: str, names: Sequence[str], value: float, **about: str) -> Descriptors:
     about = {"weights_sha256": "0a", "layer": "fc7", "scales": "[256]", **about}
-    return Store(path, np.full((len(names), 2), value, np.float32), tuple(names), root, about)
+    return Descriptors(path, np.full((len(names), 2), value, np.float32), tuple(names), root, about)
 
 
 def test_stores_that_were_made_alike_are_parts_of_one() -> None:

@@ -9,8 +9,8 @@ from sklearn.svm import LinearSVC
 
 from vggcli.errors import DataError, MachineError
 from vggcli.metrics import average_precision
-from vggcli.probe.svm import ProbeOptions, machines_in, probe
-from vggcli.probe.targets import Ints, Part, held_out_rows, label_targets
+from vggcli.probe.svm import ProbeOptions, best_at_an_end, probe_splits, svms_in
+from vggcli.probe.targets import Ints, TrainTest, held_out_rows, label_targets
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -25,7 +25,7 @@ def blobs(images: int, dimension: int, seed: int = 0, noise: float = 3) -> tuple
     return features_ND.astype(np.float32), labels_N
 
 
-def halves(images: int) -> Part:
+def halves(images: int) -> TrainTest:
     return np.arange(images // 2), np.arange(images // 2, images)
 
 
@@ -37,7 +37,7 @@ def test_it_is_linear_svc_one_against_the_rest(images: int, dimension: int, nois
     features_ND, labels_N = blobs(images, dimension, noise=noise)
     train, test = halves(images)
     options = ProbeOptions(protocol, costs=(1.0,), workers=2)  # type: ignore[arg-type]
-    result = probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
+    result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
     plain = LinearSVC(C=1.0, dual=False).fit(features_ND[train].astype(np.float64), labels_N[train])
     right_N = plain.predict(features_ND[test].astype(np.float64)) == labels_N[test]
     recalls = [100 * right_N[labels_N[test] == label].mean() for label in range(4)]
@@ -55,8 +55,10 @@ def test_c_is_the_best_on_the_held_out_fifth_and_all_images_are_fitted_then() ->
     costs = (0.001, 0.1, 1.0, 1000.0)
     seen: list[int] = []
     options = ProbeOptions(costs=costs, seed=7)
-    result = probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options, seen.append)
-    assert sum(seen) == machines_in(1, 4, options) == 20
+    result = probe_splits(
+        features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options, seen.append
+    )
+    assert sum(seen) == svms_in(1, 4, options) == 20
     x, y, held_N = features_ND[train].astype(np.float64), labels_N[train], held_out_rows(labels_N[train], 7)
     scores = [LinearSVC(C=c, dual=False).fit(x[~held_N], y[~held_N]).score(x[held_N], y[held_N]) for c in costs]
     (split,) = result.splits
@@ -74,7 +76,7 @@ def test_of_equal_figures_the_smallest_c_is_taken() -> None:
     features_ND = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
     labels_N = np.repeat(np.arange(4), 10)
     rows = np.arange(40)
-    result = probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(rows, rows)], ProbeOptions())
+    result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(rows, rows)], ProbeOptions())
     assert result.splits[0].held_out == (100,) * 5
     assert result.splits[0].cost == 0.01
 
@@ -84,7 +86,7 @@ def test_the_deviation_is_over_the_splits() -> None:
     draw = np.random.default_rng(0)
     parts = [(rows[:100], rows[100:]) for rows in (draw.permutation(240) for _ in range(3))]
     options = ProbeOptions("caltech", costs=(1.0,))
-    result = probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, parts, options)
+    result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, parts, options)
     figures = [one.measured.figure for one in result.splits]
     mean = sum(figures) / 3
     assert result.figure == pytest.approx(mean)
@@ -100,7 +102,7 @@ def test_voc_is_the_mean_over_classes_of_machines_on_the_images_that_count(eleve
     targets_NK[draw.random((240, 4)) < 0.1] = 0
     train, test = halves(240)
     options = ProbeOptions("voc", costs=(1.0,), eleven_points=eleven_points)
-    result = probe(features_ND, targets_NK, labels_N, CLASSES, [(train, test)], options)
+    result = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(train, test)], options)
     for column in range(4):
         fits, counts = train[targets_NK[train, column] != 0], test[targets_NK[test, column] != 0]
         machine = LinearSVC(C=1.0, dual=False).fit(features_ND[fits].astype(np.float64), targets_NK[fits, column])
@@ -117,7 +119,7 @@ def test_a_class_without_a_test_image_is_left_out_of_the_mean() -> None:
     test = test[labels_N[test] != 2]
     for protocol in ("caltech", "voc"):
         options = ProbeOptions(protocol, costs=(1.0,))
-        result = probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
+        result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
         assert result.per_class[2] is None
         assert result.figure == pytest.approx(np.mean([one for one in result.per_class if one is not None]))
 
@@ -129,7 +131,7 @@ def test_a_class_that_is_not_among_the_images_kept_to_choose_c_does_no_harm() ->
     targets_NK[:, 3] = -1
     targets_NK[rare, 3] = 1  # its only image is held out
     part = (np.arange(40), np.arange(40, 60))
-    result = probe(features_ND, targets_NK, labels_N, CLASSES, [part], ProbeOptions("voc"))
+    result = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [part], ProbeOptions("voc"))
     assert result.per_class[3] is None
 
 
@@ -138,7 +140,7 @@ def test_a_class_without_an_image_to_learn_from_is_nobodys_answer_when_c_is_chos
     targets_NK = np.concatenate([label_targets(labels_N, 4), np.full((60, 1), -1)], axis=1)
     targets_NK[held_out_rows(labels_N[:40], 0).nonzero()[0][0], 4] = 1  # its only image is held out
     part, options = (np.arange(40), np.arange(40, 60)), ProbeOptions("accuracy", costs=(0.1, 0.2))
-    result = probe(features_ND, targets_NK, labels_N, (*CLASSES, "e"), [part], options)
+    result = probe_splits(features_ND, targets_NK, labels_N, (*CLASSES, "e"), [part], options)
     assert result.splits[0].held_out == (100, 100)
 
 
@@ -146,7 +148,7 @@ def test_what_cannot_be_learnt_is_said() -> None:
     features_ND, labels_N = blobs(40, 8)
     targets_NK, part = label_targets(labels_N, 4), halves(40)
     with pytest.raises(DataError, match="one class only, 'a'"):
-        probe(features_ND, targets_NK[:, :1], labels_N, ("a",), [part], ProbeOptions())
+        probe_splits(features_ND, targets_NK[:, :1], labels_N, ("a",), [part], ProbeOptions())
     for value, message in (
         (-1, "'b' has no training image"),
         (0, "'b' has no training"),
@@ -155,11 +157,11 @@ def test_what_cannot_be_learnt_is_said() -> None:
         changed_NK = targets_NK.copy()
         changed_NK[:, 1] = value
         with pytest.raises(DataError, match=message):
-            probe(features_ND, changed_NK, labels_N, CLASSES, [part], ProbeOptions())
+            probe_splits(features_ND, changed_NK, labels_N, CLASSES, [part], ProbeOptions())
     four = np.array([np.flatnonzero(labels_N == label)[0] for label in range(4)])
     with pytest.raises(DataError, match="one training image"):
-        probe(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbeOptions())
-    alone = probe(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbeOptions(costs=(1.0,)))
+        probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbeOptions())
+    alone = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbeOptions(costs=(1.0,)))
     assert alone.splits[0].train_images == 4
 
 
@@ -167,4 +169,13 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     features_ND, labels_N = blobs(40, 8)
     with pytest.raises(MachineError, match=r"pip install 'vggcli\[probe\]'"):
-        probe(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [halves(40)], ProbeOptions())
+        probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [halves(40)], ProbeOptions())
+
+
+@pytest.mark.parametrize(
+    ("figures", "wanted"),
+    [((90, 80, 70), True), ((70, 80, 90), True), ((70, 90, 80), False), ((90, 90, 80), False), ((1, 9, 9), False)],
+)
+def test_a_best_cbest_at_an_end_of_the_range_is_told_from_one_within(figures: tuple[float, ...], wanted: bool) -> None:
+    assert best_at_an_end(figures) == wanted
+    assert not best_at_an_end(())

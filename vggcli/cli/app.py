@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-FLAGS = {"learning_rate": "lr"}  # of parameters that are called otherwise
+FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters that are called otherwise
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),

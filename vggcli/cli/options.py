@@ -14,7 +14,7 @@ from vggcli import choices, paper
 from vggcli.defaults import user_places
 from vggcli.errors import MachineError
 from vggcli.places import Places
-from vggcli.progress import Progress
+from vggcli.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +146,7 @@ def progress(quiet: bool) -> Progress:
     """Bars on stderr, or nothing."""
     from vggcli.report.progress import Bar
 
-    return lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
+    return silent if quiet else lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
 
 
 def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
@@ -162,12 +162,9 @@ def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
 
 def compute_device(name: str) -> "torch.device":
     """The device that `--device` names, with this process made ready for it."""
-    from vggcli.device import keep_freed_memory, pick_device
+    from vggcli.device import ready_device
 
-    device = pick_device(name)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
+    return ready_device(name)
 
 
 def pixels_of(preprocessing: str | None) -> "Pixels | None":

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def predicted(
 ) -> Predictions:
     """The top classes of every image that `paths` name. Raises DataError where they name none, UsageError where `out`
     would lie among them."""
-    names = images_once(paths)
+    names = images_once(paths, sys.stdin.buffer)
     check_outside_folders([("out", out)] if out is not None else [], paths, names)
     if not names:
         raise DataError(f"there is no image in {', '.join(paths)}")

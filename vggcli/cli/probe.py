@@ -1,13 +1,19 @@
 """`vgg probe`: linear SVMs on stored descriptors, by the protocols of Appendix B."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vggcli import choices
 from vggcli.cli import options
 from vggcli.defaults import worker_count
+from vggcli.errors import counted
+
+if TYPE_CHECKING:
+    from vggcli.probe.descriptors import Descriptors
+    from vggcli.probe.measure import Probed
 
 
 def probe(
@@ -21,11 +27,13 @@ def probe(
     ] = "accuracy",
     split: Annotated[
         str | None,
-        typer.Option("--split", metavar="NAME", help="Measured on. (default: val; voc on voc2007: test)"),
+        typer.Option("--split", metavar="NAME", help="Split to measure on. (default: val; voc on voc2007: test)"),
     ] = None,
     train_split: Annotated[
         str | None,
-        typer.Option("--train-split", metavar="NAME", help="Trained on. (default: train; voc on voc2007: trainval)"),
+        typer.Option(
+            "--train-split", metavar="NAME", help="Split to train on. (default: train; voc on voc2007: trainval)"
+        ),
     ] = None,
     train_per_class: Annotated[
         int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")
@@ -37,26 +45,27 @@ def probe(
         int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")
     ] = None,
     ap: Annotated[
-        Literal["11", "all"] | None, typer.Option("--ap", help="Points of AP, with voc. (default: all; voc2007: 11)")
+        Literal["11", "all"] | None,
+        typer.Option("--ap", help="Points of average precision, with voc. (default: all; voc2007: 11)"),
     ] = None,
     costs: Annotated[
         list[float] | None,
-        typer.Option("--costs", metavar="C...", help="To choose C from. (default: 0.01 0.1 1 10 100)"),
+        typer.Option("--costs", metavar="C...", help="Values to choose C from. (default: 0.01 0.1 1 10 100)"),
     ] = None,
     norm: Annotated[
-        Literal["l2", "none"], typer.Option("--norm", help="Of each store's rows, before stacking.")
+        Literal["l2", "none"], typer.Option("--norm", help="Divide each store's rows by this norm, before stacking.")
     ] = "l2",
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
     ] = False,
-    per_class: Annotated[bool, typer.Option("--per-class", help="The figure of every class.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Show the figure of every class too.")] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Of random splits and held-out images. (default: 0)")
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of random splits and held-out images. (default: 0)")
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", "-j", min=1, max=options.MOST_WORKERS, help="Machines fitted at a time. (default: cores)"
+            "--workers", "-j", min=1, max=options.MOST_WORKERS, help="SVMs trained in parallel. (default: cores)"
         ),
     ] = None,
     json: options.Json = False,
@@ -64,9 +73,13 @@ def probe(
 ) -> None:
     """Train a linear SVM, one class against the rest, on descriptors that `vgg features` has stored, and measure it. Labels
     come from --data, matched by the names of the images; C is chosen on a fifth of the training images, held out."""
-    from vggcli.cli.probing import Plan, probe_and_report
+    from json import dumps
 
-    plan = Plan.of(
+    from vggcli.probe.measure import probe_stores
+    from vggcli.probe.plan import ProbePlan
+    from vggcli.probe.svm import COSTS
+
+    plan = ProbePlan(
         protocol=protocol,
         split=split,
         train_split=train_split,
@@ -74,9 +87,79 @@ def probe(
         test_per_class=test_per_class,
         splits=splits,
         ap=ap,
-        costs=costs,
-        normalise=norm == "l2",
+        costs=tuple(costs or COSTS),
+        norm=norm,
         skip_missing=skip_missing,
         seed=seed,
     )
-    probe_and_report(stores, data, plan, worker_count(workers), per_class, json, quiet)
+    count = worker_count(workers)
+    found = probe_stores(stores, lambda: options.data_source(data, count, quiet), plan, count, options.progress(quiet))
+    if json:
+        print(dumps(found.to_json(per_class)))
+    else:
+        _show(found, per_class)
+
+
+def _show(probed: "Probed", per_class: bool) -> None:
+    """Tables on stdout."""
+    from vggcli.probe.svm import MEASURES
+    from vggcli.report.tables import facts_table
+
+    result, measure = probed.result, MEASURES[probed.plan.protocol]
+    console = options.stdout_console()
+    console.print(facts_table("Linear SVM, one class against the rest", _facts(probed, measure)))
+    if per_class:
+        by_class = zip(result.classes, result.per_class, strict=True)
+        rows = {name: "no test image" if value is None else f"{value:.1f}" for name, value in by_class}
+        unit = "average precision" if probed.plan.protocol == "voc" else "recall"
+        console.print(facts_table(f"By class: {unit} %", rows))
+    if probed.published:
+        where = ", on its test images" if probed.data == "voc2012" else ""
+        theirs = {row.method: _published(getattr(row, probed.data)) for row in probed.published}
+        console.print(facts_table(f"The paper's Table 11: {measure} %{where}", theirs))
+
+
+def _facts(probed: "Probed", measure: str) -> dict[str, str]:
+    result, plan, first = probed.result, probed.plan, probed.result.splits[0]
+    each = ", ".join(f"{one.measured.figure:.1f}" for one in result.splits)
+    deviation = "" if result.deviation is None else f" ± {result.deviation:.1f} over the splits ({each})"
+    skipped = f", {probed.labelled.skipped} without a descriptor" if probed.labelled.skipped else ""
+    return {
+        measure: f"{result.figure:.2f} %{deviation}",
+        "protocol": f"{plan.protocol}: {_how(probed)}",
+        "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {len(result.classes)} classes",
+        "data": probed.data,
+        "descriptors": "\n".join(_described_as(store) for store in probed.stores),
+        "dimension": f"{result.dimension}, {'each L2-normalised' if plan.norm == 'l2' else 'as stored'}",
+        "C": "\n".join(_choice(one.cost, one.held_out, plan.costs) for one in result.splits),
+        "time": f"{probed.seconds:.1f} s",
+    }
+
+
+def _how(probed: "Probed") -> str:
+    plan, drawing = probed.plan, probed.drawing
+    if drawing is not None:
+        tested = "the rest" if drawing.test_per_class is None else f"at most {drawing.test_per_class}"
+        count = f"{drawing.splits} random splits" if drawing.splits > 1 else "a random split"
+        trained = f"{counted(drawing.train_per_class, 'image')} a class to train"
+        return f"{count}, {trained}, {tested} to test, seed {plan.seed}"
+    points = f", AP {'at 11 recalls' if plan.ap == '11' else 'over all recalls'}" if plan.protocol == "voc" else ""
+    return f"trained on {plan.train_split}, measured on {plan.split}{points}"
+
+
+def _described_as(store: "Descriptors") -> str:
+    from vggcli.probe.descriptors import SETTINGS
+
+    known = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
+    return f"{store.path}: {counted(store.dimension, 'number')}{f' ({known})' if known else ''}"
+
+
+def _choice(cost: float, held_out: Sequence[float], grid: Sequence[float]) -> str:
+    if not held_out:
+        return f"{cost:g}"
+    tried = ", ".join(f"{one:g}: {figure:.1f}" for one, figure in zip(grid, held_out, strict=True))
+    return f"{cost:g}, by a fifth of the training images held out ({tried})"
+
+
+def _published(value: float | tuple[float, float]) -> str:
+    return f"{value[0]:.1f} ± {value[1]:.1f}" if isinstance(value, tuple) else f"{value:.1f}"

@@ -22,7 +22,7 @@ LISTED_NAMES = (*SPLIT_NAMES, "trainval")  # the splits that a devkit's lists ma
 
 
 @dataclass(frozen=True)
-class Place:
+class VocPlace:
     """Where images with annotations lie: the folder with the images in it or anywhere below it, the folder of the
     annotations, and these by stem."""
 
@@ -64,7 +64,7 @@ def annotated_records(source: Path, split: str, remarks: list[str]) -> Iterable[
 
 
 def _records(
-    source: Path, place: Place, images: Mapping[str, list[Path]], stems: Collection[str], remarks: list[str]
+    source: Path, place: VocPlace, images: Mapping[str, list[Path]], stems: Collection[str], remarks: list[str]
 ) -> list[Record]:
     missing = [place.annotations / f"{stem}.xml" for stem in sorted(stems) if stem not in place.files]
     if missing:
@@ -81,12 +81,12 @@ def _records(
     return readable(records, source, f"of {place.images}", remarks)
 
 
-def _images(place: Place) -> dict[str, list[Path]]:
+def _images(place: VocPlace) -> dict[str, list[Path]]:
     """The images of `place` by stem, those that cannot be read here too."""
     return by_stem([*images_below(place.images), *(path for path, _ in unread_images(place.images))])
 
 
-def _place(folder: Path) -> Place | None:
+def _place(folder: Path) -> VocPlace | None:
     """Where `folder` has annotations: in a folder called so, or beside the images, each with the stem of one."""
     inner = folders_in(folder)
     pictures = _image_folder(folder, inner)
@@ -101,7 +101,7 @@ def _place(folder: Path) -> Place | None:
         raise DataError(f"{folder} has annotations in {found[0]} and in {found[1]}; move those of one away")
     if found[0] == pictures == folder:
         _check_no_folders(folder, inner)
-    return Place(pictures, found[0], annotation_files(found[0]))
+    return VocPlace(pictures, found[0], annotation_files(found[0]))
 
 
 def _check_no_folders(folder: Path, inner: Iterable[str]) -> None:
@@ -114,11 +114,11 @@ def _check_no_folders(folder: Path, inner: Iterable[str]) -> None:
         )
 
 
-def _shared(source: Path) -> dict[str, Place]:
+def _shared(source: Path) -> dict[str, VocPlace]:
     """The splits of a set with a folder for each split only among its images, or also among its annotations."""
     inner = folders_in(source)
     pictures = _image_folder(source, inner)
-    parts: dict[str, Place] = {}
+    parts: dict[str, VocPlace] = {}
     used: set[str] = set()
     for annotations in _annotation_folders(source, inner):
         files = annotation_files(annotations)
@@ -129,7 +129,7 @@ def _shared(source: Path) -> dict[str, Place]:
                 mine = {stem: files[stem] for stem in by_stem(images_below(pictures / name)) if stem in files}
                 used |= mine.keys()
             if mine:
-                parts[name] = Place(pictures / name, own if own.is_dir() else annotations, mine)
+                parts[name] = VocPlace(pictures / name, own if own.is_dir() else annotations, mine)
         if parts and files.keys() - used:
             first = files[min(files.keys() - used)]
             raise DataError(f"{first} has no image in {' or '.join(f'{name}/' for name in parts)} of {pictures}")

@@ -1,4 +1,4 @@
-"""Sets that --data knows by name: fetched once by torchvision's own loaders into a folder that appears whole or not at all.
+"""Sets that are known by name: fetched once by torchvision's own loaders into a folder that appears whole or not at all.
 
 Each leaves either an index.csv (path, class name, split) over the files as torchvision unpacks them, or a VOC devkit; from
 then on it is read like any CSV or folder, without torchvision and without a network.
@@ -28,12 +28,12 @@ from PIL import Image
 from vggcli.errors import MachineError
 from vggcli.files import appearing
 
-INDEX = "index.csv"
+CSV_INDEX = "index.csv"
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 REACH_SECONDS = 8.0  # for a first answer, name lookup included
 STALL_SECONDS = 60.0  # without a byte, in the middle of a download
 
-Row = tuple[str, str, str]  # path below the set's folder (POSIX), class name, split (empty: split by the hash)
+IndexRow = tuple[str, str, str]  # path below the set's folder (POSIX), class name, split (empty: split by the hash)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class KnownSet:
     images: int
     download_bytes: int
     host: str
-    make: Callable[[Any, Path], Iterable[Row]]
-    source: str = INDEX
+    make: Callable[[Any, Path], Iterable[IndexRow]]
+    source: str = CSV_INDEX
 
     @property
     def announcement(self) -> str:
@@ -79,8 +79,8 @@ def assemble(known: KnownSet, folder: Path, datasets: Any) -> Path:
     try:
         with appearing(folder, known.source) as temporary:
             rows = list(known.make(datasets, temporary))
-            if known.source == INDEX:
-                _write_index(temporary / INDEX, rows)
+            if known.source == CSV_INDEX:
+                _write_index(temporary / CSV_INDEX, rows)
             for path in (*temporary.glob("*"), *temporary.glob("*/*")):
                 if path.name.endswith(ARCHIVES):
                     path.unlink()
@@ -104,7 +104,8 @@ def torchvision_datasets() -> Any:
         reason = str(error).splitlines()[0]
         raise MachineError(
             f"torchvision, which fetches sets by name, cannot be loaded ({reason}); install one that fits torch, or give a "
-            f"folder of your own with --data FOLDER"
+            f"folder of your own",
+            "data",
         ) from error
     return datasets
 
@@ -114,7 +115,8 @@ def _failed(known: KnownSet, folder: Path, error: Exception) -> MachineError:
     reason = " ".join(str(cause).split()).rstrip(".") or type(error).__name__
     return MachineError(
         f"{known.name} could not be fetched from {known.host} ({reason}); try again with a network, copy {folder} from a "
-        f"machine that has it, or give a folder of your own with --data FOLDER"
+        f"machine that has it, or give a folder of your own",
+        "data",
     )
 
 
@@ -141,7 +143,7 @@ def _reach(known: KnownSet, folder: Path) -> None:
         raise _failed(known, folder, error)
 
 
-def _write_index(path: Path, rows: list[Row]) -> None:
+def _write_index(path: Path, rows: list[IndexRow]) -> None:
     columns = 3 if any(split for _, _, split in rows) else 2
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -149,7 +151,7 @@ def _write_index(path: Path, rows: list[Row]) -> None:
         writer.writerows(row[:columns] for row in sorted(rows))
 
 
-def _imagenette(datasets: Any, folder: Path) -> Iterator[Row]:
+def _imagenette(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """Its own train and val; classes by their first English name, as ImageNet's weights name them."""
     found = datasets.Imagenette(folder, split="train", size="full", download=True)
     names = {wnid: names[0] for wnid, names in zip(found.wnids, found.classes, strict=True)}
@@ -159,7 +161,7 @@ def _imagenette(datasets: Any, folder: Path) -> Iterator[Row]:
                 yield path.relative_to(folder).as_posix(), name, split
 
 
-def _cifar10(datasets: Any, folder: Path) -> Iterator[Row]:
+def _cifar10(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """Its own train and test; the arrays that it comes as are written out as PNG files, once."""
     for split, train in (("train", True), ("test", False)):
         found = datasets.CIFAR10(folder, train=train, download=True)
@@ -173,7 +175,7 @@ def _cifar10(datasets: Any, folder: Path) -> Iterator[Row]:
     shutil.rmtree(folder / "cifar-10-batches-py")
 
 
-def _flowers102(datasets: Any, folder: Path) -> Iterator[Row]:
+def _flowers102(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """Its own train, val and test; classes by name where this torchvision knows the names, else by number."""
     try:
         from scipy.io import loadmat
@@ -191,7 +193,7 @@ def _flowers102(datasets: Any, folder: Path) -> Iterator[Row]:
             yield f"flowers-102/jpg/image_{image:05d}.jpg", names[labels[image - 1] - 1], split
 
 
-def _food101(datasets: Any, folder: Path) -> Iterator[Row]:
+def _food101(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """Its own train and test."""
     datasets.Food101(folder, split="train", download=True)
     for split in ("train", "test"):
@@ -201,7 +203,7 @@ def _food101(datasets: Any, folder: Path) -> Iterator[Row]:
                 yield f"food-101/images/{image}.jpg", label, split
 
 
-def _pets(datasets: Any, folder: Path) -> Iterator[Row]:
+def _pets(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """Its trainval as train, its test; classes are the breeds, named as torchvision names them."""
     datasets.OxfordIIITPet(folder, split="trainval", download=True)
     base = folder / "oxford-iiit-pet"
@@ -212,32 +214,32 @@ def _pets(datasets: Any, folder: Path) -> Iterator[Row]:
             yield f"oxford-iiit-pet/images/{image}.jpg", breed, split
 
 
-def _caltech101(datasets: Any, folder: Path) -> Iterator[Row]:
+def _caltech101(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """No splits of its own. The background counts as a class, as in the paper (102 classes)."""
     datasets.Caltech101(folder, download=True)
     return _class_folders(folder, folder / "caltech101" / "101_ObjectCategories")
 
 
-def _caltech256(datasets: Any, folder: Path) -> Iterator[Row]:
+def _caltech256(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """No splits of its own. The clutter counts as a class, as in the paper (257 classes)."""
     datasets.Caltech256(folder, download=True)
     return _class_folders(folder, folder / "caltech256" / "256_ObjectCategories")
 
 
-def _class_folders(folder: Path, classes: Path) -> Iterator[Row]:
+def _class_folders(folder: Path, classes: Path) -> Iterator[IndexRow]:
     """The JPEG files that lie right in each class folder; stray files and folders in between are not of the set."""
     for path in classes.glob("*/*.jpg"):
         yield path.relative_to(folder).as_posix(), path.parent.name, ""
 
 
-def _voc2007(datasets: Any, folder: Path) -> Iterator[Row]:
+def _voc2007(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """train, val, trainval and test, as the devkit lists them."""
     for part in ("trainval", "test"):
         datasets.VOCDetection(folder, year="2007", image_set=part, download=True)
     return iter(())
 
 
-def _voc2012(datasets: Any, folder: Path) -> Iterator[Row]:
+def _voc2012(datasets: Any, folder: Path) -> Iterator[IndexRow]:
     """train, val and trainval, as the devkit lists them; the labels of its test images are not public."""
     datasets.VOCDetection(folder, year="2012", image_set="trainval", download=True)
     return iter(())

@@ -1,6 +1,6 @@
 """Folders with one folder a class, in folders of splits or in one that is split by the hash.
 
-What a folder is tells its name, else what lies in it; where both leave it open, that is said.
+A folder is told by its name, else by what lies in it; where neither decides, that is said.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,6 +108,7 @@ def _check_no_splits(folder: Path) -> None:
     if "train" in found and len(found) > 1:
         shown = " and ".join(f"{name}/" for name in sorted(found.values()))
         raise DataError(
-            f"{folder} holds {shown}: if it is a set of its own, give --data {folder}; if it is a class, its splits belong "
-            f"outside it, as in {found['train']}/{folder.name}/"
+            f"{folder} holds {shown}: if it is a set of its own, give that folder; if it is a class, its splits belong "
+            f"outside it, as in {found['train']}/{folder.name}/",
+            "data",
         )

@@ -22,8 +22,8 @@ BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
 KNOWN_COLUMNS = ("path", "label", "split", *BOX_COLUMNS)
 DELIMITERS = ",;\t|"
 BOXES = ",".join(BOX_COLUMNS)
-HEADER = f"path,label[,split][,{BOXES}]"
-ARCHIVES = (
+CSV_HEADER = f"path,label[,split][,{BOXES}]"
+ARCHIVE_MARKS = (
     b"PK\3\4",
     b"\x1f\x8b",
     b"BZh",
@@ -32,11 +32,11 @@ ARCHIVES = (
     b"Rar!",
     b"\x28\xb5\x2f\xfd",
 )  # by first bytes
-HEAD_BYTES = 512
+KIND_BYTES = 512
 TAR_MARK = slice(257, 262)  # where a tar says "ustar"
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".xlsm", ".numbers")
 
-Row = dict[str, str]  # the known columns that there are, stripped
+CsvRow = dict[str, str]  # the known columns that there are, stripped
 
 
 def csv_records(path: Path) -> tuple[list[Record], dict[str, str]]:
@@ -80,7 +80,7 @@ def _check_again(where: str, known: Record, record: Record, line: int, splits: t
         raise DataError(f"{where}: {record.name} stands there twice (line {line} has it too); remove one of the rows")
 
 
-def _split(where: str, row: Row) -> str:
+def _split(where: str, row: CsvRow) -> str:
     role = role_of(row["split"])
     if role is None:
         what = f"the split {shown(row['split'])} is none" if row["split"] else "the split is missing"
@@ -90,7 +90,7 @@ def _split(where: str, row: Row) -> str:
     return role
 
 
-def _record(where: str, row: Row, spellings: Spellings) -> Record:
+def _record(where: str, row: CsvRow, spellings: Spellings) -> Record:
     if not row["path"] or not row["label"]:
         raise DataError(f"{where}: the path or the label is missing")
     name, label = spellings.existing(PurePosixPath(row["path"]).as_posix()), composed(row["label"])
@@ -117,7 +117,7 @@ def listed_paths(path: Path) -> Iterator[str]:
         yield str(path.parent / spellings.existing(row["path"]))
 
 
-def csv_rows(path: Path, text: str, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
+def csv_rows(path: Path, text: str, needed: Sequence[str]) -> Iterator[tuple[int, CsvRow]]:
     """The rows below the header, which names the columns `needed`, with their line numbers; rows without any value are
     none. Raises DataError for a header that lacks a column, and a row that has more values than it names."""
     first = text.splitlines()[0] if text else ""
@@ -159,7 +159,7 @@ def _header(path: Path, text: str, needed: Sequence[str]) -> tuple[str, list[str
     columns = read[found]
     for name in needed:
         if name not in columns:
-            header = HEADER if len(needed) > 1 else f"of columns with {name} among them"
+            header = CSV_HEADER if len(needed) > 1 else f"of columns with {name} among them"
             raise DataError(f"{path} has no column {name!r}; its first line must be the header {header}")
     twice = [name for name in KNOWN_COLUMNS if columns.count(name) > 1]
     if twice:
@@ -178,7 +178,9 @@ def _text(path: Path) -> str:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line} is not in UTF-8; save the file as UTF-8 (CSV UTF-8 in Excel)") from error
     if "\0" in text:
-        raise DataError(f"{path} is no text; give --data a folder of class folders or a CSV with the header {HEADER}")
+        raise DataError(
+            f"{path} is no text; give a folder of class folders or a CSV with the header {CSV_HEADER}", "data"
+        )
     return text
 
 
@@ -186,12 +188,13 @@ def _check_kind(path: Path) -> None:
     """Raises DataError for what is no regular file, an archive, a spreadsheet or an image."""
     need_regular(path, DataError)
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if head.startswith(ARCHIVES) or head[TAR_MARK] == b"ustar":
+        head = file.read(KIND_BYTES)
+    if head.startswith(ARCHIVE_MARKS) or head[TAR_MARK] == b"ustar":
         if path.suffix.lower() in SPREADSHEETS:
             raise DataError(f"{path} is a spreadsheet; save it as CSV and give that")
-        raise DataError(f"{path} is an archive; unpack it and give --data the folder")
+        raise DataError(f"{path} is an archive; unpack it and give the folder", "data")
     if begins_like_image(head):
         raise DataError(
-            f"{path} is one image; give --data a folder with a folder for each class, or a CSV (vgg predict takes images)"
+            f"{path} is one image; give a folder with a folder for each class, or a CSV (`vgg predict` takes images)",
+            "data",
         )

@@ -17,15 +17,15 @@ from typing import cast
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vggcli.data.extra_formats import SUFFIXES, can_read, formats_of, hint, kind_of
+from vggcli.data.extra_formats import KIND_SUFFIXES, can_read, formats_of, hint, kind_of
 from vggcli.data.image_metadata import PNG, without_all, without_broken
 from vggcli.data.jpeg_check import decode_to_its_end
 from vggcli.data.png_key import settle_key
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and the extra ones
-HEAD_BYTES = 64
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and the extra ones
+FORMAT_BYTES = 64
 NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # errors of the machine
 LARGE = 64 << 20  # bytes from which a file is not read whole before it is opened
 MAX_PIXELS = 100_000_000  # as stored or as rescaled
@@ -111,7 +111,10 @@ def _why_not_opened(place: Place) -> str:
     head = _head(place)
     if formats_of(head):
         return f"it is damaged or cut short (it begins as {kind_of(head)} does)"
-    return hint(head, str(place)) or f"it is not an image ({', '.join((*FORMATS, *filter(can_read, SUFFIXES)))})"
+    return (
+        hint(head, str(place))
+        or f"it is not an image ({', '.join((*IMAGE_FORMATS, *filter(can_read, KIND_SUFFIXES)))})"
+    )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -144,9 +147,9 @@ def open_image(place: Place) -> Image.Image:
         if not stat.S_ISREG(state.st_mode):
             raise ImageError(place, "it is not a regular file")
         if state.st_size > LARGE and not _head(place).startswith(PNG):
-            return Image.open(place, formats=(*FORMATS, *formats_of(_head(place))))
+            return Image.open(place, formats=(*IMAGE_FORMATS, *formats_of(_head(place))))
         data = place.read_bytes()
-    formats = (*FORMATS, *formats_of(data[:HEAD_BYTES]))
+    formats = (*IMAGE_FORMATS, *formats_of(data[:FORMAT_BYTES]))
     try:
         return Image.open(io.BytesIO(without_broken(data)), formats=formats)
     except UnidentifiedImageError:
@@ -159,9 +162,9 @@ def open_image(place: Place) -> Image.Image:
 def _head(place: Place) -> bytes:
     """The first bytes at `place`."""
     if isinstance(place, TarMember):
-        return place.read(HEAD_BYTES)
+        return place.read(FORMAT_BYTES)
     with place.open("rb") as file:
-        return file.read(HEAD_BYTES)
+        return file.read(FORMAT_BYTES)
 
 
 def check_pixels(place: Place, size: Size) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 
 from PIL import features
 
-SUFFIXES = {
+KIND_SUFFIXES = {
     "HEIC": (".heic", ".heif", ".hif"),
     "AVIF": (".avif",),
     "JPEG 2000": (".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
@@ -21,12 +21,12 @@ PILLOW = {"HEIC": "HEIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}  # Pillow's n
 HEIC_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())  # ISO/IEC 23008-12
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
 JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # a file, a bare codestream
-EXTRA_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+EXTRA_SUFFIXES = frozenset(suffix for suffixes in KIND_SUFFIXES.values() for suffix in suffixes)
 
 
 @cache
 def can_read(kind: str) -> bool:
-    """Whether images of `kind`, a key of SUFFIXES, can be read here; from then on Pillow opens them."""
+    """Whether images of `kind`, a key of KIND_SUFFIXES, can be read here; from then on Pillow opens them."""
     if kind == "HEIC":
         try:
             from pillow_heif import register_heif_opener
@@ -52,7 +52,7 @@ def kind_of(head: bytes) -> str | None:
 
 def kind_named(name: str) -> str | None:
     """Which of these formats a file called `name` is, by its suffix, or None."""
-    return next((kind for kind, suffixes in SUFFIXES.items() if name.lower().endswith(suffixes)), None)
+    return next((kind for kind, suffixes in KIND_SUFFIXES.items() if name.lower().endswith(suffixes)), None)
 
 
 def formats_of(head: bytes) -> tuple[str, ...]:

@@ -46,12 +46,12 @@ def fetched_set(name: str, places: Places, progress: Progress = silent) -> Path:
 
 def shapes_index(places: Places, workers: int, progress: Progress = silent) -> Path:
     """The embedded set's CSV in the cache, rendered there if it is not yet."""
-    folder = places.cache / f"shapes-{shapes.VERSION}"
+    folder = places.cache / f"shapes-{shapes.PICTURES_VERSION}"
     sweep(folder.parent, ".shapes-*")
     if (folder / "index.csv").is_file():
         return folder / "index.csv"
     made_folder(folder.parent)
-    total, done = sum(shapes.IMAGES.values()), 0
+    total, done = sum(shapes.IMAGES_BY_SPLIT.values()), 0
     with progress(f"rendering {total} shapes into {folder}", total, "images") as bar:
 
         def rendered(images: int, of: int) -> None:

@@ -1,9 +1,11 @@
-"""PNG, TIFF and JPEG files without those of their metadata that decide no pixel here.
+"""PNG, TIFF and JPEG files without the metadata that decide no pixel.
 
 Pillow refuses a whole file, or loses the fields that follow, where some of them are long or broken.
 """
 
 import struct
+
+from vggcli.data.jpeg_check import START_OF_SCAN
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG begins
 COLOUR_TYPE = 25  # where it stands
@@ -20,7 +22,6 @@ PIXEL_FIELDS = frozenset(  # of a TIFF, which are kept as they are: TIFF 6.0, an
 XMP, XMP_TYPES = 700, (1, 7)  # bytes, or bytes of no defined kind
 TYPE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1))  # of one value, by a field's type
 SEGMENTS = {0xE0: (b"JFIF\0", 14), 0xE1: (b"Exif\0\0", 8), 0xEE: (b"Adobe", 12)}  # of a JPEG: begin, bytes at least
-START_OF_SCAN = 0xDA
 
 
 def without_broken(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ START_OF_SCAN, END_OF_IMAGE, NUMBER_OF_LINES = 0xDA, 0xD9, 0xDC  # ITU T.81, tab
 ONE_SCAN, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames coded by Huffman
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those are tables and their kin
 SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, bytes that follow it
-END = b"\xff\xd9"
+LAST_MARKER = b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # one that ends a scan: no stuffed 0xFF, no restart
 PADDING = bytes(16)  # more than the decoder reads ahead
 SLACK = 8  # bytes that may be left over when the last row is there
@@ -58,14 +58,14 @@ def frame_of(data: bytes) -> Frame | None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class JpegLayout:
     """Where the data of each scan end (offsets), and whether the scans bring every coefficient down to its last bit."""
 
     ends: tuple[int, ...]
     complete: bool
 
 
-def layout(data: bytes) -> Layout | None:
+def layout(data: bytes) -> JpegLayout | None:
     """How the JPEG in `data` is laid out; None where its end marker is missing or its coding is a rare one."""
     position, frame, components, scanned, within = 2, 0, 0, 0, False
     brought: set[tuple[int, int]] = set()  # component, coefficient
@@ -78,7 +78,7 @@ def layout(data: bytes) -> Layout | None:
         if marker == END_OF_IMAGE:
             known = frame in (*ONE_SCAN, PROGRESSIVE) and scanned
             gathered = frame == PROGRESSIVE or scanned != components
-            return Layout(tuple(ends), not gathered or len(brought) == 64 * components) if known else None
+            return JpegLayout(tuple(ends), not gathered or len(brought) == 64 * components) if known else None
         segment = data[position : position + int.from_bytes(data[position : position + 2], "big")]
         if marker in FRAMES:
             frame, components = marker, segment[7] if len(segment) > 7 else 0
@@ -97,7 +97,7 @@ def ends(data: bytes, start: int) -> Iterator[int]:
     """Where the data of the one scan, which begin at `start`, may end (offsets), the likeliest first: before the last end
     marker, before the first one, and before the bytes that fill up the file. The next is wanted where the last row is there
     before one of them. Raises OSError where there is no end marker."""
-    last = data.rfind(END, start)
+    last = data.rfind(LAST_MARKER, start)
     if last < 0:
         raise OSError("its end marker is missing")
     if len(data) - last < TRAILER:

@@ -3,15 +3,24 @@
 A class of nothing else is an error, as it would vanish.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vggcli.data.extra_formats import HINTS
-from vggcli.data.image_set import Record
+from vggcli.data.image_set import ImageSet, Record
 from vggcli.data.own_files import Own, own_sentences
 from vggcli.data.walking import files_below, unread_kind
 from vggcli.errors import DataError, counted
+
+LOG = logging.getLogger("vggcli")
+
+
+def note_remarks(*splits: ImageSet) -> None:
+    """Note what was left out of splits, each thing once."""
+    for remark in dict.fromkeys(remark for images in splits for remark in images.remarks):
+        LOG.info(f"data: {remark}")
 
 
 def unread_images(folder: Path, own: list[Own] | None = None) -> Iterator[tuple[Path, str]]:

@@ -11,15 +11,15 @@ from pathlib import Path
 from vggcli.errors import counted
 
 DRAWN_BY = {"Software": "vgg"}  # the text that our pictures carry
-MARK = b"Software\0vgg"  # as it stands near the beginning of a PNG
-MARK_BYTES = 256  # in which it stands
-CONFIG, MANIFEST = "config.json", "manifest.json"
+DRAWN_MARK = b"Software\0vgg"  # as it stands near the beginning of a PNG
+DRAWN_MARK_BYTES = 256  # in which it stands
+RUN_CONFIG, MANIFEST = "config.json", "manifest.json"
 CONFIG_KEYS = {"arch", "recipe"}
 MANIFEST_KEYS = {"shard_size", "settings"}
 RUN_FILES = ("best.safetensors", "last.safetensors", "log.jsonl")
 VIEWS = "views.png"
 RUN_PICTURES = ("curves", "views", "worst")
-STORE_SUFFIXES = frozenset((".safetensors", ".npy", ".npz", ".parquet", ".csv"))
+STORE_SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")  # of files of descriptors
 STORE_MARKS = (  # in our files of numbers, or beside them
     *(b"weights_sha256", "weights_sha256".encode("utf-32-le")),  # descriptors; the latter as .npz has texts
     *(b'"vgg"', b'"posteriors"'),  # weights; scores
@@ -73,7 +73,7 @@ def is_whole_run(folder: Path) -> bool:
 def was_drawn(path: Path) -> bool:
     """Whether this program drew the PNG at `path`, which says so or is called as those of a run are."""
     named = path.stem in RUN_PICTURES or path.stem.startswith("worst-")
-    return (named and is_run(path.parent)) or MARK in _begin(path)
+    return (named and is_run(path.parent)) or DRAWN_MARK in _begin(path)
 
 
 def is_stored(path: Path) -> bool:
@@ -87,7 +87,7 @@ def is_stored(path: Path) -> bool:
 
 
 def _has_config(folder: Path) -> bool:
-    return _has_keys(folder / CONFIG, CONFIG_KEYS)
+    return _has_keys(folder / RUN_CONFIG, CONFIG_KEYS)
 
 
 def _has_keys(path: Path, keys: set[str]) -> bool:
@@ -105,7 +105,7 @@ def _begin(path: Path) -> bytes:
         if not path.is_file():
             return b""
         with path.open("rb") as file:
-            return file.read(MARK_BYTES)
+            return file.read(DRAWN_MARK_BYTES)
     except OSError:
         return b""
 

@@ -1,15 +1,15 @@
-"""The images that PATH arguments name: files, folders, globs, CSV files, tar files, and lists on stdin.
+"""The images that PATH arguments name: files, folders, globs, CSV files, tar files, and `-` for a list on standard input.
 
 A name is the path as it was given, with `/` between its parts; an image below a folder is named with the folder before it.
 """
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
+from typing import IO
 
 from vggcli.data.csv_file import listed_paths
 from vggcli.data.decode import Place
@@ -41,14 +41,15 @@ class ImageList:
         return self.members.get(name) or self.root / name
 
 
-def listed_images(paths: Sequence[str]) -> ImageList:
-    """The images that `paths` name, each once, in order, relative to the current folder, images in tar files too.
+def listed_images(paths: Sequence[str], stdin: IO[bytes] | None = None) -> ImageList:
+    """The images that `paths` name, each once, in order, relative to the current folder, images in tar files too; `stdin`
+    is where `-` reads a list.
 
     Raises DataError where there is none, or a list or a tar cannot be read.
     """
     names: dict[str, None] = {}
     members: dict[str, TarMember] = {}
-    for name in images_once(paths):
+    for name in images_once(paths, stdin):
         if not name.lower().endswith((SUFFIX, *COMPRESSED)) or not os.path.isfile(name):  # noqa: PTH113 (as below)
             names[name] = None
             continue
@@ -75,9 +76,9 @@ def _members(archive: Path) -> list[TarMember]:
     return kept
 
 
-def images_once(paths: Sequence[str]) -> tuple[str, ...]:
+def images_once(paths: Sequence[str], stdin: IO[bytes] | None = None) -> tuple[str, ...]:
     """What `image_names` gives, each name once, in the order of the first; says how many come again."""
-    given = list(image_names(paths))
+    given = list(image_names(paths, stdin))
     once = tuple(dict.fromkeys(given))
     again = len(given) - len(once)
     if again:
@@ -85,21 +86,21 @@ def images_once(paths: Sequence[str]) -> tuple[str, ...]:
     return once
 
 
-def image_names(paths: Sequence[str]) -> Iterator[str]:
+def image_names(paths: Sequence[str], stdin: IO[bytes] | None = None) -> Iterator[str]:
     """What each of `paths` stands for, tar files as such; a file that is not there stays, to be listed as such. A folder
     or a pattern without an image is noted."""
     for path in paths:
         found = False
-        for name in _expanded(path):
+        for name in _expanded(path, stdin):
             found = True
             yield name.replace(os.sep, "/")
         if not found:
             LOG.info(f"there is no image in {path}")
 
 
-def _expanded(path: str) -> Iterator[str]:
+def _expanded(path: str, stdin: IO[bytes] | None) -> Iterator[str]:
     if path == "-":
-        yield from (name for line in _listed_on_stdin() for name in image_names([line]))
+        yield from (name for line in _listed_on(stdin) for name in image_names([line]))
     elif os.path.isdir(path):  # noqa: PTH112 (what the system refuses to look at is no error yet, but a listed image)
         _check_not_the_root(path)
         yield from _below(path)
@@ -144,11 +145,13 @@ def _check_not_the_root(path: str) -> None:
         raise DataError(f"{path} is the root of the file system, which is never searched; name a folder below it")
 
 
-def _listed_on_stdin() -> Iterator[str]:
+def _listed_on(stdin: IO[bytes] | None) -> Iterator[str]:
     """One path a line or, where there is a NUL byte (`find -print0`), one between two of them; UTF-8, UTF-16 or any bytes.
     A folder in the list is said."""
+    if stdin is None:
+        raise DataError("there is no standard input here, for which - stands; name images, or a file called so as ./-")
     try:
-        raw = sys.stdin.buffer.read()
+        raw = stdin.read()
     except (OSError, ValueError) as error:  # it may only be written to; its terminal has gone
         raise DataError(f"the list on stdin cannot be read: {error}; pipe one into this command") from error
     if begins_like_image(raw[:HEAD_BYTES]):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 FEW_BITS = {"L;2": 2, "L;4": 4}  # Pillow's names of how samples are stored
-WIDE = "RGB;16B"
+WIDE_RGB = "RGB;16B"
 LOW_BYTES = "RGB;16L"  # takes the second of each two bytes, the low one of the file's order
 
 
@@ -26,9 +26,9 @@ def settle_key(image: Image.Image) -> Image.Image | None:
         image.info["transparency"] = key & 255
     elif isinstance(key, tuple) and stored == "RGB":
         image.info["transparency"] = tuple(value & 255 for value in key)
-    elif isinstance(key, tuple) and stored == WIDE:
+    elif isinstance(key, tuple) and stored == WIDE_RGB:
         del image.info["transparency"]
-        high_HWC, low_HWC = (_bytes(image, part) for part in (WIDE, LOW_BYTES))
+        high_HWC, low_HWC = (_bytes(image, part) for part in (WIDE_RGB, LOW_BYTES))
         values_HWC = high_HWC.astype(np.uint16) << 8 | low_HWC
         return Image.fromarray((values_HWC == key).all(2))
     return None

@@ -21,16 +21,16 @@ from vggcli.errors import MachineError
 from vggcli.files import appearing
 
 CLASSES: tuple[str, ...] = tuple(THINGS)
-VERSION = 1  # of the pictures; a new one is rendered beside the old in the cache
-IMAGES: Mapping[str, int] = {"train": 2000, "val": 400}
+PICTURES_VERSION = 1  # of the pictures; a new one is rendered beside the old in the cache
+IMAGES_BY_SPLIT: Mapping[str, int] = {"train": 2000, "val": 400}
 SHORTER = (256, 300)  # pixels of the shorter side
 LONGEST_ASPECT = 1.5
-SMALLEST, LARGEST = 0.22, 0.92  # size of a thing as a share of the shorter side
+SMALLEST_SHARE, LARGEST_SHARE = 0.22, 0.92  # size of a thing as a share of the shorter side
 TURN = math.radians(25)
 JPEG_QUALITY = 90
 HEADER = ("path", "label", "split", "xmin", "ymin", "xmax", "ymax")
 
-Box = tuple[int, int, int, int]
+IntBox = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Rendered:
 
     image: Image.Image
     label: str
-    box: Box
+    box: IntBox
 
 
 def render(split: str, index: int, seed: int = 0) -> Rendered:
     """Picture `index` of `split`; its class is number `index` modulo ten."""
-    draw = Random(f"shapes {VERSION} {seed} {split} {index}")
+    draw = Random(f"shapes {PICTURES_VERSION} {seed} {split} {index}")
     label = CLASSES[index % len(CLASSES)]
     shorter = draw.randint(*SHORTER)
     longer = int(shorter * draw.uniform(1.0, LONGEST_ASPECT))
     size = (longer, shorter) if draw.random() < 0.6 else (shorter, longer)
     picture = background(draw, size)
-    extent = SMALLEST + (LARGEST - SMALLEST) * draw.random() ** 0.6  # more large things than small
+    extent = SMALLEST_SHARE + (LARGEST_SHARE - SMALLEST_SHARE) * draw.random() ** 0.6  # more large things than small
     half = extent * shorter / 2
     free = max(0.0, shorter / 2 - half)  # the central square holds nearly all of the thing
     centre = (size[0] / 2 + draw.uniform(-free, free), size[1] / 2 + draw.uniform(-free, free))
@@ -67,7 +67,7 @@ def render(split: str, index: int, seed: int = 0) -> Rendered:
 def build(
     folder: Path,
     workers: int,
-    images: Mapping[str, int] = IMAGES,
+    images: Mapping[str, int] = IMAGES_BY_SPLIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render the set into `folder`, by `workers` processes, and return its index.csv (path, label, split, box), or

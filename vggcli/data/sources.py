@@ -1,4 +1,4 @@
-"""What --data means: a list of images with class names, in a training and a validation split.
+"""What a source of data holds: a list of images with class names, in a training and a validation split.
 
 A folder with train/ and val/, a folder with one folder a class (split 80/20 by a hash of the relative path, the same
 anywhere), a folder with Pascal VOC annotations, or a CSV. Labels travel as names; the order of the classes is that of the
@@ -37,8 +37,9 @@ def load_split(source: Path, split: str) -> ImageSet:
     else:
         need_regular(source, DataError)
         raise DataError(
-            f"there is no folder or CSV file {source}; give --data a folder of class folders, a CSV, shapes or the name "
-            f"of a set such as cifar10"
+            f"there is no folder or CSV file {source}; give a folder of class folders, a CSV, shapes or the name of a "
+            f"set such as cifar10",
+            "data",
         )
     kept = sorted(records, key=lambda record: record.name)
     if not kept:

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from vggcli.data.decode import FORMATS, open_image
+from vggcli.data.decode import IMAGE_FORMATS, open_image
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, counted
@@ -40,6 +41,23 @@ class Survey:
     def imbalance(self) -> float:
         """Images of the largest class over those of the smallest, of the training split; at least 1."""
         return max(self.train) / min(self.train)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `vgg data` prints as JSON, but for the name of the source."""
+        rows = zip(self.classes, self.train, self.val, strict=True)
+        return {
+            "train": sum(self.train),
+            "val": sum(self.val),
+            "classes": [{"class": label, "train": train, "val": val} for label, train, val in rows],
+            "imbalance": round(self.imbalance, 3),
+            "unreadable": len(self.unreadable),
+            "unreadable_images": list(self.unreadable),
+            "in_two_classes": len(self.contradictory),
+            "in_two_classes_images": [list(pair) for pair in self.contradictory],
+            "in_both": len(self.repeated),
+            "in_both_images": [{"train": train, "val": val} for train, val in self.repeated],
+            "remarks": list(self.remarks),
+        }
 
 
 def survey(train: ImageSet, val: ImageSet, progress: Callable[[int], None] = lambda images: None) -> Survey:
@@ -112,7 +130,7 @@ def has_header(path: Path) -> bool:
 
 def _quickly(path: Path) -> Image.Image:
     """Opened, where nothing is odd about it, without reading what lies behind the header."""
-    return Image.open(path, formats=FORMATS)
+    return Image.open(path, formats=IMAGE_FORMATS)
 
 
 def _opens(path: Path, opener: Callable[[Path], Image.Image]) -> bool:

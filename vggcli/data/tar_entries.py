@@ -15,8 +15,8 @@ from typing import BinaryIO
 from vggcli.errors import DataError
 
 BLOCK = 512
-LONGEST_HEADER = 16 << 20  # bytes of extended headers; a path has at most 4096, attributes of files may have more
-RECORD = 20 * BLOCK  # what tar fills up with zeros, by default
+LONGEST_EXTENDED = 16 << 20  # bytes of extended headers; a path has at most 4096, attributes of files may have more
+TAR_RECORD = 20 * BLOCK  # what tar fills up with zeros, by default
 LONGEST_PADDING = 1 << 16  # bytes of zeros behind an end mark: the longest records in use
 REGULAR, LINKS, WITHOUT_DATA = b"0\0007", b"12", b"123456V"
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=\n\0]+)=")
@@ -67,7 +67,7 @@ def tar_entries(archive: Path) -> Iterator[TarEntry]:
                 yield entry
 
 
-def damaged(archive: Path, byte: int, what: str) -> DataError:
+def damaged_tar(archive: Path, byte: int, what: str) -> DataError:
     """The error for an archive in which something is wrong at a byte."""
     return DataError(
         f"{archive} cannot be read as a tar file: damaged or cut short at byte {byte} ({what}); get or pack it again"
@@ -82,7 +82,7 @@ class _Header:
         stored, blank = self._number(148, 8), block[:148] + b" " * 8 + block[156:]
         signed = sum(byte - 256 if byte > 127 else byte for byte in blank)  # as some old tars add up
         if not any(block) or stored not in (sum(blank), signed):
-            raise damaged(archive, place, NO_HEADER)
+            raise damaged_tar(archive, place, NO_HEADER)
         self.kind, self.size = block[156:157], self._number(124, 12)
 
     def _number(self, start: int, length: int) -> int:
@@ -91,7 +91,7 @@ class _Header:
             return int.from_bytes(text[1:], "big")
         found = NUMBER.fullmatch(text)
         if found is None:
-            raise damaged(self.archive, self.place, NO_HEADER)
+            raise damaged_tar(self.archive, self.place, NO_HEADER)
         return int(found[1] or b"0", 8)
 
     def text(self, start: int, length: int) -> bytes:
@@ -107,7 +107,7 @@ def _block(archive: Path, file: BinaryIO, place: int, size: int, lacking: str) -
     file.seek(place)
     block = file.read(BLOCK)
     if len(block) < BLOCK:
-        raise damaged(archive, size, lacking)
+        raise damaged_tar(archive, size, lacking)
     return block
 
 
@@ -116,20 +116,20 @@ def _next_archive(archive: Path, file: BinaryIO, start: int, place: int, size: i
     further archive. That stands where tar would have ended the one before, right behind the mark or at the end of a
     record; elsewhere the zeros are in place of entries."""
     if any(_block(archive, file, place + BLOCK, size, "its end mark is cut")):
-        raise damaged(archive, place, "there are zeros in place of a header")
+        raise damaged_tar(archive, place, "there are zeros in place of a header")
     after = place + 2 * BLOCK
     file.seek(after)
     padding = file.read(LONGEST_PADDING)
     zeros = (len(padding) - len(padding.lstrip(b"\0"))) // BLOCK * BLOCK
     if not any(padding):
         if len(padding) >= LONGEST_PADDING:
-            raise damaged(
+            raise damaged_tar(
                 archive, place, f"more than {LONGEST_PADDING} zeros follow its end mark, as where data are missing"
             )
         return size
-    record = start + -(-(after - start) // RECORD) * RECORD
+    record = start + -(-(after - start) // TAR_RECORD) * TAR_RECORD
     if after + zeros not in (after, record):
-        raise damaged(archive, place, "there are zeros in place of entries, or something follows its end mark")
+        raise damaged_tar(archive, place, "there are zeros in place of entries, or something follows its end mark")
     _Header(archive, after + zeros, _block(archive, file, after + zeros, size, "something follows its end mark"))
     return after + zeros
 
@@ -138,8 +138,8 @@ def _extend(archive: Path, file: BinaryIO, header: _Header, extended: _Extended,
     """Add what an extended header says to `extended`; returns where the next header is."""
     first, place = header.place + BLOCK, header.place
     after = first + -(-header.size // BLOCK) * BLOCK
-    if header.size > LONGEST_HEADER or after > size:
-        raise damaged(archive, place, f"an extended header is to have {header.size} bytes")
+    if header.size > LONGEST_EXTENDED or after > size:
+        raise damaged_tar(archive, place, f"an extended header is to have {header.size} bytes")
     extended.start = place if extended.start is None else extended.start
     file.seek(first)
     data = file.read(after - first)
@@ -147,12 +147,12 @@ def _extend(archive: Path, file: BinaryIO, header: _Header, extended: _Extended,
     if header.kind in b"LK":
         name = text.removesuffix(b"\0")
         if any(padding) or not name or b"\0" in name:
-            raise damaged(archive, first, "a long name is none")
+            raise damaged_tar(archive, first, "a long name is none")
         extended.said["path" if header.kind == b"L" else "linkpath"] = name
         return after
     said = _pax_records(text)
     if said is None or any(padding):
-        raise damaged(archive, first, "a pax header is none")
+        raise damaged_tar(archive, first, "a pax header is none")
     if header.kind == b"g":  # of all entries; what it may say of them is no name, no place and no size
         said = {key: value for key, value in said.items() if key.startswith("GNU.sparse")}
     extended.said |= said
@@ -177,11 +177,11 @@ def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tu
     said, place = extended.said, header.place
     name = said.get("path", header.name).decode("utf-8", "surrogateescape")
     if header.kind == b"S" or any(key.startswith("GNU.sparse") for key in said):
-        raise DataError(f"{archive}: {name} (byte {place}) is stored as a sparse file; pack it without --sparse")
+        raise DataError(f"{archive}: {name} (byte {place}) is stored as a sparse file; pack it again with plain files")
     if header.kind == b"M":
         raise DataError(f"{archive} goes on with a file of another volume (byte {place}); pack it in one piece")
     if not name or "\0" in name:
-        raise damaged(archive, place, "an entry has no name")
+        raise damaged_tar(archive, place, "an entry has no name")
     if header.kind in LINKS:
         linked = said.get("linkpath", header.text(157, 100)).decode("utf-8", "surrogateescape")
         return place + BLOCK, TarEntry(name, place, 0, linked, hard=header.kind == b"1")
@@ -189,11 +189,11 @@ def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tu
         return place + BLOCK, None
     bytes_said = said.get("size", b"%d" % header.size)
     if not bytes_said.isdigit() or len(bytes_said) > 18:
-        raise damaged(archive, place, "the size of an entry is no number")
+        raise damaged_tar(archive, place, "the size of an entry is no number")
     first, long = place + BLOCK, int(bytes_said)
     after = first + -(-long // BLOCK) * BLOCK
     if after > size:
         what = f"{name} is to go on to byte {first + long}" if first + long > size else "it has no end mark"
-        raise damaged(archive, size, what)
+        raise damaged_tar(archive, size, what)
     regular = header.kind in REGULAR and not (header.kind == b"\0" and name.endswith("/"))
     return after, TarEntry(name, first, long) if regular else None

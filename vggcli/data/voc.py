@@ -21,9 +21,9 @@ from vggcli.regular import need_regular
 
 LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
-MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image shows a class, behind its stem in the devkit's lists
+CLASS_MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image shows a class, behind its stem in the devkit's lists
 DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']")
-WIDE = (  # encodings of several bytes a sign, which the parser does not know and Python decodes in one pass
+WIDE_ENCODINGS = (  # encodings of several bytes a sign, which the parser does not know and Python decodes in one pass
     "big5", "big5hkscs", "cp932", "cp949", "cp950", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "hz", "iso2022_jp",
     "iso2022_kr", "johab", "shift_jis", "shift_jis_2004", "shift_jisx0213", "utf-32", "utf-32-be", "utf-32-le", "utf-7",
 )  # fmt: skip
@@ -77,7 +77,7 @@ def _listed(path: Path, stems: Collection[str]) -> list[str]:
 
 
 def _stem(line: str, stems: Collection[str]) -> str:
-    unmarked = MARK.sub("", line)
+    unmarked = CLASS_MARK.sub("", line)
     named = [PurePosixPath(name) for name in (line, unmarked)]
     files = [path.stem for path in named if path.suffix.lower() in IMAGE_SUFFIXES | EXTRA_SUFFIXES]
     return next((stem for stem in (line, unmarked, *files) if stem in stems), unmarked)
@@ -147,7 +147,7 @@ def _parsed(document: bytes | str) -> ElementTree.Element:
 
 def _by_declared_encoding(raw: bytes) -> str:
     declared = DECLARED.match(raw)
-    if declared is None or codecs.lookup(declared[1].decode("ascii")).name not in WIDE:
+    if declared is None or codecs.lookup(declared[1].decode("ascii")).name not in WIDE_ENCODINGS:
         raise LookupError("its encoding is not known")
     return raw.decode(declared[1].decode("ascii"))
 

@@ -14,34 +14,18 @@ from vggcli.data.own_files import Own, is_run, is_stored, is_whole_run, was_draw
 from vggcli.errors import DataError
 
 JUNK = frozenset(
-    {
-        *("__macosx", "network trash folder", "temporary items", "icon\r"),  # macOS; the rest of its files are hidden
-        *(
-            "thumbs.db",
-            "ehthumbs.db",
-            "desktop.ini",
-            "$recycle.bin",
-            "recycler",
-            "system volume information",
-        ),  # Windows
-        *(
-            "@eadir",
-            "@tmp",
-            "@recycle",
-            "@recently-snapshot",
-            "@sharebin",
-            "#recycle",
-            "#snapshot",
-            "~snapshot",
-        ),  # servers
-        *("@__thumb", "_gsdata_", "thumbs", "_thumbs", "cvs", "_vti_cnf"),  # thumbnails, copies
-        *("lost+found", "found.000", "__pycache__"),
-    }
+    (
+        "__macosx|network trash folder|temporary items|icon\r|"  # macOS; the rest of its files are hidden
+        "thumbs.db|ehthumbs.db|desktop.ini|$recycle.bin|recycler|system volume information|"  # Windows
+        "@eadir|@tmp|@recycle|@recently-snapshot|@sharebin|#recycle|#snapshot|~snapshot|"  # servers
+        "@__thumb|_gsdata_|thumbs|_thumbs|cvs|_vti_cnf|"  # thumbnails, copies
+        "lost+found|found.000|__pycache__"
+    ).split("|")
 )
 JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
 HEAD_BYTES = 256
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
 PNM = re.compile(rb"P[456](?:\s+(?:#[^\n]*\n\s*)*)\d+\s+(?:#[^\n]*\n\s*)*\d+\s")
 
@@ -189,7 +173,7 @@ def begins_like_image(head: bytes) -> bool:
         return head[8:12] == b"WEBP"
     if head.startswith(b"BM"):
         return head[6:10] == bytes(4) and int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    return head.startswith(MAGIC) or PNM.match(head) is not None
+    return head.startswith(SIGNATURES) or PNM.match(head) is not None
 
 
 class Spellings:

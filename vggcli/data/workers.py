@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 AHEAD = 4  # tasks that a worker has been sent and are not answered yet
 IN_MEMORY = 1 << 16  # bytes from which an answer is sent as a file in memory
 MAPPED = 1 << 20  # bytes from which it is used where it lies
-PATIENCE = 5.0  # seconds for a worker to end once it is told to
+END_SECONDS = 5.0  # seconds for a worker to end once it is told to
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name))
 
 _ends: set[connection.Connection] = set()  # the main process's, which a worker that is forked must not keep open
@@ -92,7 +92,7 @@ class _Worker:
             theirs.close()
         except OSError as error:
             raise MachineError(
-                f"no decoding process can be started ({error.strerror}); give fewer --workers"
+                f"no decoding process can be started ({error.strerror}); give fewer of them", "workers"
             ) from error
 
     def __enter__(self) -> "_Worker":
@@ -107,7 +107,7 @@ class _Worker:
         self.socket.close()
         _ends.discard(self.socket)
         if self.process.pid is not None:
-            self.process.join(PATIENCE)
+            self.process.join(END_SECONDS)
             if self.process.is_alive():
                 self.process.kill()
                 self.process.join()
@@ -133,11 +133,12 @@ class _Worker:
         return answer
 
     def _ended(self) -> WorkerLost:
-        self.process.join(PATIENCE)
+        self.process.join(END_SECONDS)
         code = self.process.exitcode
         how = f"was killed (signal {-code})" if code is not None and code < 0 else f"ended (exit code {code})"
         return WorkerLost(
-            f"a decoding process {how}, as happens where memory runs out; give fewer --workers or a smaller --batch-size"
+            f"a decoding process {how}, as happens where memory runs out; give fewer of them or a smaller batch size",
+            *("workers", "batch_size"),
         )
 
 
@@ -234,7 +235,9 @@ def _received(socket: connection.Connection) -> Any:
     try:
         file = reduction.recv_handle(socket)
     except RuntimeError as error:  # the system closes a handle for which there is no room
-        raise MachineError("too many files are open; raise `ulimit -n` or give fewer --workers") from error
+        raise MachineError(
+            "too many files are open; raise `ulimit -n`, or give fewer decoding processes", "workers"
+        ) from error
     whole = _contents(file, sum(sizes))
     ends = list(itertools.accumulate(sizes))
     return pickle.loads(text, buffers=[whole[end - size : end] for end, size in zip(ends, sizes, strict=True)])

@@ -1,1 +1,1 @@
-"""Descriptors of images (Appendix B): layers, pooling, scales and flips, their files, and what is learnt on them."""
+"""Descriptors of images (Appendix B): layers, pooling, scales and flips, the files that store them, and search."""

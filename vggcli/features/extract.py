@@ -8,6 +8,7 @@ Shapes: N images, C channels, H and W pixels or map positions, S scales.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from vggcli.zoo.layers import most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
 
-Row = NDArray[np.float32]
+RowArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Rows:
     """Finished rows: for each layer float32 [n, D] or [n, C, H, W], and the image each is of."""
 
     indices: tuple[int, ...]
-    layers: tuple[Row, ...]
+    layers: tuple[RowArray, ...]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class Done:
     rows: Rows
     views: int
     turned: int
+
+
+def default_norm(pool: Pool) -> Norm:
+    """L2 for rows (Appendix B), nothing for maps as they are."""
+    return "none" if pool == "none" else "l2"
+
+
+def check_choices(pool: Pool, aggregate: Aggregate | None, norm: Norm | None) -> None:
+    """Raises UsageError for a choice that there is not; None is the default's."""
+    for name, value, kind in (("pool", pool, Pool), ("aggregate", aggregate, Aggregate), ("norm", norm, Norm)):
+        if value is not None and value not in get_args(kind):
+            raise UsageError(f"there is no {name} {value!r}; give one of {', '.join(map(repr, get_args(kind)))}")
 
 
 def check_options(network: VGG, options: FeatureOptions) -> tuple[LayerOutput, ...]:
@@ -74,12 +87,20 @@ def check_options(network: VGG, options: FeatureOptions) -> tuple[LayerOutput, .
     low = min(options.scales)
     if low < smallest:
         deepest = max(outputs, key=lambda output: smallest_scale(network.config, [output]))
-        raise UsageError(f"--scales {low} leaves layer {deepest.name} without a map; the smallest Q is {smallest}")
+        raise UsageError(
+            f"scale {low} leaves layer {deepest.name} without a map; the smallest Q is {smallest}", "scales"
+        )
     check_scales(options.scales, smallest, largest=largest_scale(network.config, whole=True))
     if options.pool == "none" and len(options.scales) > 1:
-        raise UsageError("several --scales have maps of several sizes, which make no common row; add --gap or --gmp")
+        raise UsageError(
+            "several scales have maps of several sizes, which make no common row; pool them over space", "pool"
+        )
     if options.pool == "none" and options.flip:
-        raise UsageError("--flip has no meaning for a map as it is: its mirror's lies elsewhere; add --gap or --gmp")
+        raise UsageError(
+            "a map as it is cannot be averaged with that of the mirror image, whose positions are others; leave the mirror "
+            "image out, or pool over space",
+            *("flip", "pool"),
+        )
     return outputs
 
 
@@ -159,14 +180,16 @@ def _completed(
     return Rows(tuple(complete), _finished(stacked, options))
 
 
-def _finished(layers_SND: Sequence[Tensor], options: FeatureOptions) -> tuple[Row, ...]:
+def _finished(layers_SND: Sequence[Tensor], options: FeatureOptions) -> tuple[RowArray, ...]:
     """Scales aggregated, then normalised: one array a layer."""
     result = []
     for rows_SND in layers_SND:
         rows = rows_SND[0] if len(rows_SND) == 1 else aggregated(rows_SND, options.aggregate)
         rows = normalised(rows, options.norm)
         if not torch.isfinite(rows).all():
-            raise WeightsError("the descriptors are not finite; the weights, or --precision, are at fault")
+            raise WeightsError(
+                "the descriptors are not finite; the weights, or the precision, are at fault", "precision"
+            )
         result.append(rows.numpy())
     return tuple(result)
 
@@ -177,12 +200,12 @@ def described(
     colour: ColourStatistics,
     options: FeatureOptions,
     progress: Callable[[int], None] = lambda views: None,
-) -> list[Row]:
+) -> list[RowArray]:
     """All rows of a few images, in their order: for each layer float32 [N, D] or [N, C, H, W].
 
     Raises ImageError for the first image that cannot be used, DataError where maps as they are differ in size.
     """
-    kept: list[tuple[Row, ...] | None] = [None] * len(images)
+    kept: list[tuple[RowArray, ...] | None] = [None] * len(images)
     for done in image_rows(network, images, colour, options):
         if isinstance(done, ImageError):
             raise done
@@ -202,6 +225,7 @@ def check_alike(name: str, shape: Sequence[int], other: str, wanted: Sequence[in
     if tuple(shape) != tuple(wanted):
         sizes = ["x".join(map(str, one)) for one in (shape, wanted)]
         raise DataError(
-            f"maps as they are must agree in size, but {name} gives {sizes[0]} and {other} {sizes[1]}; with --gap or --gmp "
-            f"images of any shape have rows of one length"
+            f"maps as they are must agree in size, but {name} gives {sizes[0]} and {other} {sizes[1]}; pooled over space, "
+            f"images of any shape have rows of one length",
+            "pool",
         )

@@ -35,31 +35,33 @@ def layer_outputs(network: VGG, names: Sequence[str]) -> tuple[LayerOutput, ...]
     """
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--layer {name} is named twice; once is enough")
+            raise UsageError(f"layer {name} is named twice; once is enough", "layer")
     return tuple(_layer_output(network, name) for name in names)
 
 
-def layer_names(network: VGG) -> list[str]:
+def named_layers(network: VGG) -> list[str]:
     """The layers of `network` that have an output of their own, in order."""
     return [name for name, _ in network.named_children() if not name.startswith("relu")]
 
 
 def _layer_output(network: VGG, asked: str) -> LayerOutput:
-    name, known = asked.removesuffix(PRE), layer_names(network)
+    name, known = asked.removesuffix(PRE), named_layers(network)
     if name not in known:
         if name in ("fc6", "fc7", "fc8"):
             raise WeightsError(
-                f"these weights of network {network.config.arch} have no layer {name}; with --layer, ask for one that they "
-                f"have: {', '.join(known)}"
+                f"these weights of network {network.config.arch} have no layer {name}; ask for one that they have: "
+                f"{', '.join(known)}",
+                "layer",
             )
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:]
         raise UsageError(
             f"network {network.config.arch} has no layer {name!r}; the nearest are {', '.join(near)} "
-            f"(`vgg models {network.config.arch}` lists them all)"
+            f"(`vgg models {network.config.arch}` lists them all)",
+            "layer",
         )
     relu = _relu_after(network, name)
     if asked.endswith(PRE) and relu is None:
-        raise UsageError(f"--layer {asked}: no ReLU follows {name}, so there is nothing before it; ask for {name}")
+        raise UsageError(f"no ReLU follows {name}, so {asked} means nothing; ask for {name}", "layer")
     child = name if relu is None or asked.endswith(PRE) else relu
     return LayerOutput(asked, child, _channels(network, name))
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vggcli.data.own_files import MANIFEST
 from vggcli.errors import MachineError, UsageError, counted
 from vggcli.files import machine_error, sweep, write_text
 from vggcli.records import RECORD, Ordinal, Sha256, read_record
 
-MANIFEST, INDEX = "manifest.json", "index.parquet"
-FORMAT = 1
+INDEX = "index.parquet"  # beside the manifest
+MANIFEST_FORMAT = 1
 POLL_SECONDS = 0.2
 MANIFEST_SECONDS = 60.0  # that the other processes wait for the first one's manifest
 
@@ -63,10 +64,14 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """Which of several processes this is."""
+    """Which of several processes this is, counted from 0, of how many; `local` counts those of this machine."""
 
     rank: int = 0
     world: int = 1
+    local: int | None = None
+
+
+ALONE = Part()
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def open_folder(job: Job, part: Part) -> None:
     Raises UsageError where it holds anything else, naming what differs; MachineError where it cannot be written, or the
     first process does not write it.
     """
-    wanted = Manifest(len(job.names), job.size, dict(job.settings), list(job.inputs), FORMAT)
+    wanted = Manifest(len(job.names), job.size, dict(job.settings), list(job.inputs), MANIFEST_FORMAT)
     manifest = job.folder / MANIFEST
     deadline = time.monotonic() + MANIFEST_SECONDS
     while part.rank > 0 and not manifest.is_file():
@@ -131,7 +136,7 @@ def open_folder(job: Job, part: Part) -> None:
         try:
             found = read_manifest(manifest)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{manifest} cannot be used ({error}); give --out another name") from error
+            raise UsageError(f"{manifest} cannot be used ({error}); give another name", "out") from error
         _compare(job, found, wanted)
     else:
         _new_folder(job.folder)
@@ -141,12 +146,12 @@ def open_folder(job: Job, part: Part) -> None:
 
 def _new_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} exists already and is no folder; give another name")
+        raise UsageError(f"{folder} exists already and is no folder; give another name", "out")
     if folder.is_dir():
         sweep(folder)
         found = next(folder.iterdir(), None)
         if found is not None:
-            raise UsageError(f"--out {folder} holds other files ({found.name}) and no {MANIFEST}; give another name")
+            raise UsageError(f"{folder} holds other files ({found.name}) and no {MANIFEST}; give another name", "out")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -156,8 +161,8 @@ def _new_folder(folder: Path) -> None:
 def read_manifest(path: Path) -> Manifest:
     """What it says. Raises ValueError where that is damaged, or no manifest."""
     found = read_record(Manifest, path.read_bytes(), partly=True)
-    if found.format != FORMAT:
-        raise ValueError(f"format {found.format}, and this version knows {FORMAT}")
+    if found.format != MANIFEST_FORMAT:
+        raise ValueError(f"format {found.format}, and this version knows {MANIFEST_FORMAT}")
     if len(found.inputs) != found.shards:
         raise ValueError(f"it has {len(found.inputs)} hashes of inputs for {found.shards} shards")
     if found.sha256 and found.sha256 != found.to_json()["sha256"]:
@@ -190,8 +195,9 @@ def _compare(job: Job, found: Manifest, wanted: Manifest) -> None:
             )
     if differences:
         raise UsageError(
-            f"--out {job.folder} was begun with other inputs or settings: {'; '.join(differences)}; "
-            f"ask for the same again, or give another name"
+            f"{job.folder} was begun with other inputs or settings: {'; '.join(differences)}; "
+            f"ask for the same again, or give another name",
+            "out",
         )
 
 

@@ -6,7 +6,11 @@ once. All of it is float32.
 Shapes: N images, C channels, H and W map positions, D entries of a row.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vggcli.choices import Aggregate, Norm, Pool
@@ -36,3 +40,14 @@ def normalised(rows: Tensor, norm: Norm) -> Tensor:
     lengths_N = flat_ND.norm(dim=1) if norm == "l2" else flat_ND.abs().sum(1)
     lengths_N = torch.where(lengths_N > 0, lengths_N, torch.ones_like(lengths_N))
     return (flat_ND / lengths_N[:, None]).view_as(rows)
+
+
+def l2_normalised(rows_ND: NDArray[Any]) -> NDArray[np.float32]:
+    """Stored rows brought to length 1, by float64, in which no square overflows; a row of zeros stays as it is."""
+    return normalised(torch.from_numpy(rows_ND.astype(np.float64)), "l2").float().numpy()
+
+
+def strongest_channels(row: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
+    """The `count` channels of a row [D] or a map [C, H, W] with the largest means over space, the largest first."""
+    means = row.reshape(len(row), -1).mean(1)
+    return [(int(channel), float(means[channel])) for channel in np.argsort(-means, kind="stable")[:count]]

@@ -19,10 +19,9 @@ from vggcli.data.decode import ImageError
 from vggcli.errors import DataError, counted
 from vggcli.features.extract import Done, check_alike
 from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, Part, shard_name
-from vggcli.features.opening import SKIPPED, skipped_of
-from vggcli.features.read import open_file
+from vggcli.features.read import SKIPPED_KEY, open_file, skipped_of
 from vggcli.features.spool import stored, tensor_names
-from vggcli.features.write import Array, Table, column_of, name_array, name_type, parquet, write_table
+from vggcli.features.write import AnyArray, Table, column_of, name_array, name_type, parquet, write_table
 from vggcli.files import replacing
 
 INDEX_ROWS = 10_000  # written at a time
@@ -33,7 +32,7 @@ REMOVAL_SECONDS = 60.0  # in which a process finds out that its shards of last t
 class _Growing:
     """A shard in the making."""
 
-    rows: dict[int, tuple[Array, ...]] = field(default_factory=dict)
+    rows: dict[int, tuple[AnyArray, ...]] = field(default_factory=dict)
     bad: dict[int, ImageError] = field(default_factory=dict)
 
 
@@ -74,7 +73,7 @@ def _write_shard(job: Job, number: int, shard: _Growing, shapes: Sequence[tuple[
         none = np.zeros((0, *(shapes[layer] if shapes else (0, 0, 0))), job.dtype)
         columns[key] = column_of(np.stack(rows) if rows else none)
     skipped = [[job.names[index], shard.bad[index].reason] for index in sorted(shard.bad)]
-    metadata = {**job.metadata, SKIPPED: json.dumps(skipped)}
+    metadata = {**job.metadata, SKIPPED_KEY: json.dumps(skipped)}
     write_table(job.path(number), Table([job.names[index] for index in kept], columns, metadata))
 
 
@@ -103,7 +102,7 @@ def drop_damaged(job: Job, part: Part) -> dict[int, str]:
     return dropped
 
 
-def finish(job: Job) -> Written:
+def finish_shards(job: Job) -> Written:
     """Wait until every shard is there (other processes write some), and write the index. For the first process.
 
     Raises DataError where the maps of two shards differ in size, or a shard is damaged and nobody makes it again.
@@ -144,7 +143,7 @@ def _shard_facts(job: Job, number: int) -> Written:
     except ValueError as error:
         raise DataError(f"{path} is damaged: {error}") from error
     bad = {name for name, _ in skipped}
-    about = {key: text for key, text in found.metadata.items() if key != SKIPPED}
+    about = {key: text for key, text in found.metadata.items() if key != SKIPPED_KEY}
     keys = tensor_names(job.layers)
     if (
         about != dict(job.metadata)

@@ -15,7 +15,7 @@ import numpy as np
 from vggcli.data.decode import ImageError
 from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Rows, check_alike
-from vggcli.features.write import CHUNK, FEATURES, Array, Column, Table
+from vggcli.features.write import CHUNK_ROWS, ONLY_COLUMN, AnyArray, Column, Table
 from vggcli.files import machine_error
 
 
@@ -79,11 +79,11 @@ class Spool:
         }
         return Table([self.names[index] for index in np.flatnonzero(self.present).tolist()], columns, metadata)
 
-    def _chunks(self, layer: int) -> Iterator[Array]:
+    def _chunks(self, layer: int) -> Iterator[AnyArray]:
         file, shape = self.files[layer], self.shapes[layer]
         row_bytes = int(np.prod(shape)) * np.dtype(self.dtype).itemsize
-        for start in range(0, len(self.names), CHUNK):
-            kept = self.present[start : start + CHUNK]
+        for start in range(0, len(self.names), CHUNK_ROWS):
+            kept = self.present[start : start + CHUNK_ROWS]
             stop = start + int(np.flatnonzero(kept)[-1]) + 1 if kept.any() else start
             file.seek(start * row_bytes)
             values = np.frombuffer(file.read((stop - start) * row_bytes), self.dtype).reshape(stop - start, *shape)
@@ -93,14 +93,17 @@ class Spool:
 
 def tensor_names(layers: Sequence[str]) -> list[str]:
     """What the columns are called: "features" where there is one layer, else by the layers' own names."""
-    return [FEATURES] if len(layers) == 1 else list(layers)
+    return [ONLY_COLUMN] if len(layers) == 1 else list(layers)
 
 
-def stored(row: Array, dtype: str, name: str) -> Array:
+def stored(row: AnyArray, dtype: str, name: str) -> AnyArray:
     """A row in the type it is stored in. Raises UsageError where float16 cannot hold one of its values."""
     with np.errstate(over="ignore"):
         result = row.astype(dtype)
     if not np.isfinite(result).all():
         largest = float(np.abs(row).max())
-        raise UsageError(f"--dtype {dtype} cannot hold {largest:g}, a value of {name}; use float32, or --norm l2")
+        raise UsageError(
+            f"{dtype} cannot hold {largest:g}, a value of {name}; use float32, or divide rows by their L2 norm",
+            *("dtype", "norm"),
+        )
     return result

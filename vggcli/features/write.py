@@ -18,17 +18,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import MachineError, UsageError, counted
-from vggcli.features.digests import UNKNOWN, Layout, rows_digests, sealed
+from vggcli.features.digests import UNKNOWN, ColumnTypes, rows_digests, with_digests
 from vggcli.files import file_sha256, replacing, write_text
 
-SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")
-FEATURES = "features"  # the tensor's name where there is one layer
-CHUNK = 1024  # rows
+ONLY_COLUMN = "features"  # the tensor's name where there is one layer
+CHUNK_ROWS = 1024  # rows
 LARGEST_HEADER = 100_000_000  # bytes of JSON that safetensors' own readers accept
 SAFETENSORS_TYPES = {"float32": "F32", "float16": "F16"}
 
-Array = NDArray[Any]
+AnyArray = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Column:
     rows: int
     shape: tuple[int, ...]
     dtype: str
-    chunks: Callable[[], Iterator[Array]]
+    chunks: Callable[[], Iterator[AnyArray]]
 
     @property
     def nbytes(self) -> int:
@@ -55,31 +55,33 @@ class Table:
     metadata: Mapping[str, str]
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ColumnTypes:
         return {name: (one.dtype, (one.rows, *one.shape)) for name, one in self.columns.items()}
 
-    def sealed(self, rows: str) -> dict[str, str]:
+    def with_digests(self, rows: str) -> dict[str, str]:
         """The metadata with the digests of rows and of all else."""
-        return sealed(self.names, self.layout, self.metadata, rows)
+        return with_digests(self.names, self.layout, self.metadata, rows)
 
 
-def column_of(rows: Array) -> Column:
+def column_of(rows: AnyArray) -> Column:
     """A column of rows that are at hand."""
-    steps = range(0, len(rows), CHUNK)
-    return Column(len(rows), rows.shape[1:], str(rows.dtype), lambda: (rows[at : at + CHUNK] for at in steps))
+    steps = range(0, len(rows), CHUNK_ROWS)
+    return Column(len(rows), rows.shape[1:], str(rows.dtype), lambda: (rows[at : at + CHUNK_ROWS] for at in steps))
 
 
 def check_format(path: Path, layers: Sequence[str], pooled: bool) -> None:
     """Raises UsageError where the suffix of `path` is none of ours or its format cannot hold what is asked, MachineError
     where the library that writes it is missing."""
     suffix = path.suffix
-    if suffix not in SUFFIXES:
-        raise UsageError(f"--out {path}: give a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if suffix not in STORE_SUFFIXES:
+        endings = f"{', '.join(STORE_SUFFIXES[:-1])} or {STORE_SUFFIXES[-1]}"
+        raise UsageError(f"{path}: give a name that ends in {endings}", "out")
     if suffix in (".npy", ".csv") and len(layers) > 1:
-        raise UsageError(f"--out {path}: {suffix} holds one layer; give .safetensors, .npz or .parquet for several")
+        raise UsageError(f"{path}: {suffix} holds one layer; give .safetensors, .npz or .parquet for several", "out")
     if suffix in (".parquet", ".csv") and not pooled:
         raise UsageError(
-            f"--out {path}: {suffix} holds rows of numbers, no maps; add --gap or --gmp, or give another suffix"
+            f"{path}: {suffix} holds rows of numbers, no maps; pool these over space, or give another suffix",
+            *("pool", "out"),
         )
     if suffix == ".parquet":
         parquet()
@@ -123,17 +125,18 @@ def write_table(path: Path, table: Table) -> None:
 
 def _write_safetensors(path: Path, table: Table) -> Mapping[str, str]:
     """The digests' places are kept in the header, and filled when the rows are written."""
-    about = table.sealed(rows_digests(dict.fromkeys(table.columns, UNKNOWN)))
+    about = table.with_digests(rows_digests(dict.fromkeys(table.columns, UNKNOWN)))
     text = _header(table, about)
     if len(text) > LARGEST_HEADER:
         raise UsageError(
-            f"the names of {counted(len(table.names), 'image')} do not fit into one .safetensors file; add "
-            f"--shard-size 10000 or so"
+            f"the names of {counted(len(table.names), 'image')} do not fit into one .safetensors file; write "
+            f"shards of 10,000 or so",
+            "shard_size",
         )
     with path.open("wb") as file:
         file.write(text)
         digests = {name: _write_chunks(file, column) for name, column in table.columns.items()}
-        about = table.sealed(rows_digests(digests))
+        about = table.with_digests(rows_digests(digests))
         file.seek(0)
         file.write(_header(table, about))
     return about
@@ -155,7 +158,7 @@ def _header(table: Table, metadata: Mapping[str, str]) -> bytes:
 def _write_npy(path: Path, table: Table) -> Mapping[str, str]:
     (column,) = table.columns.values()
     with path.open("wb") as file:
-        return table.sealed(_npy_into(file, column))
+        return table.with_digests(_npy_into(file, column))
 
 
 def _write_npz(path: Path, table: Table) -> Mapping[str, str]:
@@ -163,7 +166,7 @@ def _write_npz(path: Path, table: Table) -> Mapping[str, str]:
     names = np.array(list(table.names), dtype=np.str_) if table.names else np.zeros(0, "<U1")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         digests = {name: _member(archive, name, column) for name, column in table.columns.items()}
-        about = table.sealed(rows_digests(digests))
+        about = table.with_digests(rows_digests(digests))
         text = np.array(json.dumps(about, sort_keys=True))
         _member(archive, "images", column_of(names))
         _member(archive, "metadata", Column(1, (), str(text.dtype), lambda: iter((text,))), scalar=True)
@@ -205,7 +208,7 @@ def _write_parquet(path: Path, table: Table) -> Mapping[str, str]:
     pq, pa = parquet(), importlib.import_module("pyarrow")
     types = {name: pa.list_(getattr(pa, column.dtype)(), column.shape[0]) for name, column in table.columns.items()}
     fields = [("path", name_type(table.names)), *types.items()]
-    about = table.sealed(rows_digests({name: _rows_sha256(column) for name, column in table.columns.items()}))
+    about = table.with_digests(rows_digests({name: _rows_sha256(column) for name, column in table.columns.items()}))
     schema = pa.schema(fields).with_metadata(about)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         start = 0
@@ -252,4 +255,4 @@ def _write_csv(path: Path, table: Table) -> Mapping[str, str]:
             for row in rows:
                 name = next(names).replace('"', '""')
                 file.write(",".join([f'"{name}"', *map(str, row)]) + "\n")
-    return sealed((), {}, table.metadata, file_sha256(path))
+    return with_digests((), {}, table.metadata, file_sha256(path))

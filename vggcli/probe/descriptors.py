@@ -13,22 +13,15 @@ from numpy.typing import NDArray
 
 from vggcli.data.image_set import ImageSet
 from vggcli.errors import DataError, counted
-from vggcli.features.opening import open_store
+from vggcli.features.pooling import l2_normalised
+from vggcli.features.read import open_store
 
-SETTINGS = (
-    "weights_sha256",
-    "arch",
-    "layer",
-    "pool",
-    "scales",
-    "aggregate",
-    "norm",
-    "flip",
-)  # equal: comparable numbers
+# Stores are made alike where these are equal
+SETTINGS = tuple("weights_sha256 arch layer pool scales aggregate norm flip".split())
 
 
 @dataclass(frozen=True)
-class Store:
+class Descriptors:
     """A file of descriptors: float32 `features_ND`, `images` naming its rows relative to the folder `root` (empty where the
     file does not say), and `about`, what else its metadata say. `path` is for messages."""
 
@@ -43,7 +36,7 @@ class Store:
         return int(self.features_ND.shape[1])
 
 
-def read_store(path: Path) -> Store:
+def read_descriptors(path: Path) -> Descriptors:
     """The descriptors that a file of `vgg features`, or a folder of its shards, holds (an .npz needs no more than arrays
     `features` and `images`, a .safetensors a tensor `features` with the metadata `images`).
 
@@ -56,16 +49,16 @@ def read_store(path: Path) -> Store:
         features_ND[start : start + len(rows)] = rows
         start += len(rows)
     about = dict(stored.metadata)
-    return Store(str(path), features_ND, stored.names, about.pop("root", ""), about)
+    return Descriptors(str(path), features_ND, stored.names, about.pop("root", ""), about)
 
 
-def with_parts_joined(stores: Sequence[Store]) -> list[Store]:
+def with_parts_joined(stores: Sequence[Descriptors]) -> list[Descriptors]:
     """The same descriptors with stores that were made alike, from the same weights, joined to one: they are of different
     images, as those of a training and of a validation split are.
 
     Raises DataError where two of them describe the same image.
     """
-    groups: dict[tuple[object, ...], list[Store]] = {}
+    groups: dict[tuple[object, ...], list[Descriptors]] = {}
     for index, store in enumerate(stores):
         known = "weights_sha256" in store.about
         settings = tuple(store.about.get(name) for name in SETTINGS) if known else (index,)
@@ -73,7 +66,7 @@ def with_parts_joined(stores: Sequence[Store]) -> list[Store]:
     return [_joined(parts) if len(parts) > 1 else parts[0] for parts in groups.values()]
 
 
-def _joined(parts: Sequence[Store]) -> Store:
+def _joined(parts: Sequence[Descriptors]) -> Descriptors:
     owner: dict[str, str] = {}
     for part in parts:
         for name in part.images:
@@ -84,10 +77,12 @@ def _joined(parts: Sequence[Store]) -> Store:
                 )
             owner[image] = part.path
     features_ND = np.concatenate([part.features_ND for part in parts])
-    return Store(" + ".join(part.path for part in parts), features_ND, tuple(owner), parts[0].root, parts[0].about)
+    return Descriptors(
+        " + ".join(part.path for part in parts), features_ND, tuple(owner), parts[0].root, parts[0].about
+    )
 
 
-def matched_rows(store: Store, images: ImageSet) -> NDArray[np.int64]:
+def matched_rows(store: Descriptors, images: ImageSet) -> NDArray[np.int64]:
     """For each image of a set the row of its descriptor, -1 where there is none: that of the same absolute path, else the
     only row whose name is, or ends in, the image's name relative to the set.
 
@@ -119,7 +114,7 @@ def matched_rows(store: Store, images: ImageSet) -> NDArray[np.int64]:
     return rows
 
 
-def _check_once(store: Store, images: ImageSet, rows: NDArray[np.int64]) -> None:
+def _check_once(store: Descriptors, images: ImageSet, rows: NDArray[np.int64]) -> None:
     taken: dict[int, str] = {}
     for name, row in zip(images.names, rows.tolist(), strict=True):
         if row >= 0 and row in taken:
@@ -138,16 +133,9 @@ def _ends_in(name: str, wanted: str) -> bool:
     return name == wanted or name.endswith(f"/{wanted}")
 
 
-def stacked(stores: Sequence[Store], rows: Sequence[NDArray[np.int64]], normalise: bool) -> NDArray[np.float32]:
+def stacked(stores: Sequence[Descriptors], rows: Sequence[NDArray[np.int64]], normalise: bool) -> NDArray[np.float32]:
     """The descriptors of the same images from several stores side by side, in the order of `rows`: float32
     [N, sum of D]. With `normalise` each store's are brought to length 1 first, so that each weighs the same (Appendix B:
     L2-normalised; before stacking, where the paper does not say)."""
     blocks = [store.features_ND[of] for store, of in zip(stores, rows, strict=True)]
     return np.concatenate([l2_normalised(block) for block in blocks] if normalise else blocks, axis=1)
-
-
-def l2_normalised(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; a row of zeros stays as it is."""
-    length_N1 = np.linalg.norm(features_ND.astype(np.float64), axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (features_ND / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
-    return scaled

@@ -1,89 +1,98 @@
-"""The images of a set with their descriptors: which are trained on, which measured on, and what they show.
+"""The protocols of Appendix B: what is asked of a probe, and what the name of a data set decides where nobody says it."""
 
-Descriptors are matched by name in every store, so that several can be stacked row by row.
-"""
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from vggcli import paper
+from vggcli.choices import ProbeProtocol
+from vggcli.errors import UsageError
+from vggcli.probe.svm import COSTS
+from vggcli.probe.targets import Drawing
 
-import numpy as np
-
-from vggcli.data.image_set import ImageSet, joined
-from vggcli.data.sources import load_split, load_whole
-from vggcli.errors import DataError, counted
-from vggcli.probe.descriptors import Store, matched_rows
-from vggcli.probe.targets import Drawing, Ints, Part, draw_parts, label_targets, object_targets
+LOG = logging.getLogger("vggcli")
+LARGEST_COST = 1e9
+DRAWN = ("train_per_class", "test_per_class", "splits")
+# What differs from the defaults where a set is given by name
+OFFICIAL_SPLITS = {"voc2007": ("trainval", "test")}
+DRAWINGS = {"caltech256": Drawing(paper.CALTECH256_TRAIN, None)}
+ELEVEN_POINTS = ("voc2007",)
+# The paper's own: protocol, points of average precision, splits to train and to measure on, random splits
+PUBLISHED_PLANS: Mapping[str, tuple[str, str | None, str | None, str | None, Drawing | None]] = {
+    "voc2007": ("voc", "11", "trainval", "test", None),
+    "voc2012": ("voc", "all", "train", "val", None),
+    "caltech101": ("caltech", None, None, None, Drawing()),
+    "caltech256": ("caltech", None, None, None, DRAWINGS["caltech256"]),
+}
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Images with what a probe needs: their targets [N, K], the rows of their descriptors in each store, and which of them
-    train and test. `skipped` images have no descriptor, `unused` descriptors (of each store) no image."""
-
-    images: ImageSet
-    targets_NK: Ints
-    rows: tuple[Ints, ...]
-    parts: tuple[Part, ...]
-    skipped: int
-    unused: tuple[int, ...]
-
-
-def split_images(
-    source: Path, train_split: str, split: str, stores: Sequence[Store], by_objects: bool, skip_missing: bool
-) -> Labelled:
-    """Two splits of a source, to train on the one and test on the other; `by_objects` counts every class that is marked in
-    an image where the source marks objects, not its label alone. Raises DataError as `described` does."""
-    train, test = load_split(source, train_split), load_split(source, split)
-    images, rows, unused = described(joined(train, test), stores, skip_missing)
-    trained_on = set(train.names)
-    in_train = np.array([name in trained_on for name in images.names])
-    if in_train.all() or not in_train.any():
-        raise DataError(
-            f"no image of the {split if in_train.all() else train_split} split of {source} has a descriptor"
-        )
-    part = (np.flatnonzero(in_train), np.flatnonzero(~in_train))
-    if by_objects and images.objects:
-        classes = tuple(sorted({one.label for marked in images.objects for one in marked}))
-        images, targets_NK = images.with_classes(classes), object_targets(images.objects, classes)
-    else:
-        targets_NK = label_targets(np.array(images.labels, np.int64), len(images.classes))
-    skipped = len(train) + len(test) - len(images)
-    return Labelled(images, targets_NK, rows, (part,), skipped, unused)
-
-
-def drawn_images(source: Path, stores: Sequence[Store], drawing: Drawing, seed: int, skip_missing: bool) -> Labelled:
-    """All images of a source, in random splits. Raises DataError as `described` and `draw_parts` do."""
-    whole = load_whole(source)
-    images, rows, unused = described(whole, stores, skip_missing)
-    labels_N = np.array(images.labels, np.int64)
-    parts = draw_parts(labels_N, images.classes, drawing, seed)
-    targets_NK = label_targets(labels_N, len(images.classes))
-    return Labelled(images, targets_NK, rows, tuple(parts), len(whole) - len(images), unused)
-
-
-def described(
-    images: ImageSet, stores: Sequence[Store], skip_missing: bool
-) -> tuple[ImageSet, tuple[Ints, ...], tuple[int, ...]]:
-    """The images that every store describes, the rows of their descriptors, and how many of each store's no image has.
-
-    Raises DataError where one is not described, unless it may be skipped, and where none is.
+class ProbePlan:
+    """How to probe. `split` is measured on and `train_split` trained on; with the protocol caltech random splits take their
+    place, of `train_per_class` and at most `test_per_class` images. `ap` is the points of average precision, with voc; C is
+    chosen from `costs`; each store's rows are divided by their `norm` before they are stacked; `skip_missing` leaves images
+    without a descriptor out; `seed` is of random splits and held-out images. None is left to the data's name, or a default.
     """
-    rows = [matched_rows(store, images) for store in stores]
-    for store, rows_N in zip(stores, rows, strict=True):
-        missing = np.flatnonzero(rows_N < 0)
-        if len(missing) == len(images):
-            raise DataError(
-                f"{store.path} describes none of the {counted(len(images), 'image')} of {images.root} ({images.split})"
+
+    protocol: ProbeProtocol = "accuracy"
+    split: str | None = None
+    train_split: str | None = None
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+    splits: int | None = None
+    ap: Literal["11", "all"] | None = None
+    costs: tuple[float, ...] = COSTS
+    norm: Literal["l2", "none"] = "l2"
+    skip_missing: bool = False
+    seed: int | None = None
+
+    def check(self) -> None:
+        """Raises UsageError for what has no effect, and for values of C that are none."""
+        if self.protocol not in get_args(ProbeProtocol):
+            known = ", ".join(get_args(ProbeProtocol))
+            raise UsageError(f"there is no protocol {self.protocol!r}; give one of {known}", "protocol")
+        drawn = next((name for name in DRAWN if getattr(self, name) is not None), None)
+        if drawn and self.protocol != "caltech":
+            what = f"the protocol {self.protocol} draws no random splits, so their sizes and number have no effect"
+            raise UsageError(f"{what}; they belong to caltech", drawn, "protocol")
+        if self.protocol == "caltech" and (self.split or self.train_split):
+            name = "split" if self.split else "train_split"
+            raise UsageError(
+                "the protocol caltech draws splits of its own, so naming one has no effect", name, "protocol"
             )
-        if len(missing) and not skip_missing:
-            raise DataError(
-                f"{store.path} has no descriptor of {len(missing)} of the {counted(len(images), 'image')} "
-                f"of {images.root}; the first "
-                f"is {images.names[missing[0]]}: describe them, or leave them out with --skip-missing"
-            )
-    kept = np.flatnonzero(np.all([rows_N >= 0 for rows_N in rows], axis=0))
-    if not len(kept):
-        raise DataError(f"no image of {images.root} ({images.split}) is described by all of the {len(stores)} stores")
-    unused = tuple(len(store.images) - int((rows_N >= 0).sum()) for store, rows_N in zip(stores, rows, strict=True))
-    return images.chosen(kept.tolist()), tuple(rows_N[kept] for rows_N in rows), unused
+        if self.ap is not None and self.protocol != "voc":
+            what = f"the points of average precision have no effect with the protocol {self.protocol}"
+            raise UsageError(f"{what}; they belong to voc", "ap", "protocol")
+        if not self.costs or not all(0 < cost <= LARGEST_COST for cost in self.costs):
+            shown = " ".join(f"{cost:g}" for cost in self.costs)
+            raise UsageError(f"C must be above 0 and at most {LARGEST_COST:g}, not {shown or 'nothing'}", "costs")
+        if self.seed is not None and len(set(self.costs)) == 1 and self.protocol != "caltech":
+            what = f"a random seed has no effect with a single value of C and the protocol {self.protocol}"
+            raise UsageError(f"{what}: nothing is random", "seed", "costs", "protocol")
+        if self.split is not None and self.split == self.train_split:
+            what = f"the splits to train on and to measure on are both {self.split}"
+            raise UsageError(f"{what}: a figure on what was trained on says nothing", "train_split", "split")
+
+    def settled(self, data: str) -> "ProbePlan":
+        """The plan with what the data's name decides where nobody says it, noted; values of C in order."""
+        plan = replace(self, costs=tuple(sorted(set(self.costs))), seed=self.seed or 0)
+        if self.protocol == "caltech":
+            return plan
+        official = OFFICIAL_SPLITS.get(data) if self.protocol == "voc" else None
+        train, test = official or ("train", "val")
+        if official and self.split is None and self.train_split is None:
+            LOG.info(f"{data}: trained on {train}, measured on {test}, its official splits")
+        plan = replace(plan, train_split=self.train_split or train, split=self.split or test)
+        if self.protocol != "voc" or self.ap is not None:
+            return plan
+        eleven = data in ELEVEN_POINTS
+        LOG.info(f"average precision: {f'at 11 recalls, as {data} is measured' if eleven else 'over all recalls'}")
+        return replace(plan, ap="11" if eleven else "all")
+
+    def drawing(self, data: str) -> Drawing | None:
+        """The random splits of the protocol caltech, None with any other."""
+        if self.protocol != "caltech":
+            return None
+        given = {name: getattr(self, name) for name in DRAWN if getattr(self, name) is not None}
+        return replace(DRAWINGS.get(data, Drawing()), **given)

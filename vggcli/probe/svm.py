@@ -1,7 +1,7 @@
 """Linear SVMs on descriptors, one class against the rest, by the protocols of Appendix B.
 
-Arrays in, frozen results out: N images, D numbers a descriptor, K classes, targets as parts.py makes them. C is chosen on
-a fifth of the training images, held out, and the machines are then fitted on all of them.
+Arrays in, frozen results out: N images, D numbers a descriptor, K classes, targets as targets.py makes them. C is chosen on
+a fifth of the training images, held out, and the SVMs are then trained on all of them.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vggcli.choices import ProbeProtocol
 from vggcli.errors import DataError, MachineError
 from vggcli.metrics import average_precision
-from vggcli.probe.targets import Ints, Part, held_out_rows
+from vggcli.probe.targets import Ints, TrainTest, held_out_rows
 
 MEASURES: dict[ProbeProtocol, str] = {
     "accuracy": "accuracy",
@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class ProbeOptions:
     """How to probe: the protocol, the values of C to choose from, the points of average precision (11 as in VOC 2007, else
-    all), the seed of everything random, and the machines fitted at a time."""
+    all), the seed of the held-out images, and how many SVMs are trained in parallel."""
 
     protocol: ProbeProtocol = "accuracy"
     costs: tuple[float, ...] = COSTS
@@ -42,7 +42,7 @@ class ProbeOptions:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Figures:
     """A figure in per cent, and that of each class (its recall or average precision), None where it has no test image."""
 
     figure: float
@@ -52,14 +52,25 @@ class Measured:
 @dataclass(frozen=True)
 class SplitResult:
     """One split: its figures, how many images they rest on, the C that was taken, and the held-out figure of each candidate
-    (none where there was no choice). `unfinished` machines had not converged."""
+    (none where there was no choice). `unfinished` SVMs had not converged."""
 
-    measured: Measured
+    measured: Figures
     train_images: int
     test_images: int
     cost: float
     held_out: tuple[float, ...]
     unfinished: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Its figures, without those of the classes."""
+        return {
+            "figure": self.measured.figure,
+            "train_images": self.train_images,
+            "test_images": self.test_images,
+            "cost": self.cost,
+            "held_out": list(self.held_out),
+            "unfinished": self.unfinished,
+        }
 
 
 @dataclass(frozen=True)
@@ -89,17 +100,17 @@ class ProbeResult:
         return tuple(float(np.mean(values)) if values else None for values in present)
 
 
-def probe(
+def probe_splits(
     features_ND: NDArray[np.float32],
     targets_NK: Ints,
     labels_N: Ints,
     classes: tuple[str, ...],
-    parts: Sequence[Part],
+    parts: Sequence[TrainTest],
     options: ProbeOptions,
-    progress: Callable[[int], None] = lambda machines: None,
+    progress: Callable[[int], None] = lambda more: None,
 ) -> ProbeResult:
     """Train on the first rows of each part and measure on the others. `labels_N` only spread the held-out images over the
-    classes. `progress` is told how many machines are fitted, of `machines_in`.
+    classes. `progress` is told how many more SVMs are trained, of `svms_in`.
 
     Raises DataError where a class cannot be learnt, MachineError without scikit-learn.
     """
@@ -115,8 +126,8 @@ def probe(
     return ProbeResult(classes, features_ND.shape[1], options, tuple(results))
 
 
-def machines_in(parts: int, classes: int, options: ProbeOptions) -> int:
-    """How many machines `probe` fits."""
+def svms_in(parts: int, classes: int, options: ProbeOptions) -> int:
+    """How many SVMs `probe_splits` trains."""
     return parts * classes * (1 + (len(options.costs) if len(options.costs) > 1 else 0))
 
 
@@ -131,7 +142,7 @@ def _check_learnable(targets_NK: Ints, classes: Sequence[str]) -> None:
 
 
 def _compact(train_ND: Floats, test_ND: Floats) -> tuple[Floats, Floats]:
-    """Both in a basis of the training images' span where these are fewer than D. The machines' weights lie in that span and
+    """Both in a basis of the training images' span where these are fewer than D. The SVMs' weights lie in that span and
     their lengths and products stay, so the scores do too; 30 images of 102 classes leave a quarter of 12,288 numbers."""
     if len(train_ND) >= train_ND.shape[1]:
         return train_ND, test_ND
@@ -147,7 +158,7 @@ def _choose(
         return options.costs[0], ()
     held_N = held_out_rows(labels_N, options.seed)
     if not held_N.any():
-        raise DataError("every class has one training image, so none can be held out to choose C; give one --costs")
+        raise DataError("every class has one training image, so none can be held out to choose C; give one", "costs")
     figures = []
     for cost in options.costs:
         machines = _fit(train_ND[~held_N], targets_NK[~held_N], cost, options.workers, progress)
@@ -156,8 +167,15 @@ def _choose(
     return options.costs[best], tuple(figures)
 
 
+def best_at_an_end(figures: Sequence[float]) -> bool:
+    """Whether the first or the last of the figures by C is the best, and better than the one beside it."""
+    if len(figures) < 2:
+        return False
+    return max(figures) == figures[0] > figures[1] or max(figures) == figures[-1] > figures[-2]
+
+
 @dataclass(frozen=True)
-class _Machines:
+class _SVMs:
     weights_DK: Floats
     bias_K: Floats
     unfinished: int
@@ -167,14 +185,12 @@ class _Machines:
         return scores_NK
 
 
-def _fit(
-    features_ND: Floats, targets_NK: Ints, cost: float, workers: int, progress: Callable[[int], None]
-) -> _Machines:
-    """A machine for each class, on the images that count for it; the solver lets go of the interpreter, so threads do."""
+def _fit(features_ND: Floats, targets_NK: Ints, cost: float, workers: int, progress: Callable[[int], None]) -> _SVMs:
+    """An SVM for each class, on the images that count for it; the solver lets go of the interpreter, so threads do."""
 
     def one(targets_N: Ints) -> Any:
         counts_N = targets_N != 0
-        machine = new_machine(cost)
+        machine = new_svm(cost)
         if len(np.unique(targets_N[counts_N])) < 2:  # without the held-out images; it then says no to everything
             return None
         return machine.fit(features_ND if counts_N.all() else features_ND[counts_N], targets_N[counts_N])
@@ -189,11 +205,11 @@ def _fit(
     weights = [nothing if machine is None else machine.coef_[0] for machine in fitted]
     bias = [-1.0 if machine is None else float(machine.intercept_[0]) for machine in fitted]
     unfinished = sum(machine is not None and int(machine.n_iter_) >= ITERATIONS for machine in fitted)
-    return _Machines(np.stack(weights, axis=1), np.array(bias), unfinished)
+    return _SVMs(np.stack(weights, axis=1), np.array(bias), unfinished)
 
 
-def new_machine(cost: float) -> Any:
-    """An SVM yet to be fitted: squared hinge loss, L2 penalty, solved in the primal, which needs no random order."""
+def new_svm(cost: float) -> Any:
+    """An SVM yet to be trained: squared hinge loss, L2 penalty, solved in the primal, which needs no random order."""
     from sklearn.svm import LinearSVC
 
     return LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)
@@ -207,18 +223,18 @@ def require_scikit_learn() -> None:
         raise MachineError("a probe needs scikit-learn; install it with `pip install 'vggcli[probe]'`") from error
 
 
-def _measure(scores_NK: Floats, targets_NK: Ints, options: ProbeOptions) -> Measured:
+def _measure(scores_NK: Floats, targets_NK: Ints, options: ProbeOptions) -> Figures:
     if options.protocol == "voc":
         per_class = tuple(_precisions(scores_NK, targets_NK, options.eleven_points))
     else:
         right_N = targets_NK[np.arange(len(targets_NK)), scores_NK.argmax(1)] == 1
         per_class = tuple(_recalls(right_N, targets_NK))
         if options.protocol == "accuracy":
-            return Measured(100 * float(right_N.mean()), per_class)
+            return Figures(100 * float(right_N.mean()), per_class)
     present = [value for value in per_class if value is not None]
     if not present:
         raise DataError("no class has an image to measure on")
-    return Measured(float(np.mean(present)), per_class)
+    return Figures(float(np.mean(present)), per_class)
 
 
 def _recalls(right_N: NDArray[np.bool_], targets_NK: Ints) -> Iterator[float | None]:

@@ -15,7 +15,7 @@ from vggcli.data.voc import MarkedObject
 from vggcli.errors import DataError, counted
 
 Ints = NDArray[np.int64]
-Part = tuple[Ints, Ints]  # rows to train on, rows to test on
+TrainTest = tuple[Ints, Ints]  # rows to train on, rows to test on
 
 
 def label_targets(labels_N: Ints, classes: int) -> Ints:
@@ -45,7 +45,7 @@ class Drawing:
     splits: int = paper.CALTECH_SPLITS
 
 
-def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: int) -> list[Part]:
+def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: int) -> list[TrainTest]:
     """The random splits of section 6's Caltech protocol; split i depends on (seed, i) alone.
 
     Raises DataError for a class too small to train on and keep an image to test on.
@@ -54,9 +54,9 @@ def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: i
     for name, rows in zip(classes, members, strict=True):
         if len(rows) <= drawing.train_per_class:
             raise DataError(
-                f"class {name!r} has {counted(len(rows), 'image')}, too few to train on "
-                f"{drawing.train_per_class} and test on the "
-                f"rest; give a smaller --train-per-class"
+                f"class {name!r} has {counted(len(rows), 'image')}, too few to train on {drawing.train_per_class} and test "
+                f"on the rest; train on fewer",
+                "train_per_class",
             )
     parts = []
     for split in range(drawing.splits):

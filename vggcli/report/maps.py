@@ -1,4 +1,4 @@
-"""A layer's strongest channels over the image that they answer to."""
+"""Pictures of descriptors: a layer's strongest channels over an image, and the stored images nearest to one."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggcli.report.plots import save_sheet
+from vggcli.data.decode import read_image
+from vggcli.features.pooling import strongest_channels
+from vggcli.features.search import Neighbours, place_of
+from vggcli.report.plots import fitted, save_sheet
+from vggcli.report.text import printable
 
 CHANNELS = 15  # drawn: with the image itself, two rows
 SIDE = 224  # pixels of the longer side of each picture
+FOUND = 160  # pixels, of each image that was found
 GREY = 0.5  # how much of the image shows where a channel is silent
 
 
@@ -19,13 +24,10 @@ def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, pat
     map is stretched over the image, from 0 to its own maximum."""
     small = image.copy()
     small.thumbnail((SIDE, SIDE))
-    means_C = maps_CHW.mean((1, 2))
-    order = np.argsort(-means_C, kind="stable")[:CHANNELS]
-    pictures = [np.asarray(small)] + [overlaid(small, maps_CHW[channel]) for channel in order]
-    captions = [f"{layer}\nmaps of {maps_CHW.shape[1]}x{maps_CHW.shape[2]}"]
-    captions += [
-        f"channel {channel}\nmean {means_C[channel]:.3g}, max {maps_CHW[channel].max():.3g}" for channel in order
-    ]
+    pictures, captions = [np.asarray(small)], [f"{layer}\nmaps of {maps_CHW.shape[1]}x{maps_CHW.shape[2]}"]
+    for channel, mean in strongest_channels(maps_CHW, CHANNELS):
+        pictures.append(overlaid(small, maps_CHW[channel]))
+        captions.append(f"channel {channel}\nmean {mean:.3g}, max {maps_CHW[channel].max():.3g}")
     save_sheet(pictures, captions, path)
 
 
@@ -41,3 +43,12 @@ def overlaid(image: Image.Image, map_HW: NDArray[np.float32]) -> NDArray[np.uint
     grey = np.asarray(image.convert("L"), np.float32)[..., None].repeat(3, 2)
     mixed = grey * GREY * (1 - strength) + (0.35 * grey + 0.65 * colour) * strength
     return np.asarray(mixed.round().clip(0, 255), np.uint8)
+
+
+def save_neighbours(result: Neighbours, path: Path) -> None:
+    """The query, then what was found, as thumbnails with cosine and name, as a PNG. Raises ImageError or DataError for an
+    image that is no longer there."""
+    places = [result.query, *(place_of(result.root, one.name) for one in result.found)]
+    captions = [f"query\n{printable(result.query.name)}"]
+    captions += [f"{one.cosine:.4f}\n{printable(Path(one.name).name)}" for one in result.found]
+    save_sheet([fitted(read_image(place), FOUND) for place in places], captions, path)

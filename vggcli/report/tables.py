@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -10,10 +11,14 @@ from rich.text import Text
 from vggcli import paper
 from vggcli.data.survey import Survey
 from vggcli.evaluation.result import ClassReport
+from vggcli.features.outcome import Outcome
+from vggcli.features.pooling import strongest_channels
 from vggcli.report.text import printable
 from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
 
+POOLS = {"gap": "averaged over space", "gmp": "maximum over space", "none": "the map as it is"}
+CHANNELS = 8  # that are named of a row
 BAR = 24  # characters of a posterior of 1
 SHOWN_CLASSES = 6  # at either end of a long list
 
@@ -134,6 +139,34 @@ def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
     for rank, (path, cosine) in enumerate(found, start=1):
         table.add_row(str(rank), _name(path), f"{cosine:.4f}")
     return table
+
+
+def features_table(outcome: Outcome) -> Table:
+    """What was written and how, or the rows of a single image in a few numbers."""
+    how, one = outcome.how, outcome.how.options
+    facts = {}
+    if outcome.single is not None and outcome.out is None:
+        facts["image"] = outcome.single.name + (", turned upright by EXIF" if outcome.turned else "")
+        for name, row in zip(one.layers, outcome.single.rows, strict=True):
+            strongest = ", ".join(f"{channel} ({mean:.3g})" for channel, mean in strongest_channels(row, CHANNELS))
+            numbers = f"{_size(row.shape)}, L2 length {np.linalg.norm(row):.4g}, {(row == 0).mean():.0%} zeros"
+            facts[name] = f"{numbers}; strongest channels: {strongest}"
+    else:
+        turned = f", {outcome.turned} turned upright by EXIF" if outcome.turned else ""
+        bad = f", {len(outcome.bad)} could not be used" if outcome.bad else ""
+        facts["rows"] = f"{outcome.rows} of {', '.join(map(_size, outcome.shapes))} ({how.dtype}){bad}{turned}"
+    scales = f"Q = {', '.join(map(str, one.scales))}" + (f" ({one.aggregate})" if len(one.scales) > 1 else "")
+    facts["layer"] = f"{' '.join(one.layers)} of network {how.arch}; {POOLS[one.pool]}"
+    facts["views"] = f"{scales}{', mirror image averaged' if one.flip else ''}; norm {one.norm}"
+    facts["weights"] = str(how.weights)
+    if outcome.out is not None:
+        facts["speed"] = f"{outcome.images_per_second:.1f} images/s, {outcome.seconds:.1f} s"
+        facts["written"] = str(outcome.out)
+    return facts_table("Features", facts)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def facts_table(title: str, facts: Mapping[str, str]) -> Table:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vggcli.features.digests import ROWS
-from vggcli.features.found import Found, FoundColumn, names_of, sidecar_of, texts_of
-from vggcli.features.write import CHUNK, FEATURES, Array, parquet, sidecar
+from vggcli.features.claims import ClaimedColumn, Claims, names_of, sidecar_of, texts_of
+from vggcli.features.digests import ROWS_DIGEST
+from vggcli.features.write import CHUNK_ROWS, ONLY_COLUMN, AnyArray, parquet, sidecar
 from vggcli.files import file_sha256
 
 SMALL = 64 << 20  # bytes; what a file may unpack to whatever its own size is
@@ -20,7 +20,7 @@ MOST_UNPACKED = 1000  # times a Parquet file's own size; rows of one value alone
 NAMES_A_BYTE = 4  # rows in a byte of a Parquet file, names and all
 
 
-def parquet_file(path: Path) -> Found:
+def parquet_file(path: Path) -> Claims:
     """Columns `path` and rows as lists of a fixed size."""
     pq, pa = parquet(), importlib.import_module("pyarrow")
     with _arrow_errors(pa):
@@ -36,7 +36,7 @@ def parquet_file(path: Path) -> Found:
             raise ValueError(f"its columns are {', '.join(map(str, schema.names[:5]))}, not `path` and rows by layer")
         names = _parquet_names(pq.ParquetFile(path, read_dictionary=["path"]), pa, schema.field("path"))
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    return Found(names, columns, texts_of(metadata))
+    return Claims(names, columns, texts_of(metadata))
 
 
 def _check_claims(path: Path, about: Any) -> None:
@@ -47,7 +47,7 @@ def _check_claims(path: Path, about: Any) -> None:
         raise ValueError(f"its {size:,} bytes claim {about.num_rows:,} rows, {unpacked:,} bytes unpacked")
 
 
-def _parquet_column(path: Path, file: Any, field: Any) -> FoundColumn:
+def _parquet_column(path: Path, file: Any, field: Any) -> ClaimedColumn:
     pq, pa = parquet(), importlib.import_module("pyarrow")
     kinds = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
     if not pa.types.is_fixed_size_list(field.type) or field.type.value_type not in kinds or field.type.list_size < 1:
@@ -59,16 +59,16 @@ def _parquet_column(path: Path, file: Any, field: Any) -> FoundColumn:
     if rows * width * np.dtype(kind).itemsize > max(SMALL, MOST_UNPACKED * size):
         raise ValueError(f"its {size:,} bytes claim {rows:,} rows of {width:,} numbers")
 
-    def chunks() -> Iterator[Array]:
+    def chunks() -> Iterator[AnyArray]:
         with _arrow_errors(pa):
-            for batch in pq.ParquetFile(path).iter_batches(CHUNK, columns=[field.name]):
+            for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=[field.name]):
                 lists = batch.column(0)
                 numbers = lists.flatten()
                 if lists.null_count or numbers.null_count:
                     raise ValueError(f"its column {field.name!r} has empty places")
                 yield numbers.to_numpy().reshape(-1, width)
 
-    return FoundColumn(kind, (rows, width), chunks)
+    return ClaimedColumn(kind, (rows, width), chunks)
 
 
 def _parquet_names(file: Any, pa: Any, field: Any) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def _parquet_names(file: Any, pa: Any, field: Any) -> tuple[str, ...]:
     if field.type not in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary()):
         raise ValueError(f"its column `path` is of {field.type}, not of texts")
     names: list[str] = []
-    for batch in file.iter_batches(CHUNK, columns=["path"]):
+    for batch in file.iter_batches(CHUNK_ROWS, columns=["path"]):
         column = batch.column(0)
         if column.null_count:
             raise ValueError("its column `path` has empty places")
@@ -93,7 +93,7 @@ def index_rows(path: Path) -> Iterator[tuple[str, str, int]]:
     with _arrow_errors(pa):
         file = pq.ParquetFile(path, page_checksum_verification=True)
         _check_claims(path, file.metadata)
-        for batch in file.iter_batches(CHUNK):
+        for batch in file.iter_batches(CHUNK_ROWS):
             found = batch.to_pydict()
             for name, shard, row in zip(found["path"], found["shard"], found["row"], strict=True):
                 if shard is not None:
@@ -108,11 +108,11 @@ def _arrow_errors(pa: Any) -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def csv_file(path: Path) -> Found:
+def csv_file(path: Path) -> Claims:
     """A line an image; what else there is to know lies beside it, the SHA-256 of all lines too."""
     about = sidecar_of(path)
     rows, metadata = about.pop("rows", None), texts_of(about)
-    if ROWS in metadata and metadata[ROWS] != file_sha256(path):
+    if ROWS_DIGEST in metadata and metadata[ROWS_DIGEST] != file_sha256(path):
         raise ValueError("its lines are not those that were written (their SHA-256 differs)")
     header = next(_lines(path), None)
     width = len(header or ()) - 1
@@ -125,8 +125,8 @@ def csv_file(path: Path) -> Found:
         names.append(line[0])
     if rows != len(names):
         raise ValueError(f"it has {len(names)} rows, and {sidecar(path).name} says {rows!r}"[:200])
-    column = FoundColumn("float32", (len(names), width), lambda: _numbers(path))
-    return Found(names_of(names), {FEATURES: column}, metadata, of_bytes=True)
+    column = ClaimedColumn("float32", (len(names), width), lambda: _numbers(path))
+    return Claims(names_of(names), {ONLY_COLUMN: column}, metadata, of_bytes=True)
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
@@ -134,8 +134,8 @@ def _lines(path: Path) -> Iterator[list[str]]:
         yield from csv.reader(file, strict=True)
 
 
-def _numbers(path: Path) -> Iterator[Array]:
+def _numbers(path: Path) -> Iterator[AnyArray]:
     lines = itertools.islice(_lines(path), 1, None)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and said
-        while some := list(itertools.islice(lines, CHUNK)):
+        while some := list(itertools.islice(lines, CHUNK_ROWS)):
             yield np.array([line[1:] for line in some], dtype=np.float32)

@@ -10,15 +10,15 @@ from typing import IO, Any
 import numpy as np
 from safetensors import safe_open
 
-from vggcli.features.found import Found, FoundColumn, names_of, rows_of, sidecar_of, texts_of
-from vggcli.features.write import CHUNK, FEATURES, Array, sidecar
+from vggcli.features.claims import ClaimedColumn, Claims, names_of, rows_of, sidecar_of, texts_of
+from vggcli.features.write import CHUNK_ROWS, ONLY_COLUMN, AnyArray, sidecar
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.weights.zip_members import claimed, compressed, directory
 
 TYPES = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16"}  # others go by safetensors' name
 
 
-def safetensors(path: Path) -> Found:
+def safetensors(path: Path) -> Claims:
     """A file of `vgg features`, or of another program that names its rows in the metadata `images`."""
     with safe_open(path, framework="numpy") as file:
         metadata: dict[str, str] = dict(file.metadata() or {})
@@ -29,21 +29,21 @@ def safetensors(path: Path) -> Found:
         shown = ", ".join(sorted(kinds)[:4]) + (", …" if len(kinds) > 4 else "")
         raise ValueError(f"its metadata name no images; it holds {shown or 'nothing'}")
 
-    def chunks(name: str) -> Iterator[Array]:
+    def chunks(name: str) -> Iterator[AnyArray]:
         torch_only = kinds[name] == "BF16"
         with safe_open(path, framework="pt" if torch_only else "numpy") as file:
             rows = file.get_slice(name)
-            for start in range(0, shapes[name][0], CHUNK):
-                some = rows[start : min(start + CHUNK, shapes[name][0])]
+            for start in range(0, shapes[name][0], CHUNK_ROWS):
+                some = rows[start : min(start + CHUNK_ROWS, shapes[name][0])]
                 yield some.float().numpy() if torch_only else some
 
     columns = {
-        name: FoundColumn(TYPES.get(kinds[name], kinds[name]), shapes[name], partial(chunks, name)) for name in kinds
+        name: ClaimedColumn(TYPES.get(kinds[name], kinds[name]), shapes[name], partial(chunks, name)) for name in kinds
     }
-    return Found(names_of(metadata.pop("images")), columns, metadata)
+    return Claims(names_of(metadata.pop("images")), columns, metadata)
 
 
-def npy(path: Path) -> Found:
+def npy(path: Path) -> Claims:
     """An array whose names and metadata lie beside it."""
     about = sidecar_of(path)
     names, rows = names_of(about.pop("images", None)), about.pop("rows", None)
@@ -51,11 +51,11 @@ def npy(path: Path) -> Found:
         raise ValueError(f"{sidecar(path).name} lists {len(names)} names and says {rows!r} rows"[:200])
     with path.open("rb") as file:
         header = read_npy_header(file, path.stat().st_size)
-    column = FoundColumn(str(header.dtype), header.shape, lambda: rows_of(lambda: path.open("rb"), header))
-    return Found(names, {FEATURES: column}, texts_of(about))
+    column = ClaimedColumn(str(header.dtype), header.shape, lambda: rows_of(lambda: path.open("rb"), header))
+    return Claims(names, {ONLY_COLUMN: column}, texts_of(about))
 
 
-def npz(path: Path) -> Found:
+def npz(path: Path) -> Claims:
     """Arrays stored as they are: rows, "images" (texts), and "metadata" (one text, JSON) where there is one."""
     members = directory(path)
     if compressed(members):
@@ -71,11 +71,11 @@ def npz(path: Path) -> Found:
     names = names_of(_texts(path, "images", headers["images"], 1))
     metadata = texts_of(_texts(path, "metadata", headers["metadata"], 0) if "metadata" in headers else {})
     columns = {
-        name: FoundColumn(str(header.dtype), header.shape, partial(_rows, path, name, header))
+        name: ClaimedColumn(str(header.dtype), header.shape, partial(_rows, path, name, header))
         for name, header in headers.items()
         if name not in ("images", "metadata")
     }
-    return Found(names, columns, metadata)
+    return Claims(names, columns, metadata)
 
 
 def _texts(path: Path, name: str, header: NpyHeader, axes: int) -> Any:
@@ -88,7 +88,7 @@ def _texts(path: Path, name: str, header: NpyHeader, axes: int) -> Any:
     return np.frombuffer(data, header.dtype).reshape(header.shape).tolist()
 
 
-def _rows(path: Path, name: str, header: NpyHeader) -> Iterator[Array]:
+def _rows(path: Path, name: str, header: NpyHeader) -> Iterator[AnyArray]:
     return rows_of(lambda: _member(path, f"{name}.npy"), header)
 
 

@@ -10,27 +10,27 @@ from typing import IO, Any
 
 import numpy as np
 
-from vggcli.features.write import CHUNK, Array, sidecar
+from vggcli.features.write import CHUNK_ROWS, AnyArray, sidecar
 from vggcli.npy_header import NpyHeader
 from vggcli.records import read_record
 
 
 @dataclass(frozen=True)
-class FoundColumn:
+class ClaimedColumn:
     """Rows of one layer: the name of their type, their shape [N, ...], and `chunks`, which goes through them in order and
     raises ValueError, or another error of its library, where they are damaged."""
 
     dtype: str
     shape: tuple[int, ...]
-    chunks: Callable[[], Iterator[Array]]
+    chunks: Callable[[], Iterator[AnyArray]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Claims:
     """What a file holds; `metadata` with its digests. `of_bytes`: that of the rows is of the file, and was checked."""
 
     names: tuple[str, ...]
-    columns: Mapping[str, FoundColumn]
+    columns: Mapping[str, ClaimedColumn]
     metadata: dict[str, str]
     of_bytes: bool = False
 
@@ -74,13 +74,13 @@ def names_of(value: Any) -> tuple[str, ...]:
         raise ValueError(f"its metadata do not list the names of its images: {error}") from error
 
 
-def rows_of(opened: Callable[[], AbstractContextManager[IO[bytes]]], header: NpyHeader) -> Iterator[Array]:
+def rows_of(opened: Callable[[], AbstractContextManager[IO[bytes]]], header: NpyHeader) -> Iterator[AnyArray]:
     """The rows that lie behind a header, a thousand at a time. Raises ValueError where there are fewer, or more follow."""
     row = math.prod(header.shape[1:]) * header.dtype.itemsize
     with opened() as file:
         file.read(header.start)
-        for start in range(0, header.shape[0], CHUNK):
-            count = min(CHUNK, header.shape[0] - start)
+        for start in range(0, header.shape[0], CHUNK_ROWS):
+            count = min(CHUNK_ROWS, header.shape[0] - start)
             some = file.read(count * row)
             if len(some) != count * row:
                 raise ValueError("it is cut short")

@@ -1,0 +1,77 @@
+"""What comes of describing images: how many rows where, which images could not be used, and the rows of a single one."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vggcli.data.decode import Place
+from vggcli.errors import DataError, counted
+from vggcli.features.extract import RowArray
+from vggcli.features.settings import HowMade, escaped
+
+LOG = logging.getLogger("vggcli")
+LISTED_BAD = 50  # images that could not be used, noted by name
+
+
+@dataclass(frozen=True)
+class OneImage:
+    """The only image, where there is one: its rows, a layer each, where no file takes them; and the map [C, H, W] of its
+    layer, where a picture is to be drawn of it."""
+
+    name: str
+    place: Place
+    rows: tuple[RowArray, ...] = ()
+    maps_CHW: RowArray | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: how many rows of which shapes (a layer each), (name, reason) of each image that could not be used,
+    and of this run the images that EXIF had turned, the seconds, and the images `computed`."""
+
+    how: HowMade
+    rows: int
+    shapes: tuple[tuple[int, ...], ...]
+    bad: tuple[tuple[str, str], ...]
+    turned: int
+    out: Path | None
+    seconds: float
+    computed: int
+    single: OneImage | None = field(default=None, repr=False)
+
+    @property
+    def images_per_second(self) -> float:
+        return self.computed / max(self.seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `vgg features` prints as JSON, with the rows of a single image that no file takes."""
+        shapes = [list(shape) for shape in self.shapes]
+        values = [row.tolist() for row in self.single.rows] if self.single else []
+        return {
+            **self.how.settings,
+            "images": self.rows,
+            "skipped": [{"path": name, "reason": reason} for name, reason in self.bad],
+            "turned": self.turned,
+            "shape": shapes[0] if len(shapes) == 1 else shapes,
+            "out": str(self.out) if self.out else None,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            **({"features": values if len(values) > 1 else values[0]} if values else {}),
+        }
+
+    def check(self) -> None:
+        """Raises DataError where an image could not be used, once the first of these are noted."""
+        note_bad(self.bad)
+        if self.bad:
+            total = counted(len(self.bad) + self.rows, "file")
+            raise DataError(f"{len(self.bad)} of {total} could not be used; see above")
+
+
+def note_bad(bad: Sequence[tuple[str, str]]) -> None:
+    """A note each of the first images that could not be used."""
+    for name, reason in bad[:LISTED_BAD]:
+        LOG.info(f"not used: {escaped(name)} cannot be used: {reason}")
+    if len(bad) > LISTED_BAD:
+        LOG.info(f"not used: {len(bad) - LISTED_BAD} more; what was written lists them all")

@@ -1,0 +1,101 @@
+"""How rows are made: all that decides them beside the images, as a store says it and as it is read back from there."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from vggcli import __version__
+from vggcli.choices import Aggregate, Norm
+from vggcli.errors import DataError, UsageError
+from vggcli.features.extract import FeatureOptions
+from vggcli.features.manifest import texts
+from vggcli.features.read import StoredRows
+from vggcli.files import file_sha256
+from vggcli.records import RECORD, Sha256, Side, parsed, read_record
+
+
+@dataclass(frozen=True)
+class HowMade:
+    """The options by which the network in the file `weights` makes rows, and the type that they are stored in; names of
+    images are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where the weights do not say it."""
+
+    options: FeatureOptions
+    dtype: str
+    arch: str
+    weights: Path
+    root: Path
+    pixels: dict[str, Any] | None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All of it, as JSON. Raises UsageError where files cannot say the name of the folder `root`."""
+        one = self.options
+        return {
+            **({"preprocessing": self.pixels} if self.pixels else {}),
+            "layer": " ".join(one.layers),
+            "pool": one.pool,
+            "scales": list(one.scales),
+            "aggregate": one.aggregate,
+            "norm": one.norm,
+            "flip": one.flip,
+            "dtype": self.dtype,
+            "arch": self.arch,
+            "weights": escaped(str(self.weights.resolve())),
+            "weights_sha256": file_sha256(self.weights),
+            "root": _absolute(self.root),
+            "precision": str(one.dtype).removeprefix("torch."),
+            "device": one.device.type,
+            "batch_size": one.batch_size,
+            "version": __version__,
+        }
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The settings as the texts of a file."""
+        return texts(self.settings)
+
+
+def _absolute(root: Path) -> str:
+    text = str(Path.cwd() / root)
+    if text != escaped(text):
+        raise UsageError(
+            f"the folder {escaped(text)} is not named in UTF-8, which files of rows cannot say; work in another"
+        )
+    return text
+
+
+def escaped(text: str) -> str:
+    """`text` with escapes in place of bytes that are no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How the rows of a store were made, as its metadata say it: another image described so can be compared with them."""
+
+    __pydantic_config__ = RECORD
+
+    root: str
+    weights: str
+    weights_sha256: Sha256
+    layer: str
+    pool: Literal["gap", "gmp"]
+    scales: tuple[Side, ...]
+    aggregate: Aggregate
+    norm: Norm
+    flip: bool
+    preprocessing: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, rows: StoredRows, store: Path) -> "StoreSettings":
+        """Those of the open `store`. Raises DataError where one is missing or has no such value."""
+        about: dict[str, Any] = {field.name: rows.metadata.get(field.name) for field in fields(cls)}
+        try:
+            for name in ("scales", "flip", "preprocessing"):  # texts of JSON
+                about[name] = None if about[name] is None else parsed(about[name])
+            return read_record(cls, about)
+        except ValueError as error:
+            raise DataError(
+                f"{store} does not say how its rows were made, so nothing can be compared with them: {error}"
+            ) from error

@@ -1,0 +1,189 @@
+"""From stored descriptors and labelled images to a figure: `probe` is what `vgg probe` does."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vggcli import paper
+from vggcli.choices import ProbeProtocol
+from vggcli.data.find import Source, find_source
+from vggcli.data.left_out import note_remarks
+from vggcli.errors import UsageError, counted
+from vggcli.places import Places
+from vggcli.probe.descriptors import SETTINGS, Descriptors, read_descriptors, stacked, with_parts_joined
+from vggcli.probe.labelled import Labelled, drawn_images, split_images
+from vggcli.probe.plan import PUBLISHED_PLANS, ProbePlan
+from vggcli.probe.svm import (
+    COSTS,
+    MEASURES,
+    ProbeOptions,
+    ProbeResult,
+    best_at_an_end,
+    probe_splits,
+    require_scikit_learn,
+    svms_in,
+)
+from vggcli.probe.targets import Drawing
+from vggcli.progress import Progress, silent
+
+LOG = logging.getLogger("vggcli")
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe's result with what it was made from: the settled plan, the data's name, its images, and the `drawing` of the
+    protocol caltech. Figures are in per cent."""
+
+    result: ProbeResult
+    plan: ProbePlan
+    data: str
+    labelled: Labelled = field(repr=False)
+    drawing: Drawing | None
+    stores: Sequence[Descriptors] = field(repr=False)
+    seconds: float
+
+    @property
+    def figure(self) -> float:
+        return self.result.figure
+
+    @property
+    def published(self) -> list[paper.TransferResult]:
+        """The rows of Table 11 that this figure may be held against: none unless data and protocol are the paper's."""
+        plan = self.plan
+        here = (plan.protocol, plan.ap, plan.train_split, plan.split, self.drawing)
+        if self.labelled.skipped or PUBLISHED_PLANS.get(self.data) != here:
+            return []
+        return [row for row in paper.TABLE11 if getattr(row, self.data) is not None]
+
+    def to_json(self, per_class: bool = False) -> dict[str, Any]:
+        """What `vgg probe` prints as JSON; the figures of the classes where they are asked for."""
+        result, plan = self.result, self.plan
+        chosen = vars(self.drawing) if self.drawing else {"split": plan.split, "train_split": plan.train_split}
+        return {
+            "protocol": plan.protocol,
+            "measure": MEASURES[plan.protocol],
+            "figure": result.figure,
+            "deviation": result.deviation,
+            "data": self.data,
+            **chosen,
+            **({"ap": plan.ap} if plan.protocol == "voc" else {}),
+            "images": len(self.labelled.images),
+            "skipped": self.labelled.skipped,
+            "classes": len(result.classes),
+            "descriptors": [
+                {"path": one.path, "dimension": one.dimension, **{key: one.about.get(key) for key in SETTINGS}}
+                for one in self.stores
+            ],
+            "dimension": result.dimension,
+            "norm": plan.norm,
+            "costs": list(plan.costs),
+            "seed": plan.seed,
+            "results": [one.to_json() for one in result.splits],
+            **({"per_class": dict(zip(result.classes, result.per_class, strict=True))} if per_class else {}),
+            "published": [{"method": row.method, "figure": getattr(row, self.data)} for row in self.published],
+            "seconds": self.seconds,
+        }
+
+
+def probe(
+    stores: str | Path | Sequence[str | Path],
+    data: str,
+    *,
+    places: Places,
+    protocol: ProbeProtocol = "accuracy",
+    split: str | None = None,
+    train_split: str | None = None,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    splits: int | None = None,
+    ap: Literal["11", "all"] | None = None,
+    costs: Sequence[float] = COSTS,
+    norm: Literal["l2", "none"] = "l2",
+    skip_missing: bool = False,
+    seed: int | None = None,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> Probed:
+    """Train linear SVMs, one class against the rest, on stored descriptors and measure them, as `vgg probe` does.
+
+    `stores` are files of `vgg features` or folders of shards: those that were made alike are joined, as of the images of
+    two splits, others are stacked. `data` names the labelled images; all else is as in `ProbePlan`, and `workers` SVMs
+    are trained in parallel.
+
+    >>> found = probe("photos.npz", "photos", places=places)
+    >>> found.to_json()["measure"], found.figure
+    ('accuracy', 100.0)
+
+    Raises UsageError, DataError or MachineError where stores, data and protocol do not fit, or scikit-learn is missing.
+    """
+    plan = ProbePlan(
+        protocol=protocol,
+        split=split,
+        train_split=train_split,
+        train_per_class=train_per_class,
+        test_per_class=test_per_class,
+        splits=splits,
+        ap=ap,
+        costs=tuple(costs),
+        norm=norm,
+        skip_missing=skip_missing,
+        seed=seed,
+    )
+    paths = [Path(path) for path in ([stores] if isinstance(stores, str | Path) else stores)]
+    return probe_stores(paths, lambda: find_source(data, places, workers, progress), plan, workers, progress)
+
+
+def probe_stores(
+    paths: Sequence[Path], find: Callable[[], Source], plan: ProbePlan, workers: int, progress: Progress = silent
+) -> Probed:
+    """As `probe`, by a plan; `find` brings the data once the stores are read, and may fetch them. Raises as `probe`."""
+    plan.check()
+    started = time.perf_counter()
+    require_scikit_learn()
+    twice = [path for path in paths if list(paths).count(path) > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is named twice; once is enough")
+    stores = with_parts_joined([read_descriptors(path.expanduser()) for path in paths])
+    source = find()
+    plan, drawing = plan.settled(source.name), plan.drawing(source.name)
+    labelled = _labelled(source.path, stores, plan, drawing)
+    _note_left_out(labelled, stores)
+    images = labelled.images
+    options = ProbeOptions(plan.protocol, plan.costs, plan.ap == "11", plan.seed or 0, workers)
+    features_ND = stacked(stores, labelled.rows, plan.norm == "l2")
+    labels_N = np.array(images.labels, np.int64)
+    with progress("training", svms_in(len(labelled.parts), len(images.classes), options), "SVMs") as tell:
+        result = probe_splits(features_ND, labelled.targets_NK, labels_N, images.classes, labelled.parts, options, tell)
+    _note_doubts(result)
+    return Probed(result, plan, source.name, labelled, drawing, stores, time.perf_counter() - started)
+
+
+def _labelled(source: Path, stores: Sequence[Descriptors], plan: ProbePlan, drawing: Drawing | None) -> Labelled:
+    if drawing is not None:
+        return drawn_images(source, stores, drawing, plan.seed or 0, plan.skip_missing)
+    assert plan.train_split is not None and plan.split is not None, "a settled plan names both"
+    by_objects = plan.protocol == "voc"
+    return split_images(source, plan.train_split, plan.split, stores, by_objects, plan.skip_missing)
+
+
+def _note_left_out(labelled: Labelled, stores: Sequence[Descriptors]) -> None:
+    note_remarks(labelled.images)
+    if labelled.skipped:
+        LOG.info(f"left out: {counted(labelled.skipped, 'image')} without a descriptor")
+    for store, unused in zip(stores, labelled.unused, strict=True):
+        if unused:
+            what = counted(unused, "descriptor")
+            LOG.info(f"{store.path}: {what} of images that are not among those probed left out")
+
+
+def _note_doubts(result: ProbeResult) -> None:
+    unfinished = sum(one.unfinished for one in result.splits)
+    if unfinished:
+        LOG.info(f"{counted(unfinished, 'SVM')} did not converge; a smaller C is safer")
+    if any(best_at_an_end(one.held_out) for one in result.splits):
+        LOG.info("the best C lies at an end of the range; give a wider one")
