@@ -31,6 +31,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
 
 
+def compute_device(name: str) -> torch.device:
+    """As `pick_device`, with this process made ready for work there."""
+    device = pick_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
 def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The type of the heavy arithmetic: `auto` is bfloat16 on a CUDA device that has it, float32 elsewhere."""
     if precision != "auto":

@@ -129,7 +129,10 @@ def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureF
     save_caffe(Path("w.caffemodel"), network, replace(about(network), classes=(), training={}))
     assert run(["eval", "--weights", "w.caffemodel", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
-    assert "w.caffemodel has 1000 classes without names, and the data 3; give other --data, or other weights" in said
+    assert (
+        "w.caffemodel has 1000 classes without names, and the data 3; give other data, or other weights (--data)"
+        in said
+    )
     save_checkpoint(Path("w.safetensors"), network, about(network))
     assert run(["eval", "--weights", "w.safetensors", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
@@ -162,7 +165,11 @@ class Hostile:
     [
         ("runs/A-1 w.tflite", 2, "must end in .safetensors, .pth, .pt, .h5, .keras, .caffemodel, .onnx"),
         ("runs/A-1 w.pth --to vgg", 2, "never pickled"),
-        ("runs/A-1 w.h5 --to caffe", 2, "--to caffe does not go with DST w.h5; give a name that ends in .caffemodel"),
+        (
+            "runs/A-1 w.h5 --to caffe",
+            2,
+            "the layout caffe does not go with w.h5; give a name that ends in .caffemodel (--to)",
+        ),
         ("runs/A-1 w.safetensors --to onnx", 2, "give a name that ends in .onnx"),
         ("runs/A-1 other.caffemodel", 2, "other.prototxt exists already"),
         ("runs/A-1 there.pth", 2, "exists already"),

@@ -12,7 +12,7 @@ from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.published import published_file
 
 LOG = logging.getLogger("vggcli")
-SHOWN_CLASSES = 12  # of an assumed order
+_SHOWN_CLASSES = 12  # of an assumed order
 
 
 def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str
         raise WeightsError(f"{weights} has {count} classes without names, and the data {len(classes)}")
     natural = checkpoint.training.get("framework") == "timm"
     order = tuple(sorted(classes, key=_natural_key) if natural else sorted(classes))
-    shown = ", ".join(order if count <= SHOWN_CLASSES else (*order[: SHOWN_CLASSES - 1], "…", order[-1]))
+    shown = ", ".join(order if count <= _SHOWN_CLASSES else (*order[: _SHOWN_CLASSES - 1], "…", order[-1]))
     how = "natural order, as timm lists folders" if natural else "sorted order"
     LOG.info(f"{weights} does not name its classes; taken to be the data's {count} in {how}: {shown}")
     return order

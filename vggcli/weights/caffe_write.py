@@ -27,7 +27,7 @@ def check_caffe(config: NetworkConfig) -> None:
     """Raises WeightsError for a network that cannot be written for Caffe."""
     row = paper.NETWORKS[config.arch]
     if row.batch_norm or row.lrn or config.head != "fc":
-        what = f"network {config.arch}" if config.head == "fc" else f"--head {config.head}"
+        what = f"network {config.arch}" if config.head == "fc" else f"the head {config.head}"
         raise WeightsError(f"{what} is not written for Caffe; plain networks with their three FC layers are")
     if config.crop % paper.STRIDE:
         raise WeightsError(
@@ -45,7 +45,7 @@ def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
     prototxt = path.with_suffix(".prototxt")
     state = network.state_dict()
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(text(caffe.NET_NAME, caffe.NOTE + checkpoint.to_json()))
+        file.write(text(caffe.NET_NAME, caffe.NET_NOTE + checkpoint.to_json()))
         below = "data"
         for layer in network_layers(checkpoint.config):
             file.writelines(_layer(layer, below, state))

@@ -150,6 +150,11 @@ def weights_file(path: Path) -> Path:
     return path
 
 
+def run_of(weights: Path) -> Path | None:
+    """The run folder that a checkpoint lies in, if it lies in one."""
+    return weights.parent if (weights.parent / "config.json").is_file() else None
+
+
 def numbered_runs(runs: Path, arch: str) -> list[Path]:
     """The folders ARCH-N below `runs`, oldest first."""
     names = re.compile(rf"{re.escape(arch)}-(\d+)")

@@ -15,18 +15,17 @@ from vggcli.errors import UsageError, WeightsError
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 
-FORMATS = {
+_FORMATS = {
     "safetensors": "safetensors", "torch": "a pickle or archive that torch has saved", "hdf5": "HDF5",
     "keras": "a zip archive, as Keras writes .keras", "caffe": "a Caffe network", "onnx": "an ONNX model",
     "empty": "nothing", "text": "text", "image": "an image",
 }  # fmt: skip
-SUFFIXES = {
+_SUFFIXES = {
     ".safetensors": "safetensors", ".pth": "torch", ".pt": "torch", ".h5": "hdf5", ".hdf5": "hdf5", ".keras": "keras",
     ".caffemodel": "caffe", ".onnx": "onnx",
 }  # fmt: skip
 HEAD = 512  # bytes that tell a format
-IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-OXFORD_MEAN = (123.68, 116.779, 103.939)  # RGB, of the published Caffe weights and Keras' copies of them
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 OXFORD_SCALE = (256, 512)  # their training range of S
 
 
@@ -64,11 +63,11 @@ class Shapes:
 
 
 def format_of(path: Path) -> str:
-    """A key of FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
+    """A key of _FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
 
     Raises WeightsError where the content is another format than the suffix says.
     """
-    content, named = _content(path), SUFFIXES.get(path.suffix.lower())
+    content, named = _content(path), _SUFFIXES.get(path.suffix.lower())
     if content in ("caffe", "onnx") and named not in (None, content):
         return named or content  # a first byte proves nothing; the reader of what was promised says what is wrong
     if content == "empty":
@@ -76,7 +75,7 @@ def format_of(path: Path) -> str:
     if content in ("text", "image") or (content is not None and named not in (None, content)):
         pointer = " (perhaps the pointer that Git LFS leaves)" if content == "text" else ""
         raise WeightsError(
-            f"{path} cannot be read as a checkpoint or another framework's weights: it holds {FORMATS[content]}{pointer}"
+            f"{path} cannot be read as a checkpoint or another framework's weights: it holds {_FORMATS[content]}{pointer}"
             + (f", not what its suffix {path.suffix} says" if named else "")
         )
     return content or named or "safetensors"
@@ -96,7 +95,7 @@ def _content(path: Path) -> str | None:
         return "safetensors"
     if head[257:262] == b"ustar":
         return "torch"  # as it saved before 0.1.10; its reader says what to do
-    if head.startswith(IMAGES):
+    if head.startswith(_IMAGES):
         return "image"
     if _is_text(head):
         return "text"

@@ -21,7 +21,7 @@ from vggcli.errors import WeightsError
 from vggcli.files import replacing
 from vggcli.weights.unread import Shape, Stored, by_rows
 
-LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
+_LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
 MOST_TENSORS = 10_000  # network E-BN has 118
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -95,8 +95,8 @@ def _header(path: Path) -> Header:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise ValueError(f"it claims a header of {length:,} bytes and has {size:,} in all")
-        if length > LONGEST_HEADER:
-            raise ValueError(f"it claims a header of {length:,} bytes; no network needs over {LONGEST_HEADER:,}")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"it claims a header of {length:,} bytes; no network needs over {_LONGEST_HEADER:,}")
         fields = json.loads(file.read(length), object_pairs_hook=_without_repeats)
     if not isinstance(fields, dict):
         raise TypeError("its header is no JSON object")
