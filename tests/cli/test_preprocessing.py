@@ -187,4 +187,4 @@ def test_the_network_named_beside_a_file_is_a_check(photos: Path, capsys: pytest
             )
             assert run(words.split()) == code, words
             said = capsys.readouterr().err
-            assert ("w.pth holds network A, and --arch says D" in said) == (code == 4)
+            assert ("w.pth holds network A, not D" in said) == (code == 4)
