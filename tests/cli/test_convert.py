@@ -66,8 +66,9 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
         == 0
     )
     said = capsys.readouterr().err
-    assert "does not name its classes; taken to be the data's 3 in sorted order" in said
-    assert "taken to expect torchvision's pixels: RGB less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375" in said
+    assert "does not name its classes; the data's 3 are assumed, in sorted order" in said
+    assert "does not say which pixels it expects; torchvision's are assumed" in said
+    assert ": RGB less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375" in said
     transforms = torchvision.transforms
     normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalize])

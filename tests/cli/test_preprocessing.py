@@ -149,7 +149,7 @@ def test_a_thousand_unnamed_classes_are_said_to_be_taken_for_imagenets(
 ) -> None:
     saved(Path("w.pth"), framework, classes=1000)
     assert run(f"predict {photos}/val/class0/0.jpg --weights w.pth -j 0".split()) == 0
-    assert "does not name its 1000 classes; taken to be ImageNet's" in capsys.readouterr().err
+    assert "does not name its 1000 classes; ImageNet's are assumed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("framework", "second"), [("timm", "1, 2, 10"), ("torchvision", "1, 10, 2")])

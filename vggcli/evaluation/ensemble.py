@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vggcli.data.outputs import Output
 from vggcli.errors import DataError, UsageError, WeightsError
-from vggcli.evaluation.measure import Measured, measure
+from vggcli.evaluation.measure import measure
 from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.protocol import PARTS, Protocol, Scores
 from vggcli.evaluation.result import correct_counts
-from vggcli.evaluation.scores_file import SavedScores, load_scores, write_scores
+from vggcli.evaluation.scores_file import load_scores, write_scores
 from vggcli.metrics import calibration_error, error_rate
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
@@ -36,16 +36,6 @@ class FusedMember:
     name: str
     scores: Scores
     about: dict[str, Any]
-
-    @classmethod
-    def measured(cls, name: str, measured: Measured) -> "FusedMember":
-        return cls(name, measured.scores, measured.to_json())
-
-    @classmethod
-    def saved(cls, name: str, saved: SavedScores) -> "FusedMember":
-        about = {"arch": saved.arch, "protocol": saved.protocol, "scales": list(saved.scales)}
-        about |= {"weights": name, "weights_sha256": saved.weights_sha256, **saved.details}
-        return cls(name, saved.scores, about)
 
 
 @dataclass(frozen=True)
@@ -119,9 +109,9 @@ def ensemble(
 
     Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
 
-    >>> fusion = vggcli.ensemble(["runs/A-1", "runs/A-2"], "photos/", dense=True)
-    >>> fusion.to_json()["top1_error"]
-    7.5
+    >>> fusion = vggcli.ensemble(["runs/A-1", "runs/A-2"], "photos/")
+    >>> [(one["name"], one["images"]) for one in fusion.to_json()["members"]]
+    [('runs/A-1', 12), ('runs/A-2', 12)]
     """
     options = MeasureOptions(**asked)
     given = [name for name, value in (("data", data), ("split", split)) if value is not None]
@@ -162,7 +152,9 @@ def fuse(
     )
     measured = dict(zip(networks, evaluated, strict=True))
     fusing = [
-        FusedMember.measured(name, measured[name]) if scores is None else FusedMember.saved(name, scores)
+        FusedMember(name, measured[name].scores, measured[name].to_json())
+        if scores is None
+        else FusedMember(name, scores.scores, scores.about(name))
         for name, scores in saved.items()
     ]
     whole = _mean(fusing)

@@ -61,7 +61,7 @@ class Measured:
 
 @shows_options
 def evaluate(
-    weights: str | Path | None,
+    weights: str | Path | None = None,
     data: str | Path | None = None,
     *,
     split: str = "val",
@@ -77,9 +77,9 @@ def evaluate(
 
     Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
 
-    >>> measured = vggcli.evaluate("runs/A-1", "photos/", dense=True, scales=[256, 384, 512])
-    >>> measured.evaluation.top1_error, measured.to_json()["protocol"]
-    (8.25, 'dense')
+    >>> measured = vggcli.evaluate("runs/A-1", "photos/", dense=True, scales=[256, 384])
+    >>> measured.evaluation.images, measured.to_json()["protocol"]
+    (12, 'dense')
     """
     options = MeasureOptions(**asked)
     file = find_weights(None if weights is None else Path(weights), arch, places)
@@ -159,7 +159,6 @@ def _candidate(
         advice = known if trained_on else "give other data, or other weights"
         raise WeightsError(f"{error}; {advice}", "data") from None
     say_what_is_assumed(weights, checkpoint, places)
-
     colour = ColourStatistics.from_json(checkpoint.preprocessing)
     member = NetworkMember(
         lambda: load_checkpoint(weights, options.device, pixels)[0], checkpoint.config, colour, mine, options

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from vggcli.evaluation.options import Asked
 
-HEADER = ("path", "rank", "class", "posterior")
+_HEADER = ("path", "rank", "class", "posterior")
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Predictions:
             for rank, (name, posterior) in enumerate(one.top, start=1)
         ]
         if path.suffix == ".json":
-            write_text(path, json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows], indent=1) + "\n")
+            write_text(path, json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=1) + "\n")
             return
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
+        csv.writer(text, lineterminator="\n").writerows([_HEADER, *rows])
         write_text(path, text.getvalue())
 
 
@@ -86,9 +86,10 @@ def predict(
 
     Raises DataError where there is no image, UsageError, WeightsError or MachineError for whatever else cannot be used.
 
-    >>> found = vggcli.predict("photos/", "runs/A-1", top=1)
-    >>> found.images[0].top
-    (('cat', 0.97),)
+    >>> found = vggcli.predict("photos/val/", "runs/A-1", top=3)
+    >>> (label, posterior), second, third = found.images[0].top
+    >>> posterior >= second[1] >= third[1]
+    True
     """
     options = replace(MeasureOptions(**asked), skip_bad=True)
     several = [paths] if isinstance(paths, str | Path) else paths

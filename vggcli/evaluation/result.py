@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The fields, and the figures that follow from them."""
         derived = {name: getattr(self, name) for name in ("top1_error", "top5_error", "images_per_second")}
-        own = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**own, "scales": list(self.scales), **derived}
+        return {**vars(self), "scales": list(self.scales), **derived}
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ def keep_record(evaluation: Evaluation, run: Path | None) -> None:
     may only be read still has an error figure."""
     if run is None:
         return
-    own = {one.name: getattr(evaluation, one.name) for one in fields(evaluation)}
-    record = EvaluationRecord(**own, date=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    record = EvaluationRecord(**vars(evaluation), date=datetime.now(timezone.utc).isoformat(timespec="seconds"))
     try:
         need_regular(run / RECORDS, MachineError)
         append_line(run / RECORDS, json.dumps(record.to_json()))

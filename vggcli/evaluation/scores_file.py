@@ -66,6 +66,11 @@ class SavedScores:
     weights_sha256: str
     details: dict[str, Any] = field(default_factory=dict)
 
+    def about(self, name: str) -> dict[str, Any]:
+        """What is known of the evaluation, in the fields of `Evaluation.to_json`; `name` stands for the weights."""
+        about = {"arch": self.arch, "protocol": self.protocol, "scales": list(self.scales)}
+        return {**about, "weights": name, "weights_sha256": self.weights_sha256, **self.details}
+
 
 @dataclass(frozen=True)
 class _Network:

@@ -30,7 +30,7 @@ from vggcli.report.plots import fitted, save_sheet
 from vggcli.report.tables import ensemble_table, facts_table
 from vggcli.report.text import printable
 
-THUMBNAIL = 128  # pixels
+_THUMBNAIL = 128  # pixels
 
 
 def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
@@ -57,7 +57,7 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
 
 def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:
     """The images of some mistakes as a sheet, each with the answer, its posterior, the true class and the file's name."""
-    pictures = [fitted(read_image(measured.images.root / one.image), THUMBNAIL) for one in mistakes]
+    pictures = [fitted(read_image(measured.images.root / one.image), _THUMBNAIL) for one in mistakes]
     captions = [
         f"{printable(one.answer)} {one.posterior:.2f}, is {printable(one.label)}\n{printable(Path(one.image).name)}"
         for one in mistakes

@@ -30,7 +30,7 @@ OPERATIONS: dict[str, Does] = {
     "Convolution": "convolution", "ReLU": "ReLU", "Pooling": "pooling", "InnerProduct": "fully connected layer",
     "Softmax": "softmax", "SoftmaxWithLoss": "softmax",
 }  # fmt: skip
-SCALE, MEAN_FILE, MEAN_VALUE = 1, 4, 5  # of TransformationParameter
+_SCALE, MEAN_FILE, MEAN_VALUE = 1, 4, 5  # of TransformationParameter
 DATA = frozenset("Data ImageData MemoryData DummyData HDF5Data WindowData Input".split())
 _SILENT = DATA | frozenset(
     "Dropout Split Silence Flatten Accuracy ArgMax HDF5Output MultinomialLogisticLoss InfogainLoss".split()
@@ -118,11 +118,11 @@ def data_layer_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[f
     found = []
     for layer in layers:
         transform = layer.settings.get("transform", {})
-        if layer.kind not in DATA or MEAN_FILE in transform or not {MEAN_VALUE, SCALE} & set(transform):
+        if layer.kind not in DATA or MEAN_FILE in transform or not {MEAN_VALUE, _SCALE} & set(transform):
             continue
         mean = transform.get(MEAN_VALUE) or [0.0]
         blue, green, red = mean if len(mean) == 3 else (mean[0],) * 3
-        scale = transform.get(SCALE, [1.0])[-1]
+        scale = transform.get(_SCALE, [1.0])[-1]
         if len(mean) not in (1, 3) or not math.isfinite(red + green + blue + scale) or scale <= 0:
             raise WeightsError(
                 f"{path}: its layer {layer.name!r} ({layer.kind}) has the mean {mean} and the scale {scale:g}, which are no"

@@ -26,7 +26,7 @@ from vggcli.weights.caffe_config import (
 )
 from vggcli.weights.preprocessing import PIXELS
 from vggcli.weights.protobuf import BYTES, Field, WireReader
-from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, recognised
+from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, plain_rows, recognised
 from vggcli.weights.safetensors_read import file_rows
 from vggcli.weights.unread import Shape, Stored, by_rows
 from vggcli.zoo.layers import NetworkConfig, network_layers
@@ -107,8 +107,7 @@ def _config(blobs: dict[str, list[_Blob]], convolutions: list[str], dense: list[
     if odd:
         raise WeightsError(f"{path}: the layer {odd} is no convolution with square kernels")
     kernels = [(shape[2], shape[1], shape[0]) for shape in shapes]
-    rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
-    return recognised(Shapes(kernels, [_inputs_outputs(blobs[name][0].shape) for name in dense]), path, rows)
+    return recognised(Shapes(kernels, [_inputs_outputs(blobs[name][0].shape) for name in dense]), path, plain_rows())
 
 
 def _stored(path: Path, blob: _Blob, shape: Shape, reverse: bool = False) -> Stored:

@@ -66,7 +66,7 @@ def read_index(path: Path, start: int, size: int) -> Index:
     """List the HDF5 file that is `size` bytes of `path` from byte `start` on. Raises WeightsError where it is damaged, is
     not laid out as Keras does it, or has numbers that do not lie in it as they are; MachineError without h5py."""
     need_h5py()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import main; main(sys.argv[1:])"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import _main; _main(sys.argv[1:])"
     command = [sys.executable, "-c", code, str(path), str(start), str(size)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
@@ -94,7 +94,7 @@ def _array(fields: list[Any], start: int) -> KerasArray:
     return KerasArray(name, tuple(shape), dtype, start + place)
 
 
-def main(arguments: list[str]) -> None:
+def _main(arguments: list[str]) -> None:
     """The child process: write the listing of a file, or what is wrong with it, to stdout as JSON."""
     path, start, size = arguments[0], int(arguments[1]), int(arguments[2])
     import h5py

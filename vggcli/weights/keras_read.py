@@ -22,7 +22,7 @@ from vggcli.weights.keras_index import Index, KerasArray, need_h5py, read_index
 from vggcli.weights.keras_operations import front_layer_pixels, operations
 from vggcli.weights.operations import Operation, check_order
 from vggcli.weights.preprocessing import PIXELS
-from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, recognised
+from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, plain_rows, recognised
 from vggcli.weights.unread import PIECE, Stored
 from vggcli.weights.zip_members import check_sums, member_start, stored_members
 from vggcli.zoo.layers import NetworkConfig, network_layers
@@ -157,13 +157,14 @@ def _network(weights: _Weights, path: Path, side: int, averaged: bool, described
     if not convolutions or any(shape[0] != shape[1] for shape in shapes):
         found = ", ".join(weights)[:200] or "none"
         raise WeightsError(f"{path} holds no VGG network as Keras has it; its layers are {found}")
-    rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
     kernels = [(shape[0], shape[2], shape[3]) for shape in shapes]
     if odd := _odd_classifier(dense, averaged, described):
-        recognised(Shapes(kernels, []), path, rows, side)  # the convolutions of another network are the greater oddity
+        recognised(
+            Shapes(kernels, []), path, plain_rows(), side
+        )  # the convolutions of another network are the greater oddity
         raise WeightsError(f"{path} {odd}")
     fully_connected = [(weights[name][0].shape[0], weights[name][0].shape[1]) for name in dense]
-    return _Found(recognised(Shapes(kernels, fully_connected), path, rows, side), (*convolutions, *dense))
+    return _Found(recognised(Shapes(kernels, fully_connected), path, plain_rows(), side), (*convolutions, *dense))
 
 
 def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vggcli import paper
-from vggcli.errors import MachineError, WeightsError
+from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.keras_index import NOTE_ATTRIBUTE, need_h5py
 from vggcli.weights.keras_read import WEIGHTS, dense_pieces, keras_names
+from vggcli.weights.recognise import check_plain
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
 
@@ -32,10 +32,7 @@ _VERSION = "3.0.0"  # of Keras, whose archives these are
 
 def check_keras(config: NetworkConfig) -> None:
     """Raises WeightsError for a network that cannot be written for Keras, MachineError where h5py is not installed."""
-    row = paper.NETWORKS[config.arch]
-    if row.batch_norm or row.lrn or config.head != "fc":
-        what = f"network {config.arch}" if config.head == "fc" else f"the head {config.head}"
-        raise WeightsError(f"{what} is not written for Keras; plain networks with their three FC layers are")
+    check_plain(config, "Keras")
     need_h5py()
 
 

@@ -21,8 +21,8 @@ from vggcli.servers import within
 CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
 _CHUNK = 1 << 20
 BASE = "https://download.pytorch.org/models/"
-IMAGENET, FEATURES = "imagenet", "features"
-NAMES = (IMAGENET, FEATURES)
+IMAGENET, CONVOLUTIONS = "imagenet", "features"
+NAMES = (IMAGENET, CONVOLUTIONS)
 TORCHVISION_LICENCE = "BSD-3-Clause"
 OXFORD_LICENCE = "CC BY(-NC) 4.0"  # copies differ
 
@@ -63,7 +63,7 @@ PUBLISHED = (
     Published(IMAGENET, "B-BN", "vgg13_bn-abd245e5.pth", 507.590, 28.414, 9.626),
     Published(IMAGENET, "D-BN", "vgg16_bn-6c64b313.pth", 527.866, 26.640, 8.484),
     Published(IMAGENET, "E-BN", "vgg19_bn-c79401a0.pth", 548.143, 25.782, 8.158),
-    Published(FEATURES, "D", "vgg16_features-amdegroot-88682ab5.pth", 527.802, None, None, OXFORD_LICENCE),
+    Published(CONVOLUTIONS, "D", "vgg16_features-amdegroot-88682ab5.pth", 527.802, None, None, OXFORD_LICENCE),
 )
 
 

@@ -34,7 +34,7 @@ class Foreign:
     """Weights of another framework under our names, not read yet, and the network that they are. `mean` RGB and `divisor`
     are of pixels from 0 to 255; `scale` is the training range of S; `note` what this program wrote into the file about
     them (`Checkpoint.to_json`), which wins where it is there. `channels` (RGB or BGR) where the file itself says the mean
-    and the divisor; `assumed` where it does not say its operations, which are then taken to be VGG's."""
+    and the divisor; `assumed` where it does not say its operations, so that VGG's are assumed."""
 
     stored: dict[str, Stored]
     config: NetworkConfig
@@ -154,6 +154,18 @@ def _widths(hidden: int | None, last: int) -> list[float]:
     widths = [round(width, digits) for digits in (1, 2, 3, 4) for width in exact] + exact
     count, base = (last, paper.BLOCK_CHANNELS[-1]) if hidden is None else (hidden, paper.FC_CHANNELS)
     return list(dict.fromkeys(width for width in widths if width > 0 and scaled_channels(base, width) == count))
+
+
+def plain_rows() -> list[paper.Row]:
+    """The networks that Caffe and Keras have: those without normalisation."""
+    return [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
+
+
+def check_plain(config: NetworkConfig, framework: str) -> None:
+    """Raises WeightsError for a network that cannot be written for Caffe or Keras."""
+    if paper.NETWORKS[config.arch] not in plain_rows() or config.head != "fc":
+        what = f"network {config.arch}" if config.head == "fc" else f"the head {config.head}"
+        raise WeightsError(f"{what} is not written for {framework}; plain networks with their three FC layers are")
 
 
 def usual_scale(crop: int) -> tuple[int, int]:
