@@ -12,9 +12,11 @@ OWN_FILES, WORKER_FILES = 16, 6  # open at once: by this process, and for each t
 
 
 def user_places() -> Places:
-    """The folder `runs` here, and the user's cache for this program."""
+    """The folder `runs` here, the user's cache for this program, and the data that $VGG_DATA names."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Places(Path("runs"), (Path(base) if base else Path.home() / ".cache") / "vgg")
+    return Places(
+        Path("runs"), (Path(base) if base else Path.home() / ".cache") / "vgg", os.environ.get("VGG_DATA") or None
+    )
 
 
 def worker_count(workers: int | None) -> int:

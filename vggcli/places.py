@@ -1,4 +1,5 @@
-"""The folders that belong to the user rather than to a call: where runs are looked for, and what may be fetched again."""
+"""What belongs to the user rather than to a call: where runs are looked for, what may be fetched again, and which data are
+meant where none are named."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from vggcli.files import sweep
 
 @dataclass(frozen=True)
 class Places:
-    """`runs` holds run folders; `cache` what was fetched, rendered or computed and may be removed."""
+    """`runs` holds run folders; `cache` what was fetched, rendered or computed and may be removed; `data` names the data
+    that are taken where none are named, None for the embedded set."""
 
     runs: Path
     cache: Path
+    data: str | None = None
 
     @property
     def weights(self) -> Path:

@@ -66,8 +66,9 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
         == 0
     )
     said = capsys.readouterr().err
-    assert "does not name its classes; taken to be the data's 3 in sorted order" in said
-    assert "taken to expect torchvision's pixels: RGB less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375" in said
+    assert "does not name its classes; the data's 3 are assumed, in sorted order" in said
+    assert "does not say which pixels it expects; torchvision's are assumed" in said
+    assert ": RGB less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375" in said
     transforms = torchvision.transforms
     normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalize])
@@ -129,7 +130,10 @@ def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureF
     save_caffe(Path("w.caffemodel"), network, replace(about(network), classes=(), training={}))
     assert run(["eval", "--weights", "w.caffemodel", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
-    assert "w.caffemodel has 1000 classes without names, and the data 3; give other --data, or other weights" in said
+    assert (
+        "w.caffemodel has 1000 classes without names, and the data 3; give other data, or other weights (--data)"
+        in said
+    )
     save_checkpoint(Path("w.safetensors"), network, about(network))
     assert run(["eval", "--weights", "w.safetensors", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
@@ -162,7 +166,11 @@ class Hostile:
     [
         ("runs/A-1 w.tflite", 2, "must end in .safetensors, .pth, .pt, .h5, .keras, .caffemodel, .onnx"),
         ("runs/A-1 w.pth --to vgg", 2, "never pickled"),
-        ("runs/A-1 w.h5 --to caffe", 2, "--to caffe does not go with DST w.h5; give a name that ends in .caffemodel"),
+        (
+            "runs/A-1 w.h5 --to caffe",
+            2,
+            "the layout caffe does not go with w.h5; give a name that ends in .caffemodel (--to)",
+        ),
         ("runs/A-1 w.safetensors --to onnx", 2, "give a name that ends in .onnx"),
         ("runs/A-1 other.caffemodel", 2, "other.prototxt exists already"),
         ("runs/A-1 there.pth", 2, "exists already"),

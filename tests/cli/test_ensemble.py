@@ -66,11 +66,31 @@ def test_the_table_shows_members_pairs_and_the_whole(photos: Path, capsys: pytes
         ("runs/A-1 runs/A-1", 2, "named twice"),
         ("runs/A-1 nowhere", 4, "nowhere"),
         ("runs/A-1 runs/A-2 --scales 31", 2, "smallest usable Q is 32"),
-        ("a.safetensors b.safetensors --dense", 2, "--dense has no effect"),
-        ("a.safetensors b.safetensors --device cpu", 2, "--device has no effect"),
-        ("a.safetensors b.safetensors --precision fp32", 2, "--precision has no effect"),
-        ("a.safetensors b.safetensors -b 2", 2, "--batch-size has no effect"),
-        ("a.safetensors b.safetensors -j 0", 2, "--workers has no effect"),
+        (
+            "a.safetensors b.safetensors --dense",
+            2,
+            "has no effect where every member is a file of saved scores (--dense)",
+        ),
+        (
+            "a.safetensors b.safetensors --device cpu",
+            2,
+            "has no effect where every member is a file of saved scores (--device)",
+        ),
+        (
+            "a.safetensors b.safetensors --precision fp32",
+            2,
+            "has no effect where every member is a file of saved scores (--precision)",
+        ),
+        (
+            "a.safetensors b.safetensors -b 2",
+            2,
+            "has no effect where every member is a file of saved scores (--batch-size)",
+        ),
+        (
+            "a.safetensors b.safetensors -j 0",
+            2,
+            "has no effect where every member is a file of saved scores (--workers)",
+        ),
         ("a.safetensors other.safetensors", 3, "different images"),
     ],
 )

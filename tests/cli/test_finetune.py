@@ -139,8 +139,8 @@ def test_keras_weights_without_their_top_are_started_from_and_described_by(
     asked = ["features", str(one), "--layer", "pool5", "--gap", "--scales", "224", "--json", "--weights"]
     assert run([*asked, "notop.h5"]) == 0
     said = capsys.readouterr().err
-    assert "notop.h5 is taken to expect keras's pixels" in said
-    assert "notop.h5 does not say its operations; taken to be VGG's" in said
+    assert "notop.h5 does not say which pixels it expects; keras's are assumed" in said
+    assert "notop.h5 does not say its operations; VGG's are assumed" in said
     assert finetune("--weights", "notop.h5", "--scale", "256", "--max-steps", "1", "-b", "2", "--layers", "fc",
                     "--data", str(source)) == 0  # fmt: skip
     assert "notop.h5; new: fc6, fc7, fc8" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_a_thousand_unnamed_classes_are_said_to_be_taken_for_imagenets(
 ) -> None:
     saved(Path("w.pth"), framework, classes=1000)
     assert run(f"predict {photos}/val/class0/0.jpg --weights w.pth -j 0".split()) == 0
-    assert "does not name its 1000 classes; taken to be ImageNet's" in capsys.readouterr().err
+    assert "does not name its 1000 classes; ImageNet's are assumed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("framework", "second"), [("timm", "1, 2, 10"), ("torchvision", "1, 10, 2")])
@@ -187,4 +187,4 @@ def test_the_network_named_beside_a_file_is_a_check(photos: Path, capsys: pytest
             )
             assert run(words.split()) == code, words
             said = capsys.readouterr().err
-            assert ("w.pth holds network A, and --arch says D" in said) == (code == 4)
+            assert ("w.pth holds network A, not D" in said) == (code == 4)

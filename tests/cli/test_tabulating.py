@@ -10,14 +10,15 @@ from safetensors.torch import save_file
 
 from tests.conftest import MakeFolder
 from vggcli import paper
-from vggcli.cli import tabulating
 from vggcli.cli.app import run
-from vggcli.cli.measuring import Measured
+from vggcli.cli.options import stdout_console
 from vggcli.data.image_set import ImageSet
+from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.protocol import Scores
 from vggcli.evaluation.result import Evaluation
 from vggcli.evaluation.scores_file import save_scores
 from vggcli.imagenet import imagenet_ids
+from vggcli.report.evaluations import networks_table
 from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -189,7 +190,8 @@ def test_imagenets_validation_images_stand_beside_table_5(
     evaluation = imagenet_evaluation("E", "dense+multi-crop", 20)
     checkpoint = Checkpoint(NetworkConfig("E"), imagenet_ids(), {}, (256, 512))
     images = ImageSet(Path(), "val", imagenet_ids(), (), (), ())
-    tabulating.show_networks([Measured(evaluation, scores, images, checkpoint, Path("runs/E-1/best.safetensors"))])
+    measured = Measured(evaluation, scores, images, checkpoint, Path("runs/E-1/best.safetensors"))
+    stdout_console().print(networks_table([measured]))
     lines = cells(capsys.readouterr().out)
     assert ["256, 384, 512", "(24.8, 7.5)", "(24.6, 7.4)", "(24.4, 7.1)"] in lines
 

@@ -17,10 +17,11 @@ from vggcli.data.decode import ImageError
 from vggcli.data.image_set import match_classes
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, WeightsError
-from vggcli.evaluation import ensemble
-from vggcli.evaluation.ensemble import NetworkMember, fused, networks_posteriors
+from vggcli.evaluation import together as taking_turns
+from vggcli.evaluation.ensemble import fused
 from vggcli.evaluation.protocol import Scores, image_posteriors
 from vggcli.evaluation.scores_file import load_scores, save_scores
+from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -155,7 +156,7 @@ def networks() -> list[VGG]:
 def test_networks_together_give_what_each_gives_alone(
     make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, protocol: str, block: int
 ) -> None:
-    monkeypatch.setattr(ensemble, "BLOCK_BYTES", block)
+    monkeypatch.setattr(taking_turns, "_BLOCK_BYTES", block)
     images = load_split(make_folder(), "val")
     loads: list[str] = []
     members, alone = [], []
@@ -199,7 +200,7 @@ def test_a_broken_image_is_left_out_of_every_member(make_folder: MakeFolder) -> 
 
 
 def test_one_network_is_in_memory_at_a_time(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(taking_turns, "_BLOCK_BYTES", 1)
     images = load_split(make_folder(), "val")
     loaded: list[weakref.ref[VGG]] = []
 

@@ -141,7 +141,7 @@ def test_hostile_bytes_are_refused(content: bytes, tmp_path: Path) -> None:
     [
         (small("A-LRN"), "A-LRN"),
         (small("A-BN"), "A-BN"),
-        (small("A", head="gap"), "--head gap"),
+        (small("A", head="gap"), "the head gap"),
         (small("A", crop=72), "multiple of 32"),
     ],
 )

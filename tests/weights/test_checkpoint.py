@@ -137,7 +137,7 @@ def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> No
 def test_weights_that_were_never_trained_are_loaded_to_go_on_alone(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_checkpoint(path, network(), replace(ABOUT, training={"epoch": 0, "step": 0}))
-    with pytest.raises(WeightsError, match=r"w\.safetensors holds untrained weights.*--resume"):
+    with pytest.raises(WeightsError, match=r"w\.safetensors holds untrained weights.*resume that run"):
         load_checkpoint(path)
     assert load_checkpoint(path, untrained=True)[1].training["step"] == 0
     save_checkpoint(path, network(), replace(ABOUT, training={"epoch": 0, "step": 1}))

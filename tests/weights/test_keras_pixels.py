@@ -15,7 +15,7 @@ from tests.weights.keras_nets import CROP, layers, network, outputs, saved
 from vggcli.errors import UsageError, WeightsError
 from vggcli.weights.checkpoint import load_checkpoint, read_checkpoint
 from vggcli.weights.keras_config import KerasLayer
-from vggcli.weights.keras_operations import said_pixels
+from vggcli.weights.keras_operations import front_layer_pixels
 from vggcli.weights.preprocessing import PIXELS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -127,9 +127,11 @@ def test_channels_in_another_order_are_refused(tmp_path: Path) -> None:
 def test_settings_that_are_no_numbers_are_named(scale: Any, tmp_path: Path) -> None:
     layer = KerasLayer("Rescaling", {"name": "front", "scale": scale}, "front", "rescaling")
     with pytest.raises(WeightsError, match="front .Rescaling. has settings that are no mean"):
-        said_pixels([layer], lambda layer: [], tmp_path)
+        front_layer_pixels([layer], lambda layer: [], tmp_path)
     with pytest.raises(WeightsError, match="front"):
-        said_pixels([KerasLayer("Rescaling", {"name": "front"}, "front", "rescaling")], lambda layer: [], tmp_path)
+        front_layer_pixels(
+            [KerasLayer("Rescaling", {"name": "front"}, "front", "rescaling")], lambda layer: [], tmp_path
+        )
 
 
 def test_pixels_rescaled_inside_the_network_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`vgg convert`: weights between this program's checkpoints and other frameworks. Its flags."""
+"""`vgg convert`: weights between this program's checkpoints and other frameworks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +38,26 @@ def convert(
     (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt), and to ONNX. Tensors are renamed and reordered,
     never computed with, so a round trip gives the same bits. BGR is folded into the first layer, input channels and mean
     together; the preprocessing that the network expects is printed."""
-    from vggcli.cli.converting import convert_weights, show
+    from json import dumps
 
-    show(convert_weights(source, arch, target, to, preprocessing, quiet), json)
+    from vggcli.report.tables import facts_table
+    from vggcli.weights.convert import convert
+
+    places, progress = options.places(), options.progress(quiet)
+    converted = convert(source, target, to=to, arch=arch, preprocessing=preprocessing, places=places, progress=progress)
+    facts = converted.to_json()
+    if json:
+        print(dumps(facts))
+        return
+    shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
+    if converted.exported:
+        shown["largest difference"] = _said(converted.exported.difference)
+    shown["class names"] = "kept" if facts["class_names"] else "none"
+    title = "Converted; mean and divisor are of pixels from 0 to 255, in the order of the channels"
+    options.stdout_console().print(facts_table(title, shown))
+
+
+def _said(difference: float | None) -> str:
+    if difference is None:
+        return "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
+    return f"{difference:.1e} of the largest output, against the network itself"

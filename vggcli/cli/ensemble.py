@@ -1,28 +1,31 @@
 """`vgg ensemble`: the error of several networks, or of saved scores, with their posteriors averaged (section 4.4)."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vggcli.cli import options
-from vggcli.defaults import worker_count
+from vggcli.errors import UsageError
 from vggcli.files import writable_output
 
+if TYPE_CHECKING:
+    from vggcli.evaluation.options import MeasureOptions
 
+MEASURING = ("data", "split", "skip_bad", *options.VIEW_FLAGS)  # what only networks need
+
+
+@options.with_views
 def ensemble(
+    context: typer.Context,
     members: Annotated[list[Path], typer.Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
     data: options.Data = None,
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Which part of the data. (default: val)")
     ] = None,
-    preprocessing: options.Preprocessing = None,
-    dense: options.Dense = False,
-    multi_crop: options.MultiCrop = False,
-    grid: options.Grid = None,
-    multi_scale: options.MultiScale = False,
-    scales: options.Scales = None,
-    flip: options.Flip = None,
+    *,
+    asked: "MeasureOptions",
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
     table: Annotated[
@@ -33,10 +36,6 @@ def ensemble(
             "averaged, from the same passes.",
         ),
     ] = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.ViewBatch = None,
-    workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,59 +44,27 @@ def ensemble(
     saved scores are taken as they are."""
     from json import dumps
 
-    from vggcli.cli.fusing import fuse, show_fusion
-    from vggcli.cli.measuring import evaluate_options
-    from vggcli.cli.tabulating import check_table, show_combined
-    from vggcli.errors import UsageError
+    from vggcli.evaluation.ensemble import fuse
+    from vggcli.report.evaluations import combined_tables, members_table
 
-    if len(members) < 2:
-        raise UsageError("an ensemble needs two members or more; `vgg eval` measures one network")
-    check_table(table, json)
+    options.check_table(table, json)
     if save_scores is not None:
         if save_scores.suffix != ".safetensors":
-            raise UsageError(f"--save-scores {save_scores}: give a name that ends in .safetensors")
+            raise UsageError(f"{save_scores} must be a name that ends in .safetensors", "save_scores")
         writable_output(save_scores, "save_scores")
-    given = {
-        "--data": data,
-        "--split": split,
-        "--preprocessing": preprocessing,
-        "--dense": dense,
-        "--multi-crop": multi_crop,
-        "--multi-scale": multi_scale,
-        "--scales": scales,
-        "--flip": flip is not None,
-        "--skip-bad": skip_bad,
-        "--device": device != "auto",
-        "--precision": precision != "auto",
-        "--batch-size": batch_size is not None,
-        "--workers": workers is not None,
-    }
-    opts = evaluate_options(
-        dense=dense,
-        multi_crop=multi_crop,
-        grid=grid,
-        scales=scales,
-        multi_scale=multi_scale,
-        flip=flip,
-        skip_bad=skip_bad,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=worker_count(workers),
-        preprocessing=preprocessing,
-        table=table,
-    )
-    flags = [flag for flag, value in given.items() if value]
+    sources = {name: context.get_parameter_source(name) for name in MEASURING}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    asked = replace(asked, skip_bad=skip_bad, apart=table)
     outputs = [("save_scores", save_scores)] if save_scores is not None else []
-    fusion = fuse(members, data, split or "val", opts, multi_scale, flags, quiet, outputs)
+    places, progress = options.places(), options.progress(quiet)
+    fusion = fuse(members, data, split or "val", asked, given, places=places, progress=progress, outputs=outputs)
 
     def show() -> None:
         if json:
             print(dumps(fusion.to_json()))
-        elif table:
-            show_combined(fusion)
-        else:
-            show_fusion(fusion)
+            return
+        for one in combined_tables(fusion) if table else [members_table(fusion)]:
+            options.stdout_console().print(one)
 
     with options.after_the_figures(show):
         if save_scores is not None:

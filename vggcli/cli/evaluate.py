@@ -1,14 +1,27 @@
 """`vgg evaluate` (`vgg eval`): the error of networks by centre crop, densely, by multi-crop, over scales."""
 
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vggcli.cli import options
-from vggcli.defaults import worker_count
+from vggcli.errors import UsageError, counted
+from vggcli.files import writable_output
+
+if TYPE_CHECKING:
+    from vggcli.evaluation.measure import Measured
+    from vggcli.evaluation.options import MeasureOptions
+
+WORST = "worst.png"
+Written = dict[str, str]  # what was written, and where
 
 
+@options.with_views
 def evaluate(
     several: Annotated[
         list[Path] | None,
@@ -18,13 +31,8 @@ def evaluate(
     split: options.Split = "val",
     arch: options.Arch = None,
     weights: options.Weights = None,
-    preprocessing: options.Preprocessing = None,
-    dense: options.Dense = False,
-    multi_crop: options.MultiCrop = False,
-    grid: options.Grid = None,
-    multi_scale: options.MultiScale = False,
-    scales: options.Scales = None,
-    flip: options.Flip = None,
+    *,
+    asked: "MeasureOptions",
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
     per_class: Annotated[
@@ -45,34 +53,135 @@ def evaluate(
             "both averaged, from the same passes.",
         ),
     ] = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.ViewBatch = None,
-    workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
     (sections 3.2 and 4.3); several --scales are averaged."""
-    from vggcli.cli.measuring import evaluate_options, evaluated_files
-    from vggcli.cli.reporting import ReportOptions, evaluate_and_report
+    from vggcli.evaluation.measure import measure
+    from vggcli.evaluation.result import keep_record
 
-    opts = evaluate_options(
-        dense=dense,
-        multi_crop=multi_crop,
-        grid=grid,
-        scales=scales,
-        multi_scale=multi_scale,
-        flip=flip,
-        skip_bad=skip_bad,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=worker_count(workers),
-        preprocessing=preprocessing,
-        table=table,
-    )
-    report = ReportOptions(per_class, confusion, worst, save_scores, table, json)
-    files = evaluated_files(several or [], weights, arch)
+    files = _files(several or [], weights, arch)
+    report = _Report(per_class, confusion, worst, save_scores, table, json)
     report.check(len(files))
-    evaluate_and_report(files, data, split, opts, multi_scale, report, quiet)
+    asked = replace(asked, skip_bad=skip_bad, apart=table)
+    places, progress = options.places(), options.progress(quiet)
+    found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
+    written: list[Written] = [{} for _ in found]
+    with options.after_the_figures(lambda: report.show(found, written)):
+        for measured in found:
+            keep_record(measured.evaluation, measured.run)
+        for measured, paths in zip(found, written, strict=True):
+            report.write(measured, paths)
+
+
+def _files(several: Sequence[Path], weights: Path | None, arch: str | None) -> list[Path]:
+    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given, or
+    one twice."""
+    from vggcli.weights.find import find_weights
+
+    if several and weights is not None:
+        raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
+    if not several:
+        return [find_weights(weights, arch, options.places())]
+    files = [find_weights(path, arch, options.places()) for path in several]
+    for path, file in zip(several, files, strict=True):
+        if files.count(file) > 1:
+            raise UsageError(f"{path} is named twice; once is enough")
+    return files
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What is made of evaluations beside their records, and how they are shown."""
+
+    per_class: bool
+    confusion: Path | None
+    worst: int | None
+    scores: Path | None
+    table: bool
+    json: bool
+
+    def outputs(self, weights: Sequence[Path]) -> list[tuple[str, Path]]:
+        """Where the reports on networks at `weights` go, with the parameters that say so."""
+        from vggcli.weights.find import run_of
+
+        worst = [_worst_path(run_of(path)) for path in weights] if self.worst is not None else []
+        named = (("save_scores", self.scores), ("confusion", self.confusion), *(("worst", path) for path in worst))
+        return [(name, path) for name, path in named if path is not None]
+
+    def check(self, networks: int) -> None:
+        """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
+        for name, path, suffix in (
+            ("save_scores", self.scores, ".safetensors"),
+            ("confusion", self.confusion, ".png"),
+        ):
+            if path is None:
+                continue
+            if path.suffix != suffix:
+                raise UsageError(f"{path} must be a name that ends in {suffix}", name)
+            if networks > 1:
+                raise UsageError(f"{path} is one file for {networks} networks; evaluate them one by one", name)
+            writable_output(path, name)
+        options.check_table(self.table, self.json)
+        if self.table and self.per_class:
+            raise UsageError("--per-class has no place in --table; leave one out")
+
+    def write(self, measured: "Measured", written: Written) -> None:
+        """The scores and pictures that were asked for; adds what was written where to `written`."""
+        from vggcli.evaluation.result import worst_mistakes
+        from vggcli.evaluation.scores_file import save_scores
+        from vggcli.metrics import confusion_counts
+        from vggcli.report.evaluations import save_mistakes
+        from vggcli.report.plots import save_confusion
+
+        if self.scores is not None:
+            save_scores(self.scores, measured.scores, measured.evaluation)
+            written["scores"] = str(self.scores)
+        if self.confusion is not None:
+            counts_KK = confusion_counts(measured.scores.posteriors_NK, measured.scores.labels_N).numpy()
+            save_confusion(counts_KK, measured.scores.classes, self.confusion)
+            written["confusion"] = str(self.confusion)
+        if self.worst is not None and (mistakes := worst_mistakes(measured.scores, self.worst)):
+            path = _worst_path(measured.run)
+            save_mistakes(measured, mistakes, path)
+            written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
+
+    def show(self, several: Sequence["Measured"], written: Sequence[Written]) -> None:
+        """The figures, in the form that was asked for, and what of them was written where."""
+        from json import dumps
+
+        from vggcli.evaluation.result import class_reports
+        from vggcli.report.evaluations import evaluation_table, networks_table
+        from vggcli.report.tables import classes_table
+
+        if self.json:
+            results = [self._object(measured) for measured in several]
+            print(dumps(results[0] if len(results) == 1 else {"evaluations": results}))
+            return
+        console = options.stdout_console()
+        if self.table:
+            console.print(networks_table(several))
+            for path in (path for paths in written for path in paths.values()):
+                options.note(f"written: {path}")
+            return
+        for measured, paths in zip(several, written, strict=True):
+            console.print(evaluation_table(measured, paths))
+            if self.per_class:
+                console.print(classes_table(class_reports(measured.scores)))
+
+    def _object(self, measured: "Measured") -> dict[str, Any]:
+        from vggcli.evaluation.result import class_reports
+
+        classes = {"per_class": [vars(one) for one in class_reports(measured.scores)]} if self.per_class else {}
+        return {**measured.to_json(), **classes}
+
+
+def _worst_path(run: Path | None) -> Path:
+    """Where the sheet of mistakes goes: into the run of the weights, else to a new file in the current folder, worst-2.png,
+    worst-3.png and so on where there is one of that name: it may be anyone's."""
+    if run is not None:
+        return run / WORST
+    first = Path.cwd() / WORST
+    numbered = (first.with_name(f"{first.stem}-{number}{first.suffix}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([first], numbered) if not os.path.lexists(one))

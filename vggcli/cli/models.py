@@ -1,6 +1,6 @@
 """`vgg models`: the zoo as a table, or one network layer by layer."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,17 +15,14 @@ def models(
     crop: Annotated[int | None, typer.Option(min=32, help="Side of the input in pixels. (default: 224)")] = None,
     width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (default: 1)")] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Number of classes. (default: 1000)")] = None,
-    head: Annotated[str | None, typer.Option(metavar="fc|gap", help="The last layers. (default: fc)")] = None,
+    head: Annotated[Literal["fc", "gap"] | None, typer.Option(help="The last layers. (default: fc)")] = None,
     json: options.Json = False,
 ) -> None:
     """Show the zoo (layers, parameters, GMACs, published errors and weights), or NETWORK layer by layer with the size of
     its output, its receptive field, parameters, MACs and memory, and what its stacks of 3x3 layers save (section 2.3)."""
     from vggcli import paper
-    from vggcli.errors import UsageError
     from vggcli.zoo.layers import NetworkConfig, arch_of
 
-    if head not in (None, "fc", "gap"):
-        raise UsageError(f"--head {head!r} is not known; give fc or gap")
     chosen: dict[str, Any] = {"crop": crop, "width": width, "classes": classes, "head": head}
     given = {key: value for key, value in chosen.items() if value is not None}
     if name is None:

@@ -1,18 +1,19 @@
 """The flags that commands share, declared once, and what they mean: files, folders, devices."""
 
+import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vggcli import choices, paper
-from vggcli.defaults import user_places
-from vggcli.errors import MachineError
+from vggcli.defaults import user_places, worker_count
+from vggcli.errors import MachineError, UsageError
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
 
@@ -108,8 +109,47 @@ ViewBatch = Annotated[
         help="Views in one forward pass, as many as take at most 4 GiB. (default: that many)",
     ),
 ]
+VIEW_FLAGS: dict[str, tuple[Any, Any]] = {  # how networks are run over images: name, flag, default
+    "preprocessing": (Preprocessing, None),
+    "dense": (Dense, False),
+    "multi_crop": (MultiCrop, False),
+    "grid": (Grid, None),
+    "multi_scale": (MultiScale, False),
+    "scales": (Scales, None),
+    "flip": (Flip, None),
+    "device": (Device, "auto"),
+    "precision": (Precision, "auto"),
+    "batch_size": (ViewBatch, None),
+    "workers": (Workers, None),
+}
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def with_views(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with VIEW_FLAGS in place of its parameter `asked`, which gets what they mean together: a MeasureOptions."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    flags = [inspect.Parameter(name, keyword, default=one[1], annotation=one[0]) for name, one in VIEW_FLAGS.items()]
+    own = [one.replace(kind=keyword) for one in inspect.signature(command).parameters.values()]
+    place = [one.name for one in own].index("asked")
+    parameters = [*own[:place], *flags, *own[place + 1 :]]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        from vggcli.evaluation.options import MeasureOptions
+
+        views = {name: given.pop(name) for name in VIEW_FLAGS}
+        command(**given, asked=MeasureOptions(**{**views, "workers": worker_count(views["workers"])}))
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def check_table(table: bool, json: bool) -> None:
+    """Raises UsageError for a table that nobody would see."""
+    if table and json:
+        raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
 
 
 def stderr_console() -> "Console":
@@ -133,8 +173,9 @@ def note(text: str) -> None:
 
 def note_remarks(*splits: "ImageSet") -> None:
     """Say what of a source was left out, each thing once."""
-    for remark in dict.fromkeys(remark for images in splits for remark in images.remarks):
-        note(f"data: {remark}")
+    from vggcli.data.survey import note_remarks
+
+    note_remarks(*splits)
 
 
 def places() -> Places:
@@ -151,13 +192,9 @@ def progress(quiet: bool) -> Progress:
 
 def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
     """The source that `--data` names; says what was picked where it is unset."""
-    from vggcli.data.find import SHAPES, find_source
+    from vggcli.data.find import find_source
 
-    picked = data or os.environ.get("VGG_DATA") or SHAPES
-    if data is None:
-        origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
-        note(f"data: {picked} ({origin})")
-    return find_source(picked, places(), workers, progress(quiet))
+    return find_source(data, places(), workers, progress(quiet))
 
 
 def compute_device(name: str) -> "torch.device":

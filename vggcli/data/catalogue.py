@@ -14,7 +14,6 @@ import shutil
 import socket
 import sys
 import tarfile
-import threading
 import urllib.error
 import urllib.request
 import zipfile
@@ -27,6 +26,7 @@ from PIL import Image
 
 from vggcli.errors import MachineError
 from vggcli.files import appearing
+from vggcli.servers import within
 
 CSV_INDEX = "index.csv"
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
@@ -122,25 +122,13 @@ def _failed(known: KnownSet, folder: Path, error: Exception) -> MachineError:
 
 def _reach(known: KnownSet, folder: Path) -> None:
     """Raises MachineError unless the set's host answers, be it with a refusal."""
-    outcome: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(f"https://{known.host}/", method="HEAD")
-            urllib.request.urlopen(request, timeout=REACH_SECONDS).close()
-            outcome.append(None)
-        except urllib.error.HTTPError as error:
-            error.close()
-            outcome.append(None)
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)  # because a name lookup keeps to no time limit
-    thread.start()
-    thread.join(REACH_SECONDS + 1)
-    error = outcome[0] if outcome else TimeoutError("no answer")
-    if error is not None:
-        raise _failed(known, folder, error)
+    request = urllib.request.Request(f"https://{known.host}/", method="HEAD")
+    try:
+        within(REACH_SECONDS + 1, lambda: urllib.request.urlopen(request, timeout=REACH_SECONDS).close())
+    except urllib.error.HTTPError as error:
+        error.close()
+    except Exception as error:
+        raise _failed(known, folder, error) from error
 
 
 def _write_index(path: Path, rows: list[IndexRow]) -> None:

@@ -40,13 +40,38 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 Size = tuple[int, int]  # width, height
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """An image that Pillow has opened or made, and what errors call it. It is not changed."""
+
+    name: str
+    image: Image.Image
+
+    def __str__(self) -> str:
+        return self.name
+
+    def unread(self) -> bytes | None:
+        """The bytes of the file that it is opened from, where nothing of it is decoded yet; else None."""
+        file = getattr(self.image, "fp", None)
+        if file is None or not getattr(self.image, "tile", None) or self.image.tell():
+            return None
+        before = file.tell()
+        file.seek(0)
+        data = bytes(file.read())
+        file.seek(before)
+        return data
+
+
 Place = Path | TarMember  # where the bytes of an image are
+Origin = Place | OpenedImage  # what an image is read from
 
 
 class ImageError(DataError):
     """One image that cannot be used: `path`, a `reason` of a few words, and its `index` where it is one of a set."""
 
-    def __init__(self, path: Place | str, reason: str, index: int | None = None) -> None:
+    def __init__(self, path: Origin | str, reason: str, index: int | None = None) -> None:
         super().__init__(f"{path} cannot be used: {reason}")
         self.path, self.reason, self.index = str(path), reason, index
 
@@ -62,7 +87,7 @@ class Decoded:
     turned: bool
 
 
-def read_image(place: Place, at_least: int | None = None) -> Image.Image:
+def read_image(place: Origin, at_least: int | None = None) -> Image.Image:
     """The whole image at `place` as an RGB picture, upright.
 
     With `at_least` (pixels) a JPEG may come at 1/2, 1/4 or 1/8 of its size, decoded so, as long as its shorter side
@@ -71,7 +96,7 @@ def read_image(place: Place, at_least: int | None = None) -> Image.Image:
     return decode_image(place, at_least).image
 
 
-def decode_image(place: Place, at_least: int | None = None) -> Decoded:
+def decode_image(place: Origin, at_least: int | None = None) -> Decoded:
     """As `read_image`, and whether its EXIF orientation had to be applied."""
     try:
         with warnings.catch_warnings():
@@ -107,7 +132,7 @@ def decode_image(place: Place, at_least: int | None = None) -> Decoded:
         raise ImageError(place, f"it is damaged or cut short ({error})") from error
 
 
-def _why_not_opened(place: Place) -> str:
+def _why_not_opened(place: Origin) -> str:
     head = _head(place)
     if formats_of(head):
         return f"it is damaged or cut short (it begins as {kind_of(head)} does)"
@@ -137,11 +162,16 @@ class UnknownRange(ValueError):
     """Pixels of an intact image that nothing says how to bring to 8 bits."""
 
 
-def open_image(place: Place) -> Image.Image:
+def open_image(place: Origin) -> Image.Image:
     """The image at `place`, opened; without the metadata of which Pillow refuses broken or long ones. Raises ImageError for
     anything but a regular file."""
     if isinstance(place, TarMember):
         data = place.read()
+    elif isinstance(place, OpenedImage):
+        unread = place.unread()
+        if unread is None:
+            return place.image.copy()
+        data = unread
     else:
         state = place.stat()
         if not stat.S_ISREG(state.st_mode):
@@ -159,15 +189,17 @@ def open_image(place: Place) -> Image.Image:
         return Image.open(io.BytesIO(bare), formats=formats)
 
 
-def _head(place: Place) -> bytes:
+def _head(place: Origin) -> bytes:
     """The first bytes at `place`."""
     if isinstance(place, TarMember):
         return place.read(FORMAT_BYTES)
+    if isinstance(place, OpenedImage):
+        return (place.unread() or b"")[:FORMAT_BYTES]
     with place.open("rb") as file:
         return file.read(FORMAT_BYTES)
 
 
-def check_pixels(place: Place, size: Size) -> None:
+def check_pixels(place: Origin, size: Size) -> None:
     """Raises ImageError where width times height is over 100 megapixels, or nothing at all."""
     width, height = size
     if width * height > MAX_PIXELS:

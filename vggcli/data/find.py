@@ -22,8 +22,12 @@ class Source:
     path: Path
 
 
-def find_source(data: str, places: Places, workers: int, progress: Progress = silent) -> Source:
-    """The source that `data` names: `shapes`, a known set, or a path."""
+def find_source(data: str | None, places: Places, workers: int, progress: Progress = silent) -> Source:
+    """The source that `data` names: `shapes`, a known set, or a path. Where it is None, the user's own or `shapes`, and
+    which of them is noted."""
+    if not data:
+        data, origin = (places.data, "from $VGG_DATA") if places.data else (SHAPES, "the embedded set")
+        LOG.info(f"data: {data} ({origin})")
     if data == SHAPES:
         return Source(SHAPES, shapes_index(places, workers, progress))
     if data in KNOWN:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vggcli.data.decode import ImageError, Place, decode_image
+from vggcli.data.decode import ImageError, Origin, decode_image
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.data.to_device import on_device
 from vggcli.data.training_views import Pixels
@@ -30,7 +30,7 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def path(self, index: int) -> Place: ...
+    def path(self, index: int) -> Origin: ...
 
 
 @dataclass(frozen=True)

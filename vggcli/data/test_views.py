@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggcli.data.decode import MAX_PIXELS, ImageError, Place, Size, check_pixels
+from vggcli.data.decode import MAX_PIXELS, ImageError, Origin, Size, check_pixels
 
 
 def rescaled_size(size: Size, shorter: int) -> Size:
@@ -31,7 +31,7 @@ class ViewPlan:
     most_pixels: int = MAX_PIXELS
 
 
-def rescaled_views(place: Place, image: Image.Image, views: ViewPlan) -> list[NDArray[np.uint8]]:
+def rescaled_views(place: Origin, image: Image.Image, views: ViewPlan) -> list[NDArray[np.uint8]]:
     """The views of a decoded image, uint8 [H, W, 3], in the order of the scales; `place` is what errors call it.
 
     Raises ImageError, before any work, where the image would have over 100 megapixels at some scale, or over

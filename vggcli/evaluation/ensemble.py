@@ -1,108 +1,168 @@
-"""Fusion of networks (section 4.4): posteriors averaged per image name and class name, whatever the order they came in.
+"""Ensembles (section 4.4): the posteriors of networks and of saved scores, averaged by the names of images and classes,
+whatever the order they came in, and the error of every member, every pair and the whole."""
 
-Networks that are evaluated together take turns over blocks of images: each image is decoded once for all of them, and
-only one network is in memory at a time.
-"""
-
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from vggcli.colour import ColourStatistics, normalise
-from vggcli.data.decode import ImageError
-from vggcli.data.sources import ImageSet
-from vggcli.data.test_batches import ViewBatch, test_batches
-from vggcli.data.test_views import ViewPlan, centre_offsets
-from vggcli.errors import DataError, WeightsError
-from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, check_test_scales, view_limit, view_posteriors
-from vggcli.zoo.layers import NetworkConfig
-from vggcli.zoo.network import VGG
-from vggcli.zoo.scales import views_together
+from vggcli.data.outputs import Output
+from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.evaluation.measure import measure
+from vggcli.evaluation.options import MeasureOptions, shows_options
+from vggcli.evaluation.protocol import PARTS, Protocol, Scores
+from vggcli.evaluation.result import correct_counts
+from vggcli.evaluation.scores_file import load_scores, write_scores
+from vggcli.metrics import calibration_error, error_rate
+from vggcli.places import Places
+from vggcli.progress import Progress, silent
+from vggcli.weights.find import find_weights
 
-BLOCK_BYTES = 512 << 20  # of decoded views that the networks take turns over
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggcli.evaluation.options import Asked
 
 
 @dataclass(frozen=True)
-class NetworkMember:
-    """A network that takes part: `load` brings it to the device when its turn comes; `images` are the data with its
-    classes, `options` its own protocol and scales."""
+class FusedMember:
+    """One member: what it is called, its posteriors, and what they were made with (fields of `Evaluation.to_json`)."""
 
-    load: Callable[[], VGG]
-    config: NetworkConfig
-    colour: ColourStatistics
-    images: ImageSet
-    options: EvaluateOptions
+    name: str
+    scores: Scores
+    about: dict[str, Any]
 
 
-@torch.inference_mode()
-def networks_posteriors(
-    members: Sequence[NetworkMember], progress: Callable[[int], None]
-) -> list[tuple[Scores, float]]:
-    """The posteriors of each network, each by its own options, over the same images, and the seconds that its turns took;
-    an image is decoded once, and rescaled once a scale, for all of them. `progress` is told the views done.
+@dataclass(frozen=True)
+class Fusion:
+    """The members and their mean; `data` and `split` are None where only saved scores took part. `parts` are the means of
+    what the members' posteriors are the mean of, by protocol, where all of them kept it apart."""
 
-    Raises as `image_posteriors` does.
+    members: tuple[FusedMember, ...]
+    whole: Scores
+    data: str | None
+    split: str | None
+    seconds: float
+    parts: Mapping[Protocol, Scores]
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole as an evaluation of one network has it, with every member and pair."""
+        about = [member.about for member in self.members]
+        return {
+            "arch": "+".join(str(one["arch"]) for one in about),
+            "weights": [one["weights"] for one in about],
+            "data": self.data,
+            "split": self.split,
+            "protocol": about[0]["protocol"] if len({one["protocol"] for one in about}) == 1 else "mixed",
+            "scales": sorted({scale for one in about for scale in one["scales"]}),
+            **_counts(self.whole),
+            "skipped": len(self.whole.skipped),
+            "classes": len(self.whole.classes),
+            "calibration_error": calibration_error(self.whole.posteriors_NK, self.whole.labels_N),
+            "seconds": self.seconds,
+            "images_per_second": len(self.whole.images) / max(self.seconds, 1e-9),
+            "members": [{"name": one.name, **one.about, **_counts(one.scores)} for one in self.members],
+            "pairs": [_row(pair) for pair in itertools.combinations(self.members, 2)],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the averaged posteriors as a scores file, as `write_scores` does."""
+        about = self.to_json()
+        weights = "+".join(str(member.about["weights_sha256"]) for member in self.members)
+        write_scores(path, self.whole, about["arch"], about["protocol"], about["scales"], weights)
+
+
+def _counts(scores: Scores) -> dict[str, Any]:
+    images = len(scores.images)
+    top1, top5 = correct_counts(scores)
+    errors = {"top1_error": error_rate(top1, images), "top5_error": error_rate(top5, images)}
+    return {"images": images, "correct_top1": top1, "correct_top5": top5, **errors}
+
+
+def _row(chosen: Sequence[FusedMember]) -> dict[str, Any]:
+    """Error of some members with their posteriors averaged."""
+    return {"members": [member.name for member in chosen], **_counts(_mean(chosen))}
+
+
+def _mean(members: Sequence[FusedMember]) -> Scores:
+    return fused([member.scores for member in members], [member.name for member in members])
+
+
+@shows_options
+def ensemble(
+    members: Sequence[str | Path],
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    places: Places,
+    progress: Progress = silent,
+    **asked: "Unpack[Asked]",
+) -> Fusion:
+    """Average the posteriors of `members`, any mix of run folders, checkpoints and files of saved scores, as `vgg ensemble`
+    does. Networks are evaluated on a `split` ("val" where it is None) of `data`; the other keywords, those of
+    `MeasureOptions`, say how.
+
+    Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
+
+    >>> fusion = vggcli.ensemble(["runs/A-1", "runs/A-2"], "photos/")
+    >>> [(one["name"], one["images"]) for one in fusion.to_json()["members"]]
+    [('runs/A-1', 12), ('runs/A-2', 12)]
     """
-    first = members[0]
-    for member in members:
-        check_test_scales(member.config, member.options)
-    scales = tuple(sorted({scale for member in members for scale in member.options.scales}))
-    rows = [views_together(one.config, one.options.device, one.options.flip, one.options.batch_size) for one in members]
-    sums = [torch.zeros(one.options.kept, len(one.images), len(one.images.classes)) for one in members]
-    seconds = [0.0] * len(members)
-    skipped: dict[str, ImageError] = {}
-    batches = test_batches(
-        first.images,
-        ViewPlan(scales, most_pixels=min(view_limit(member.config, member.options) for member in members)),
-        lambda height, width: min(together(height, width) for together in rows),
-        first.options.workers,
-        torch.device("cpu"),
+    options = MeasureOptions(**asked)
+    given = [name for name, value in (("data", data), ("split", split)) if value is not None]
+    return fuse(members, data, split or "val", options, [*given, *options.given()], places=places, progress=progress)
+
+
+def fuse(
+    members: Sequence[str | Path],
+    data: str | Path | None,
+    split: str,
+    asked: MeasureOptions,
+    given: Sequence[str],
+    *,
+    places: Places,
+    progress: Progress = silent,
+    outputs: Sequence[Output] = (),
+) -> Fusion:
+    """What `ensemble` does; `given` are the names of the options that were set, which need a network to have an effect, and
+    `outputs` where results will be written.
+
+    Raises UsageError too where an output would lie among the images.
+    """
+    started = time.perf_counter()
+    names = [str(member) for member in members]
+    if len(names) < 2:
+        raise UsageError("an ensemble needs two members or more; `vgg eval` measures one network")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{twice} is named twice; a member counts once")
+    files = {name: Path(name).expanduser() for name in names}
+    saved = {name: load_scores(file) if file.is_file() else None for name, file in files.items()}
+    networks = [name for name in names if saved[name] is None]
+    if not networks and given:
+        raise UsageError(f"{given[0]} has no effect where every member is a file of saved scores", given[0])
+    weights = [find_weights(Path(name), None, places) for name in networks]
+    evaluated = (
+        measure(weights, data, split, asked, places=places, progress=progress, outputs=outputs) if networks else []
     )
-    for block in _blocks(batches, skipped, first.options.skip_bad):
-        for turn, (member, sums_PNK) in enumerate(zip(members, sums, strict=True)):
-            started = time.perf_counter()
-            network = member.load()
-            for batch in block:
-                if scales[batch.scale_index] in member.options.scales:
-                    sums_PNK.index_add_(1, torch.tensor(batch.indices), _posteriors(network, batch, member).cpu())
-            del network  # before the next one is loaded
-            seconds[turn] += time.perf_counter() - started
-        progress(sum(len(batch.indices) for batch in block))
-    return [
-        (averaged(sums_PNK, member.images, member.options, skipped), taken)
-        for member, sums_PNK, taken in zip(members, sums, seconds, strict=True)
+    measured = dict(zip(networks, evaluated, strict=True))
+    fusing = [
+        FusedMember(name, measured[name].scores, measured[name].to_json())
+        if scores is None
+        else FusedMember(name, scores.scores, scores.about(name))
+        for name, scores in saved.items()
     ]
-
-
-def _blocks(
-    batches: Iterator[ViewBatch | ImageError], skipped: dict[str, ImageError], skip_bad: bool
-) -> Iterator[list[ViewBatch]]:
-    block: list[ViewBatch] = []
-    for batch in batches:
-        if isinstance(batch, ImageError):
-            if not skip_bad:
-                raise batch
-            skipped[batch.path] = batch
-            continue
-        block.append(batch)
-        if sum(one.images_NHWC.nbytes for one in block) >= BLOCK_BYTES:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def _posteriors(network: VGG, batch: ViewBatch, member: NetworkMember) -> Tensor:
-    images_NHWC = batch.images_NHWC
-    if member.options.protocol == "centre-crop":
-        crop = member.config.crop
-        top, left = centre_offsets(images_NHWC.shape[1:3], crop)
-        images_NHWC = images_NHWC[:, top : top + crop, left : left + crop]
-    views_NCHW = normalise(images_NHWC.to(member.options.device), member.colour)
-    return view_posteriors(network, views_NCHW, member.options)
+    whole = _mean(fusing)
+    apart = all(member.scores.parts for member in fusing)
+    parts = {part: fused([one.scores.part(part) for one in fusing], names) for part in PARTS} if apart else {}
+    seconds = time.perf_counter() - started
+    source = evaluated[0].evaluation.data if networks else None
+    return Fusion(tuple(fusing), whole, source, split if networks else None, seconds, parts)
 
 
 def fused(members: Sequence[Scores], names: Sequence[str]) -> Scores:

@@ -84,9 +84,9 @@ def view_limit(config: NetworkConfig, options: EvaluateOptions) -> int:
     return most_pixels(config) if "dense" in options.protocol else MAX_PIXELS
 
 
-def check_test_scales(config: NetworkConfig, options: EvaluateOptions, flag: str = "--scales") -> None:
-    """Raises UsageError, naming the `flag` that they come from, for scales that do not suit network and protocol."""
-    check_scales(options.scales, config.crop, flag, largest_scale(config, "dense" in options.protocol))
+def check_test_scales(config: NetworkConfig, options: EvaluateOptions, option: str = "scales") -> None:
+    """Raises UsageError for scales, which the parameter `option` gave, that do not suit network and protocol."""
+    check_scales(options.scales, config.crop, largest_scale(config, "dense" in options.protocol), option)
 
 
 @torch.inference_mode()
@@ -135,7 +135,9 @@ def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipp
     posteriors_PNK = sums_PNK[:, kept] / len(options.scales)
     posteriors_NK = posteriors_PNK.mean(0)
     if not torch.isfinite(posteriors_NK).all():
-        raise WeightsError("the network's posteriors are not finite; its weights, or --precision, are at fault")
+        raise WeightsError(
+            "the network's posteriors are not finite; its weights or the precision are at fault", "precision"
+        )
     return Scores(
         posteriors_NK,
         torch.tensor([images.labels[index] for index in kept]),

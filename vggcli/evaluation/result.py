@@ -1,13 +1,23 @@
-"""What an evaluation found: its record, the error class by class, and the worst mistakes."""
+"""What an evaluation found: its record, kept in the run of the weights, the error class by class, the worst mistakes."""
 
+import json
+import logging
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from vggcli import __version__
+from vggcli.errors import MachineError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
-from vggcli.files import file_sha256
+from vggcli.files import append_line, file_sha256
 from vggcli.metrics import answers, calibration_error, confusion_counts, count_correct, error_rate
+from vggcli.records import OPEN
+from vggcli.regular import need_regular
 from vggcli.weights.checkpoint import Checkpoint
+
+LOG = logging.getLogger("vggcli")
+RECORDS = "evaluations.jsonl"  # of a run, one `EvaluationRecord` a line
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Evaluation:
     preprocessing: dict[str, Any]
     seconds: float
     network: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__ = OPEN  # figures that follow from others stand beside them
 
     @property
     def top1_error(self) -> float:
@@ -48,11 +59,30 @@ class Evaluation:
         return self.images / max(self.seconds, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `vgg eval --json`."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        fields["scales"] = list(self.scales)
+        """The fields, and the figures that follow from them."""
         derived = {name: getattr(self, name) for name in ("top1_error", "top5_error", "images_per_second")}
-        return {**fields, **derived}
+        return {**vars(self), "scales": list(self.scales), **derived}
+
+
+@dataclass(frozen=True)
+class EvaluationRecord(Evaluation):
+    """An evaluation as a run keeps it, with its `date` (ISO 8601, UTC) and the version of this program."""
+
+    date: str = ""
+    version: str = __version__
+
+
+def keep_record(evaluation: Evaluation, run: Path | None) -> None:
+    """Add the evaluation to the records of the run folder, if there is one; notes where that cannot be written: a run that
+    may only be read still has an error figure."""
+    if run is None:
+        return
+    record = EvaluationRecord(**vars(evaluation), date=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    try:
+        need_regular(run / RECORDS, MachineError)
+        append_line(run / RECORDS, json.dumps(record.to_json()))
+    except MachineError as error:
+        LOG.info(f"not recorded: {error}")
 
 
 def evaluation_of(

@@ -1,6 +1,7 @@
 """Saved scores: the posteriors of an evaluation with the names of their rows and columns, and what they were made with."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,19 +25,32 @@ LABELS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
 def save_scores(path: Path, scores: Scores, evaluation: Evaluation) -> None:
-    """Write posteriors and labels with the names of their rows and columns, whole or not at all.
+    """Write the posteriors that an evaluation rests on, as `write_scores` does, with all that is kept of it."""
+    one = evaluation
+    details = {name: getattr(one, name) for name in DETAILS}
+    write_scores(path, scores, one.arch, one.protocol, one.scales, one.weights_sha256, details)
 
-    Raises MachineError where the disk refuses.
-    """
+
+def write_scores(
+    path: Path,
+    scores: Scores,
+    arch: str,
+    protocol: str,
+    scales: Sequence[int],
+    weights_sha256: str,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Write posteriors and labels with the names of their rows and columns, whole or not at all, and what they were made
+    with. Raises MachineError where the disk refuses."""
     metadata = {
         "images": json.dumps(scores.images),
         "classes": json.dumps(scores.classes),
-        "arch": evaluation.arch,
-        "protocol": evaluation.protocol,
-        "scales": json.dumps(evaluation.scales),
-        "weights": evaluation.weights_sha256,
-        "details": json.dumps({name: getattr(evaluation, name) for name in DETAILS}),
+        "arch": arch,
+        "protocol": protocol,
+        "scales": json.dumps(scales),
+        "weights": weights_sha256,
     }
+    metadata |= {} if details is None else {"details": json.dumps(details)}
     save_tensors(path, {"posteriors": scores.posteriors_NK, "labels": scores.labels_N}, metadata)
 
 
@@ -51,6 +65,11 @@ class SavedScores:
     scales: tuple[int, ...]
     weights_sha256: str
     details: dict[str, Any] = field(default_factory=dict)
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What is known of the evaluation, in the fields of `Evaluation.to_json`; `name` stands for the weights."""
+        about = {"arch": self.arch, "protocol": self.protocol, "scales": list(self.scales)}
+        return {**about, "weights": name, "weights_sha256": self.weights_sha256, **self.details}
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class _About:
 
 
 def load_scores(path: Path) -> SavedScores | None:
-    """The scores that `vgg eval --save-scores` wrote to `path`, or None where the file is a checkpoint or anything else.
+    """The scores that `save_scores` wrote to `path`, or None where the file is a checkpoint or anything else.
 
     Raises WeightsError where it is a scores file that is damaged, whose parts do not fit together, or that holds no
     posteriors.

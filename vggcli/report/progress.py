@@ -2,12 +2,14 @@
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -16,73 +18,68 @@ from rich.progress import (
 
 from vggcli.training.state import EpochRecord, StepRecord
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 PLAIN_SECONDS = 20.0  # between two lines inside an epoch, on a pipe
 
 
-class Bar:
+class _Live:
+    """A context that shows the `columns` of its tasks while a terminal looks on; lines are for pipes too."""
+
+    def __init__(self, console: Console, quiet: bool, *columns: ProgressColumn) -> None:
+        self.console, self.quiet = console, quiet
+        self.progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
+        self.said = time.monotonic()
+
+    def __enter__(self) -> "Self":
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.progress.disable:  # some versions of rich leave an empty line even then
+            self.progress.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays, unless quiet."""
+        self.said = time.monotonic()
+        if not self.quiet:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def say_now_and_then(self, line: str) -> None:
+        """A line on a pipe, if the last one was long ago."""
+        if not self.console.is_terminal and time.monotonic() - self.said > PLAIN_SECONDS:
+            self.say(line)
+
+
+class Bar(_Live):
     """A single bar that counts to `total`; use it as a context manager and call it with how many more are done."""
 
     def __init__(self, console: Console, title: str, total: int, unit: str, quiet: bool) -> None:
-        self.console, self.title, self.total, self.unit, self.quiet = console, title, total, unit, quiet
-        self.done, self.started = 0, time.monotonic()
-        self.said = self.started
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(console, quiet, *columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        self.title, self.total, self.unit = title, total, unit
+        self.done, self.started = 0, self.said
         self.task = self.progress.add_task(title, total=total, rate="")
-
-    def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self.progress.disable:  # some versions of rich leave an empty line even then
-            self.progress.stop()
 
     def __call__(self, more: int) -> None:
         self.done += more
-        now = time.monotonic()
-        rate = f"{self.done / max(now - self.started, 1e-9):.1f} {self.unit}/s"
+        rate = f"{self.done / max(time.monotonic() - self.started, 1e-9):.1f} {self.unit}/s"
         self.progress.update(self.task, completed=self.done, rate=rate)
-        if not self.console.is_terminal and not self.quiet and now - self.said > PLAIN_SECONDS:
-            self.said = now
-            self.console.print(f"{self.title}: {self.done}/{self.total}, {rate}", markup=False, highlight=False)
+        self.say_now_and_then(f"{self.title}: {self.done}/{self.total}, {rate}")
 
 
-class TrainingDisplay:
+class TrainingDisplay(_Live):
     """Epoch and step bars with images/s, loss, error and learning rate; a line is left behind for every epoch."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
-        self.console, self.quiet = console, quiet
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+        super().__init__(console, quiet, *columns, TextColumn("{task.fields[note]}"), TimeRemainingColumn())
         self.tasks: tuple[TaskID, TaskID] | None = None
-        self.said = self.clock = time.monotonic()
+        self.clock = self.said
         self.rate, self.done_before, self.epoch = 0.0, 0, 0
-
-    def __enter__(self) -> "TrainingDisplay":
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self.progress.disable:  # some versions of rich leave an empty line even then
-            self.progress.stop()
 
     def step(self, record: StepRecord) -> None:
         """Show a micro-batch."""
@@ -102,18 +99,12 @@ class TrainingDisplay:
         overall = f"epoch {record.epoch} of {record.epochs}, step {record.step} of {record.steps}"
         self.progress.update(whole, completed=(record.epoch - 1) * record.images + record.done, note=overall)
         self.progress.update(epoch, completed=record.done, note=note)
-        if not self.console.is_terminal and now - self.said > PLAIN_SECONDS:
-            self._say(f"epoch {record.epoch}: {record.done}/{record.images} images, {note}")
+        self.say_now_and_then(f"epoch {record.epoch}: {record.done}/{record.images} images, {note}")
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Leave a line for a finished epoch."""
-        self._say(
+        self.say(
             f"epoch {record.epoch:>3}: loss {record.loss:.3f}, validation loss {record.val_loss:.3f}, top-1 error "
             f"{record.top1_error:.2f} %, top-5 {record.top5_error:.2f} %, lr {record.learning_rate:g}, "
             f"{record.images_per_second:.0f} images/s, {record.seconds:.1f} s"
         )
-
-    def _say(self, line: str) -> None:
-        self.said = time.monotonic()
-        if not self.quiet:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -40,7 +40,7 @@ def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
 def published_table(weights: Iterable[Published]) -> Table:
     """Weights that can be fetched by name."""
     table = titled(
-        f"Published weights, --weights NAME with --arch, from {BASE} (their publisher's errors: centre crop at 256)"
+        f"Published weights, by name and network, from {BASE} (their publisher's errors: centre crop at 256)"
     )
     table.add_column("name")
     table.add_column("network")

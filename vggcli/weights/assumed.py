@@ -12,12 +12,12 @@ from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.published import published_file
 
 LOG = logging.getLogger("vggcli")
-SHOWN_CLASSES = 12  # of an assumed order
+_SHOWN_CLASSES = 12  # of an assumed order
 
 
 def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[str, ...]:
-    """The data's `classes` in the order that weights without class names are taken to have: sorted, as torchvision lists
-    folders, or naturally (2 before 10), as timm does; said, since it cannot be checked.
+    """The data's `classes` in the order that is assumed of weights without class names: sorted, as torchvision lists
+    folders, or naturally (2 before 10), as timm does. It is noted, since it cannot be checked.
 
     Raises WeightsError where their number is not the weights'.
     """
@@ -26,9 +26,9 @@ def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str
         raise WeightsError(f"{weights} has {count} classes without names, and the data {len(classes)}")
     natural = checkpoint.training.get("framework") == "timm"
     order = tuple(sorted(classes, key=_natural_key) if natural else sorted(classes))
-    shown = ", ".join(order if count <= SHOWN_CLASSES else (*order[: SHOWN_CLASSES - 1], "…", order[-1]))
+    shown = ", ".join(order if count <= _SHOWN_CLASSES else (*order[: _SHOWN_CLASSES - 1], "…", order[-1]))
     how = "natural order, as timm lists folders" if natural else "sorted order"
-    LOG.info(f"{weights} does not name its classes; taken to be the data's {count} in {how}: {shown}")
+    LOG.info(f"{weights} does not name its classes; the data's {count} are assumed, in {how}: {shown}")
     return order
 
 
@@ -39,13 +39,13 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 
 def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -> None:
-    """Which preprocessing weights of another framework that say nothing of it are taken to expect, which operations, and
-    which classes."""
+    """Note what is assumed of weights of another framework: their preprocessing, operations and classes, as far as their
+    file does not say them, and where the preprocessing is from."""
     if framework := checkpoint.training.get("framework"):
         mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
         divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
         shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
-        what = f"is taken to expect {framework}'s pixels"
+        what = f"does not say which pixels it expects; {framework}'s are assumed"
         if channels := checkpoint.training.get("channels"):
             what = f"gets the pixels that were given for it ({channels}, here in the order RGB)"
         elif channels := checkpoint.training.get("pixels"):
@@ -53,7 +53,7 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -
         LOG.info(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
         if checkpoint.training.get("operations") == "assumed":
             LOG.info(
-                f"{weights} does not say its operations; taken to be VGG's (maps keep their size, ReLU, 2x2 maximum)"
+                f"{weights} does not say its operations; VGG's are assumed (maps keep their size, ReLU, 2x2 maximum)"
             )
         if checkpoint.classes == imagenet_names() and published_file(weights, places.weights) is None:
-            LOG.info(f"{weights} does not name its 1000 classes; taken to be ImageNet's")
+            LOG.info(f"{weights} does not name its 1000 classes; ImageNet's are assumed")

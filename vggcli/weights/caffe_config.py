@@ -14,7 +14,7 @@ from vggcli.weights.operations import Does, Operation, check_order
 from vggcli.weights.protobuf import BYTES, FIXED32, Field, WireReader
 from vggcli.zoo.layers import NetworkConfig
 
-Settings = dict[int, list[float]]  # of a message: its fields' numbers to their values, all that were given
+_Settings = dict[int, list[float]]  # of a message: its fields' numbers to their values, all that were given
 # caffe.proto: the messages of LayerParameter, and of V1LayerParameter of 2014, by their numbers there
 PARAMETERS = {100: "transform", 106: "convolution", 117: "inner product", 121: "pooling", 123: "relu", 125: "softmax"}
 PARAMETERS_2014 = {10: "convolution", 17: "inner product", 19: "pooling", 30: "relu", 36: "transform", 39: "softmax"}
@@ -30,9 +30,9 @@ OPERATIONS: dict[str, Does] = {
     "Convolution": "convolution", "ReLU": "ReLU", "Pooling": "pooling", "InnerProduct": "fully connected layer",
     "Softmax": "softmax", "SoftmaxWithLoss": "softmax",
 }  # fmt: skip
-SCALE, MEAN_FILE, MEAN_VALUE = 1, 4, 5  # of TransformationParameter
+_SCALE, MEAN_FILE, MEAN_VALUE = 1, 4, 5  # of TransformationParameter
 DATA = frozenset("Data ImageData MemoryData DummyData HDF5Data WindowData Input".split())
-SILENT = DATA | frozenset(
+_SILENT = DATA | frozenset(
     "Dropout Split Silence Flatten Accuracy ArgMax HDF5Output MultinomialLogisticLoss InfogainLoss".split()
 )
 ALIASES = ("Dropout", "Split", "Flatten")  # their outputs are their input
@@ -46,12 +46,12 @@ class CaffeLayer:
     kind: str = ""
     bottoms: list[str] = field(default_factory=list)
     tops: list[str] = field(default_factory=list)
-    settings: dict[str, Settings] = field(default_factory=dict)
+    settings: dict[str, _Settings] = field(default_factory=dict)
 
 
-def read_settings(reader: WireReader, part: Field, name: str) -> Settings:
+def read_settings(reader: WireReader, part: Field, name: str) -> _Settings:
     """The numbers of the message `name` (a value of PARAMETERS) in `part`; inner messages and texts are left out."""
-    found: Settings = {}
+    found: _Settings = {}
     for one in reader.fields(part.start, part.end):
         values = found.setdefault(one.number, [])
         if one.number in FLOATS.get(name, ()):
@@ -66,7 +66,7 @@ def read_settings(reader: WireReader, part: Field, name: str) -> Settings:
 def check_layers(layers: Sequence[CaffeLayer], path: Path) -> None:
     """Raises WeightsError, which names the layer, for one of a kind or with settings that VGG does not have."""
     for layer in layers:
-        if layer.kind not in OPERATIONS and layer.kind not in SILENT:
+        if layer.kind not in OPERATIONS and layer.kind not in _SILENT:
             raise WeightsError(
                 f"{path} has the layer {layer.name!r} of type {layer.kind}, which is in no network read here; give weights"
                 " of a plain VGG"
@@ -110,7 +110,7 @@ def check_sequence(layers: Sequence[CaffeLayer], config: NetworkConfig, path: Pa
     return all(messages[layer.kind] in layer.settings for layer in working if layer.kind in messages)
 
 
-def said_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[float, float, float], float] | None:
+def data_layer_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[float, float, float], float] | None:
     """The mean (RGB) and the divisor of pixels from 0 to 255 that the file's data layers say, or None.
 
     Raises WeightsError where they are of no use, or differ between them.
@@ -118,11 +118,11 @@ def said_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[float, 
     found = []
     for layer in layers:
         transform = layer.settings.get("transform", {})
-        if layer.kind not in DATA or MEAN_FILE in transform or not {MEAN_VALUE, SCALE} & set(transform):
+        if layer.kind not in DATA or MEAN_FILE in transform or not {MEAN_VALUE, _SCALE} & set(transform):
             continue
         mean = transform.get(MEAN_VALUE) or [0.0]
         blue, green, red = mean if len(mean) == 3 else (mean[0],) * 3
-        scale = transform.get(SCALE, [1.0])[-1]
+        scale = transform.get(_SCALE, [1.0])[-1]
         if len(mean) not in (1, 3) or not math.isfinite(red + green + blue + scale) or scale <= 0:
             raise WeightsError(
                 f"{path}: its layer {layer.name!r} ({layer.kind}) has the mean {mean} and the scale {scale:g}, which are no"
@@ -161,7 +161,7 @@ def _oddities(layer: CaffeLayer) -> Iterator[str]:
         yield from filter(None, [_difference(given.get("softmax", {}), "axis", (2,), 1, 1)])
 
 
-def _difference(message: Settings, name: str, fields: Sequence[int], default: int, wanted: int) -> str | None:
+def _difference(message: _Settings, name: str, fields: Sequence[int], default: int, wanted: int) -> str | None:
     """What a message says under the first of `fields`, or for height and width under the others, unless it is `wanted`."""
     values = message.get(fields[0]) or [default]
     if any(number in message for number in fields[1:]):

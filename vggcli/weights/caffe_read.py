@@ -21,25 +21,26 @@ from vggcli.weights.caffe_config import (
     check_kernels,
     check_layers,
     check_sequence,
+    data_layer_pixels,
     read_settings,
-    said_pixels,
 )
+from vggcli.weights.preprocessing import PIXELS
 from vggcli.weights.protobuf import BYTES, Field, WireReader
-from vggcli.weights.recognise import OXFORD_MEAN, Foreign, Shapes, oxford_scale, recognised
+from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, plain_rows, recognised
 from vggcli.weights.safetensors_read import file_rows
 from vggcli.weights.unread import Shape, Stored, by_rows
 from vggcli.zoo.layers import NetworkConfig, network_layers
 
 # caffe.proto: NetParameter
 NET_NAME, NET_LAYERS_2014, NET_LAYERS = 1, 2, 100
-NOTE = "vgg:"  # the net's name, free text to Caffe, begins so where this program wrote the file
+NET_NOTE = "vgg:"  # the net's name, free text to Caffe, begins so where this program wrote the file
 # caffe.proto: LayerParameter, and V1LayerParameter of 2014
 NAME, TYPE, BOTTOM, TOP, BLOBS = 1, 2, 3, 4, 7
 BOTTOM_2014, TOP_2014, NAME_2014, TYPE_2014, BLOBS_2014, OLDER_LAYER = 2, 3, 4, 5, 6, 1
 # caffe.proto: BlobProto; before BlobShape, four numbers
 BLOB_SIZES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
 SHAPE_SIZES = 1
-FC_NAMES = ("fc6", "fc7", "fc8")
+_FC_NAMES = ("fc6", "fc7", "fc8")
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def read_caffe(path: Path) -> Foreign:
         inputs = math.prod(weight.shape) // max(1, outputs * math.prod(window))
         stored[f"{name}.weight"] = _stored(path, weight, (outputs, inputs, *window), reverse=name == "conv1_1")
         stored[f"{name}.bias"] = _stored(path, bias, (outputs,))
-    pixels = said_pixels(layers, path)
-    mean, divisor = pixels or (OXFORD_MEAN, 1.0)
+    pixels = data_layer_pixels(layers, path)
+    mean, divisor = pixels or (PIXELS["caffe"].mean, PIXELS["caffe"].divisor)
     return Foreign(
         stored, config, "caffe", mean, divisor, oxford_scale(config), note, "BGR" if pixels else None, assumed=not said
     )
@@ -88,7 +89,7 @@ def _config(blobs: dict[str, list[_Blob]], convolutions: list[str], dense: list[
     """The network that these layers are, by their shapes."""
     found = ", ".join(list(blobs)[:5]) or "none"
     if not convolutions or len(dense) not in (0, 3):
-        wanted = ("conv1_1", *FC_NAMES)
+        wanted = ("conv1_1", *_FC_NAMES)
         missing = next((name for name in wanted if name not in blobs), None)
         what = f"no layer {missing}" if missing else f"{len(dense)} fully connected layers and not three"
         raise WeightsError(f"{path} has {what} with weights and biases; its layers with weights are {found}")
@@ -106,8 +107,7 @@ def _config(blobs: dict[str, list[_Blob]], convolutions: list[str], dense: list[
     if odd:
         raise WeightsError(f"{path}: the layer {odd} is no convolution with square kernels")
     kernels = [(shape[2], shape[1], shape[0]) for shape in shapes]
-    rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
-    return recognised(Shapes(kernels, [_inputs_outputs(blobs[name][0].shape) for name in dense]), path, rows)
+    return recognised(Shapes(kernels, [_inputs_outputs(blobs[name][0].shape) for name in dense]), path, plain_rows())
 
 
 def _stored(path: Path, blob: _Blob, shape: Shape, reverse: bool = False) -> Stored:
@@ -127,7 +127,7 @@ def _net(reader: WireReader) -> tuple[list[_Layer], str | None]:
     for part in reader.fields(0, reader.size):
         if part.number == NET_NAME:
             name = reader.text(part)
-            note = name.removeprefix(NOTE) if name.startswith(NOTE) else None
+            note = name.removeprefix(NET_NOTE) if name.startswith(NET_NOTE) else None
         elif part.number in (NET_LAYERS, NET_LAYERS_2014) and part.wire == BYTES:
             layers.append(_layer(reader, part, part.number == NET_LAYERS_2014))
     if not layers:

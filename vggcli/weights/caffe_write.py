@@ -18,6 +18,7 @@ from vggcli.weights import caffe_read as caffe
 from vggcli.weights.caffe_config import PARAMETERS
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.protobuf import number, opening, text, varint
+from vggcli.weights.recognise import check_plain
 from vggcli.weights.unread import PIECE
 from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
@@ -25,10 +26,7 @@ from vggcli.zoo.network import VGG
 
 def check_caffe(config: NetworkConfig) -> None:
     """Raises WeightsError for a network that cannot be written for Caffe."""
-    row = paper.NETWORKS[config.arch]
-    if row.batch_norm or row.lrn or config.head != "fc":
-        what = f"network {config.arch}" if config.head == "fc" else f"--head {config.head}"
-        raise WeightsError(f"{what} is not written for Caffe; plain networks with their three FC layers are")
+    check_plain(config, "Caffe")
     if config.crop % paper.STRIDE:
         raise WeightsError(
             f"a crop of {config.crop} cannot be kept in Caffe, whose pooling rounds up: it must be a multiple of"
@@ -45,7 +43,7 @@ def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
     prototxt = path.with_suffix(".prototxt")
     state = network.state_dict()
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(text(caffe.NET_NAME, caffe.NOTE + checkpoint.to_json()))
+        file.write(text(caffe.NET_NAME, caffe.NET_NOTE + checkpoint.to_json()))
         below = "data"
         for layer in network_layers(checkpoint.config):
             file.writelines(_layer(layer, below, state))

@@ -20,17 +20,17 @@ from vggcli.errors import UsageError, WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
 from vggcli.weights.metadata import check_preprocessing, check_training
-from vggcli.weights.preprocessing import PIXELS, Pixels
+from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, Pixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
 from vggcli.weights.safetensors_read import read_header, stored_tensors, write_safetensors
 from vggcli.weights.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
-from vggcli.weights.torch_names import DIVISOR, MEAN, OXFORD_DIVISOR, OXFORD_MEAN, from_framework, numbered_as_oxford
+from vggcli.weights.torch_names import from_framework, numbered_as_oxford
 from vggcli.weights.torch_read import pickled_tensors
 from vggcli.weights.unread import Stored, check_stored, filled_network
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
-FORMAT = 1
+_FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -51,15 +51,15 @@ class Checkpoint:
     __pydantic_config__ = RECORD
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return json.dumps({"format": _FORMAT, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Checkpoint":
         """Raises ValueError where the text is not what `to_json` writes, or cannot be meant."""
         fields = parsed(text)
         written = fields.pop("format", None) if isinstance(fields, dict) else None
-        if written != FORMAT:
-            raise ValueError(f"format {shown(written)} (this version reads {FORMAT})")
+        if written != _FORMAT:
+            raise ValueError(f"format {shown(written)} (this version reads {_FORMAT})")
         read = read_record(cls, fields)
         if read.scale[0] > read.scale[1]:
             raise ValueError(f"a training scale of {list(read.scale)}")
@@ -160,7 +160,8 @@ def _with_pixels(
 ) -> tuple[dict[str, Stored], Checkpoint]:
     """The weights for `pixels`; those that expect BGR get RGB by the order of their first layer's input channels."""
     if says_preprocessing(checkpoint):
-        raise UsageError(f"--preprocessing has no effect beside {path}, which says its own; leave it out")
+        why = f"has no effect beside {path}, which says its own; leave it out"
+        raise UsageError(f"a preprocessing {why}", "preprocessing")
     if (pixels.channels == "BGR") != (
         PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"]).channels == "BGR"
     ):
@@ -173,7 +174,7 @@ def _with_pixels(
 def need_trained(path: Path, checkpoint: Checkpoint) -> None:
     """Raises WeightsError for the weights of a run that was stopped before its first step."""
     if not checkpoint.training.get("step", 1):
-        raise WeightsError(f"{path} holds untrained weights (no step was finished); go on with `vgg train --resume`")
+        raise WeightsError(f"{path} holds untrained weights (no step was finished); resume that run, or give others")
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
@@ -204,13 +205,12 @@ def _noted(note: str, path: Path) -> Checkpoint:
 
 def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
     stored, config, framework = from_framework(theirs, str(path))
+    usual, scale = PIXELS["torchvision"], usual_scale(config.crop)
+    known: str = framework
     if numbered_as_oxford(theirs):
         stored["conv1_1.weight"] = stored["conv1_1.weight"].reversed_channels()
-        return _known(
-            Foreign(stored, config, "caffe", PIXELS["caffe"].mean, PIXELS["caffe"].divisor, oxford_scale(config), note),
-            path,
-        )
-    return _known(Foreign(stored, config, framework, MEAN, DIVISOR, usual_scale(config.crop), note), path)
+        known, usual, scale = "caffe", PIXELS["caffe"], oxford_scale(config)
+    return _known(Foreign(stored, config, known, usual.mean, usual.divisor, scale, note), path)
 
 
 def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> tuple[dict[str, Stored], Checkpoint]:
@@ -218,7 +218,7 @@ def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) 
     biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
     if checkpoint.training.get("framework") != "torchvision" or not all(map(_all_nan, biases)):
         return stored, checkpoint
-    preprocessing = {**checkpoint.preprocessing, "mean": OXFORD_MEAN, "divisor": OXFORD_DIVISOR}
+    preprocessing = {**checkpoint.preprocessing, "mean": TORCHVISION_OXFORD.mean, "divisor": 1.0}
     config = replace(checkpoint.config, head="none")
     convolutions = {name: one for name, one in stored.items() if not name.startswith("fc")}
     return convolutions, replace(checkpoint, config=config, classes=(), preprocessing=preprocessing)

@@ -15,7 +15,7 @@ from vggcli.progress import Progress, silent
 from vggcli.regular import irregular
 from vggcli.weights.checkpoint import BEST, LAST, network_of, read_checkpoint
 from vggcli.weights.published import (
-    FEATURES,
+    CONVOLUTIONS,
     IMAGENET,
     NAMES,
     PUBLISHED,
@@ -105,7 +105,7 @@ def check_published(path: Path, images: ImageSet, places: Places) -> None:
 def check_published_classifier(path: Path, places: Places) -> None:
     """Raises WeightsError for published convolutions without a classifier, before they are fetched for nothing."""
     one = published_file(path, places.weights)
-    if one is not None and one.name == FEATURES:
+    if one is not None and one.name == CONVOLUTIONS:
         raise WeightsError(
             "the weights published as 'features' are convolutions without a classifier, so they give no posteriors; use "
             "`vgg features --layer pool5`, or train a classifier on them with `vgg finetune`"
@@ -148,6 +148,11 @@ def weights_file(path: Path) -> Path:
         what = f"is {kind}, not a regular file" if kind else "is not there"
         raise WeightsError(f"{path} {what}; give a run folder, a checkpoint, or another framework's weights file")
     return path
+
+
+def run_of(weights: Path) -> Path | None:
+    """The run folder that a checkpoint lies in, if it lies in one."""
+    return weights.parent if (weights.parent / "config.json").is_file() else None
 
 
 def numbered_runs(runs: Path, arch: str) -> list[Path]:

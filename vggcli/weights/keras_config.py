@@ -14,8 +14,8 @@ from vggcli import paper
 from vggcli.errors import WeightsError
 
 MODELS = ("Sequential", "Functional", "Model")
-DEEPEST = 8  # models inside models
-LARGEST_SIDE = 4096  # pixels
+_DEEPEST = 8  # models inside models
+_LARGEST_SIDE = 4096  # pixels
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def input_side(layers: list[KerasLayer]) -> int:
         shape = layer.settings.get("batch_shape") or layer.settings.get("batch_input_shape")
         if shape:
             side = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
-            fits = isinstance(side, int) and side == shape[2] and paper.STRIDE <= side <= LARGEST_SIDE
+            fits = isinstance(side, int) and side == shape[2] and paper.STRIDE <= side <= _LARGEST_SIDE
             return side if fits and isinstance(side, int) else paper.CROP
     return paper.CROP
 
 
 def _row(model: dict[str, Any], names: tuple[str, ...], counts: tuple[str, ...], path: Path) -> Iterator[KerasLayer]:
     """The layers of a model, `names` and `counts` those of the models around it."""
-    if len(names) > DEEPEST:
+    if len(names) > _DEEPEST:
         raise ValueError("too deep")
     config = model.get("config", {})
     entries = config if isinstance(config, list) else config.get("layers", [])  # a list in Keras' first years

@@ -18,16 +18,16 @@ from typing import Any
 
 from vggcli.errors import MachineError, WeightsError
 
-NOTE = "vgg"  # the attribute of the file that holds what this program wrote about the network
+NOTE_ATTRIBUTE = "vgg"  # the attribute of the file that holds what this program wrote about the network
 MOST_LAYERS = 1000
-DEEPEST = 8  # models inside models
+_DEEPEST = 8  # models inside models
 HOLDERS = ("layers", "_layer_checkpoint_dependencies")  # of the layers of a model: in Keras 3, and just before
 SECONDS, MEMORY = 0.5, 2 << 30  # of processor time, once h5py is there, and bytes that a listing may take
-PATIENCE = 60  # seconds of a machine that is busy with other things
+_PATIENCE = 60  # seconds of a machine that is busy with other things
 
 
 @dataclass(frozen=True)
-class Array:
+class KerasArray:
     """An array of the file: its name, shape, NumPy type and the byte where its numbers begin, in one piece."""
 
     name: str
@@ -50,7 +50,7 @@ class Index:
     Inside another model the name of the model and a slash come first.
     """
 
-    layers: dict[str, tuple[Array, ...]]
+    layers: dict[str, tuple[KerasArray, ...]]
     note: str | None
     config: str | None
     by_count: bool = False
@@ -66,10 +66,10 @@ def read_index(path: Path, start: int, size: int) -> Index:
     """List the HDF5 file that is `size` bytes of `path` from byte `start` on. Raises WeightsError where it is damaged, is
     not laid out as Keras does it, or has numbers that do not lie in it as they are; MachineError without h5py."""
     need_h5py()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import main; main(sys.argv[1:])"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import _main; _main(sys.argv[1:])"
     command = [sys.executable, "-c", code, str(path), str(start), str(size)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:
         raise WeightsError(f"{path} is damaged: HDF5 cannot find its way in it") from error
     if done.returncode != 0:
@@ -89,12 +89,12 @@ def read_index(path: Path, start: int, size: int) -> Index:
     return Index(layers, found["note"], found["config"], found["by_count"])
 
 
-def _array(fields: list[Any], start: int) -> Array:
+def _array(fields: list[Any], start: int) -> KerasArray:
     name, shape, dtype, place = fields
-    return Array(name, tuple(shape), dtype, start + place)
+    return KerasArray(name, tuple(shape), dtype, start + place)
 
 
-def main(arguments: list[str]) -> None:
+def _main(arguments: list[str]) -> None:
     """The child process: write the listing of a file, or what is wrong with it, to stdout as JSON."""
     path, start, size = arguments[0], int(arguments[1]), int(arguments[2])
     import h5py
@@ -151,7 +151,7 @@ def _listing(root: Any) -> dict[str, Any]:
     if "nb_layers" in group.attrs or "layer_1/param_0" in group:
         return {"outdated": True}
     layers = [(name, [_place(array) for array in arrays]) for name, arrays in _layers(group).items() if arrays]
-    note, config = root.attrs.get(NOTE), root.attrs.get("model_config")
+    note, config = root.attrs.get(NOTE_ATTRIBUTE), root.attrs.get("model_config")
     return {
         "layers": layers,
         "note": note if isinstance(note, str) else None,
@@ -178,7 +178,7 @@ def _layers(group: Any) -> dict[str, list[Any]]:
     return dict(_counted(group, ""))
 
 
-def _counted(model: Any, names: str, deepest: int = DEEPEST) -> Iterator[tuple[str, list[Any]]]:
+def _counted(model: Any, names: str, deepest: int = _DEEPEST) -> Iterator[tuple[str, list[Any]]]:
     """The same in the layout of Keras 3, whose models hold theirs under `layers`, or of Keras 2.12 to 2.15, which counts
     some twice; `names` are those of the models around it."""
     holder = next((name for name in HOLDERS if name in model), None)
@@ -213,7 +213,7 @@ def _inside(group: Any, name: str) -> Any:
 
 
 def _place(dataset: Any) -> tuple[str, list[int], str, int]:
-    """What `Array` says. Raises ValueError for numbers that do not lie in the file as they are: a few bytes could then
+    """What `KerasArray` says. Raises ValueError for numbers that do not lie in the file as they are: a few bytes could then
     claim any size."""
     import h5py
 

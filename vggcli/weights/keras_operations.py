@@ -15,25 +15,25 @@ from vggcli.weights.keras_config import KerasLayer
 from vggcli.weights.operations import Operation
 from vggcli.weights.preprocessing import Channels, Pixels
 
-SILENT = frozenset(
+_SILENT = frozenset(
     "InputLayer Flatten Dropout SpatialDropout2D AlphaDropout GaussianDropout GaussianNoise ActivityRegularization "
     "RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness RandomShear".split()
 )
 CONVOLUTION = {"strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "data_format": "channels_last"}
 POOLING = {"pool_size": [2, 2], "strides": [2, 2], "padding": "valid", "data_format": "channels_last"}
-PIXELS = ("Rescaling", "Normalization", "Stack", "Add")  # the last two of preprocess_input: BGR, less the mean
-SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
+PIXEL_LAYERS = ("Rescaling", "Normalization", "Stack", "Add")  # the last two of preprocess_input: BGR, less the mean
+_SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
 
 
 def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
     """What the layers do, one after the other. Raises WeightsError, which names the layer, where VGG does no such thing."""
     found: list[Operation] = []
-    acting = [layer for layer in layers if layer.kind not in SILENT]
+    acting = [layer for layer in layers if layer.kind not in _SILENT]
     last = max((at for at, layer in enumerate(acting) if layer.kind == "Dense"), default=-1)
     nothing = KerasLayer("", {}, "", "")
     for at, (before, layer, after) in enumerate(_threes([nothing, *acting, nothing])):
         odd = _oddity(before, layer, after, at == last, at > last >= 0)
-        odd = odd or ("comes behind a layer of the network itself" if layer.kind in PIXELS and found else None)
+        odd = odd or ("comes behind a layer of the network itself" if layer.kind in PIXEL_LAYERS and found else None)
         if odd:
             raise _no_vgg(path, layer, odd)
         found += _does(layer)
@@ -41,7 +41,7 @@ def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
     return found
 
 
-def said_pixels(
+def front_layer_pixels(
     layers: Sequence[KerasLayer], vectors: Callable[[KerasLayer], list[list[float]]], path: Path
 ) -> Pixels | None:
     """The pixels that the layers in front make, or None without such layers; `vectors` reads the arrays of a layer.
@@ -50,7 +50,7 @@ def said_pixels(
     """
     factor, offset = [1.0] * 3, [0.0] * 3  # of what the layers so far make of a pixel, in the order of their channels
     channels: Channels = "RGB"
-    front = [layer for layer in layers if layer.kind in PIXELS]
+    front = [layer for layer in layers if layer.kind in PIXEL_LAYERS]
     for layer in front:
         if layer.kind == "Stack":
             factor, offset, channels = factor[::-1], offset[::-1], "RGB" if channels == "BGR" else "BGR"
@@ -95,7 +95,7 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
         return _difference(layer.settings, {"data_format": "channels_last"})
     if layer.kind == "ZeroPadding2D":
         return None if after.kind == "Conv2D" else "is in front of no convolution"
-    if layer.kind in PIXELS and (layer.kind != "Stack" or layer.settings.get("axis") == -1):
+    if layer.kind in PIXEL_LAYERS and (layer.kind != "Stack" or layer.settings.get("axis") == -1):
         return None
     if layer.kind not in ("Conv2D", "Dense"):
         return "is in no VGG network"
@@ -190,7 +190,7 @@ def _normalization(
     mean, variance = settings.get("mean"), settings.get("variance")
     if mean is None or variance is None:
         mean, variance = vectors(layer)[:2]
-    factor = [1 / max(math.sqrt(value), SMALLEST) for value in _three(variance)]
+    factor = [1 / max(math.sqrt(value), _SMALLEST) for value in _three(variance)]
     return factor, [-value * scale for value, scale in zip(_three(mean), factor, strict=True)]
 
 

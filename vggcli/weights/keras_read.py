@@ -18,21 +18,21 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.weights.keras_config import KerasLayer, described_layers, input_side
-from vggcli.weights.keras_index import Array, Index, need_h5py, read_index
-from vggcli.weights.keras_operations import operations, said_pixels
+from vggcli.weights.keras_index import Index, KerasArray, need_h5py, read_index
+from vggcli.weights.keras_operations import front_layer_pixels, operations
 from vggcli.weights.operations import Operation, check_order
 from vggcli.weights.preprocessing import PIXELS
-from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, recognised
+from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, plain_rows, recognised
 from vggcli.weights.unread import PIECE, Stored
 from vggcli.weights.zip_members import check_sums, member_start, stored_members
 from vggcli.zoo.layers import NetworkConfig, network_layers
 
 WEIGHTS = "model.weights.h5"  # inside a .keras archive
-FC_NAMES = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+_FC_NAMES = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 LONGEST_CONFIG = 4 << 20  # bytes
 WEIGHTED = ("Conv2D", "Dense")
-Weights = dict[str, tuple[Array, ...]]  # kernel and bias by layer
-DTYPES = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}
+_Weights = dict[str, tuple[KerasArray, ...]]  # kernel and bias by layer
+_DTYPES = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}
 
 
 class _Found(NamedTuple):
@@ -40,10 +40,10 @@ class _Found(NamedTuple):
     names: tuple[str, ...]
 
 
-def layer_names(config: NetworkConfig) -> dict[str, str]:
+def keras_names(config: NetworkConfig) -> dict[str, str]:
     """Our names of the layers with weights to those of keras.applications."""
     kinds = [layer.name for layer in network_layers(config) if layer.kind in ("conv", "fc")]
-    return {name: FC_NAMES.get(name) or f"block{name[4]}_conv{name[6:]}" for name in kinds}
+    return {name: _FC_NAMES.get(name) or f"block{name[4]}_conv{name[6:]}" for name in kinds}
 
 
 def read_keras(path: Path, kind: str) -> Foreign:
@@ -69,10 +69,10 @@ def read_keras(path: Path, kind: str) -> Foreign:
     config, names = _network(weights, path, input_side(layers), averaged, bool(layers))
     if layers:
         check_order(acts, config, path)
-    pixels = said_pixels(layers, _vectors(index, path), path)
+    pixels = front_layer_pixels(layers, _vectors(index, path), path)
     expected = pixels or PIXELS["keras"]
     stored: dict[str, Stored] = {}
-    for ours, name in zip(layer_names(config), names, strict=True):
+    for ours, name in zip(keras_names(config), names, strict=True):
         weight, bias = weights[name]
         window = config.crop // paper.STRIDE if ours == "fc6" else 1
         stored[f"{ours}.weight"] = _kernel(
@@ -107,7 +107,7 @@ def _operations(layers: list[KerasLayer], path: Path) -> list[Operation]:
         raise WeightsError(f"{path} is damaged: its description of the network cannot be read") from error
 
 
-def _described_weights(index: Index, layers: list[KerasLayer], path: Path) -> Weights:
+def _described_weights(index: Index, layers: list[KerasLayer], path: Path) -> _Weights:
     """The arrays of the layers in the order of the description, which has to know them all."""
     names = [(layer, layer.by_count if index.by_count else layer.by_name) for layer in layers]
     lacking = next((layer for layer, name in names if layer.kind in WEIGHTED and name not in index.layers), None)
@@ -120,7 +120,7 @@ def _described_weights(index: Index, layers: list[KerasLayer], path: Path) -> We
     return {name: index.layers[name] for layer, name in names if layer.kind in WEIGHTED}
 
 
-def _undescribed_weights(index: Index, path: Path) -> Weights:
+def _undescribed_weights(index: Index, path: Path) -> _Weights:
     """The arrays of all layers in the order of the file, or, where it has none, of their numbers."""
     models = list(dict.fromkeys(name.partition("/")[0] for name in index.layers))
 
@@ -140,7 +140,7 @@ def _undescribed_weights(index: Index, path: Path) -> Weights:
     return {name: index.layers[name] for name in sorted(index.layers, key=place)}
 
 
-def _network(weights: Weights, path: Path, side: int, averaged: bool, described: bool) -> _Found:
+def _network(weights: _Weights, path: Path, side: int, averaged: bool, described: bool) -> _Found:
     """The network that the layers are by their shapes, and the names of its convolutions and dense layers; `side` is that
     of the input, for a network whose layers do not tell, `averaged` whether its last map is."""
     for name, arrays in weights.items():
@@ -157,13 +157,14 @@ def _network(weights: Weights, path: Path, side: int, averaged: bool, described:
     if not convolutions or any(shape[0] != shape[1] for shape in shapes):
         found = ", ".join(weights)[:200] or "none"
         raise WeightsError(f"{path} holds no VGG network as Keras has it; its layers are {found}")
-    rows = [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
     kernels = [(shape[0], shape[2], shape[3]) for shape in shapes]
     if odd := _odd_classifier(dense, averaged, described):
-        recognised(Shapes(kernels, []), path, rows, side)  # the convolutions of another network are the greater oddity
+        recognised(
+            Shapes(kernels, []), path, plain_rows(), side
+        )  # the convolutions of another network are the greater oddity
         raise WeightsError(f"{path} {odd}")
     fully_connected = [(weights[name][0].shape[0], weights[name][0].shape[1]) for name in dense]
-    return _Found(recognised(Shapes(kernels, fully_connected), path, rows, side), (*convolutions, *dense))
+    return _Found(recognised(Shapes(kernels, fully_connected), path, plain_rows(), side), (*convolutions, *dense))
 
 
 def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | None:
@@ -202,7 +203,7 @@ def _vectors(index: Index, path: Path) -> Callable[[KerasLayer], list[list[float
     return read
 
 
-def _reader(array: Array, path: Path) -> Callable[[int, int], Tensor]:
+def _reader(array: KerasArray, path: Path) -> Callable[[int, int], Tensor]:
     """Reads rows of an array, [last - first, ...]."""
     dtype, row = np.dtype(array.dtype), array.shape[1:]
 
@@ -217,16 +218,16 @@ def _reader(array: Array, path: Path) -> Callable[[int, int], Tensor]:
     return read
 
 
-def _bias(array: Array, path: Path) -> Stored:
+def _bias(array: KerasArray, path: Path) -> Stored:
     def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield target, _reader(array, path)(0, len(target))
 
-    return Stored(array.shape, DTYPES[array.dtype[1:]], parts)
+    return Stored(array.shape, _DTYPES[array.dtype[1:]], parts)
 
 
-def _kernel(array: Array, path: Path, window: int, reverse: bool) -> Stored:
+def _kernel(array: KerasArray, path: Path, window: int, reverse: bool) -> Stored:
     """A kernel HWIO as [out, in, H, W], or a dense layer's [rows, out] as a convolution over `window` positions a side."""
-    read, shape, dtype = _reader(array, path), array.shape, DTYPES[array.dtype[1:]]
+    read, shape, dtype = _reader(array, path), array.shape, _DTYPES[array.dtype[1:]]
 
     def convolution(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         values = read(0, shape[0]).permute(3, 2, 0, 1)

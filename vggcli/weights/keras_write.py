@@ -15,27 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vggcli import paper
-from vggcli.errors import MachineError, WeightsError
+from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.weights.checkpoint import Checkpoint
-from vggcli.weights.keras_index import NOTE, need_h5py
-from vggcli.weights.keras_read import WEIGHTS, dense_pieces, layer_names
+from vggcli.weights.keras_index import NOTE_ATTRIBUTE, need_h5py
+from vggcli.weights.keras_read import WEIGHTS, dense_pieces, keras_names
+from vggcli.weights.recognise import check_plain
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
 
 if TYPE_CHECKING:
     import h5py
 
-VERSION = "3.0.0"  # of Keras, whose archives these are
+_VERSION = "3.0.0"  # of Keras, whose archives these are
 
 
 def check_keras(config: NetworkConfig) -> None:
     """Raises WeightsError for a network that cannot be written for Keras, MachineError where h5py is not installed."""
-    row = paper.NETWORKS[config.arch]
-    if row.batch_norm or row.lrn or config.head != "fc":
-        what = f"network {config.arch}" if config.head == "fc" else f"--head {config.head}"
-        raise WeightsError(f"{what} is not written for Keras; plain networks with their three FC layers are")
+    check_plain(config, "Keras")
     need_h5py()
 
 
@@ -53,7 +50,7 @@ def save_keras(path: Path, network: VGG, checkpoint: Checkpoint) -> None:
             weights = Path(folder) / WEIGHTS
             _write_weights(weights, network, checkpoint, by_name=False)
             with zipfile.ZipFile(temporary, "w") as archive:
-                texts = {"metadata.json": {"keras_version": VERSION}, "config.json": sequential(checkpoint.config)}
+                texts = {"metadata.json": {"keras_version": _VERSION}, "config.json": sequential(checkpoint.config)}
                 for name, fields in texts.items():
                     archive.writestr(zipfile.ZipInfo(name), json.dumps(fields))  # ZipInfo: the same date always
                 with (
@@ -66,15 +63,15 @@ def save_keras(path: Path, network: VGG, checkpoint: Checkpoint) -> None:
 def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bool) -> None:
     import h5py
 
-    names = layer_names(checkpoint.config)
+    names = keras_names(checkpoint.config)
     whole = io.BytesIO()  # HDF5's library crashes where a disk is full; Python's own write says so
     try:
         with h5py.File(whole, "w") as root:
-            root.attrs[NOTE] = checkpoint.to_json()
+            root.attrs[NOTE_ATTRIBUTE] = checkpoint.to_json()
             root.attrs["classes"] = json.dumps(checkpoint.classes)
             if by_name:
                 root.attrs["layer_names"] = [name.encode() for name in names.values()]
-                root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", VERSION.encode()
+                root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", _VERSION.encode()
             for ours, group, parts in _groups(root, names, by_name):
                 weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
                 _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
@@ -118,7 +115,7 @@ def _write_kernel(group: "h5py.Group", name: str, weight: Tensor, layer: str) ->
 
 def sequential(config: NetworkConfig) -> dict[str, Any]:
     """The network as Keras' own description of a sequential model, from BGR images of the training crop to posteriors."""
-    names, layers = layer_names(config), []
+    names, layers = keras_names(config), []
     shape = [None, config.crop, config.crop, 3]
     layers.append(_layer("InputLayer", "input", {"batch_shape": shape, "dtype": "float32"}))
     for layer in network_layers(config):

@@ -12,7 +12,7 @@ FileName = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class _Preprocessing:
     """As colour.py's ColourStatistics: `mean` and `divisor` of pixels from 0 to 255; eigenvalues and eigenvectors of
     three colours, or none."""
 
@@ -28,7 +28,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Training:
+class _Training:
     """How a checkpoint came to be, as far as anything that reads it relies on: fields of a run, and those of another
     framework's file. Others may stand beside them."""
 
@@ -54,16 +54,16 @@ class Training:
 
 def check_preprocessing(fields: dict[str, Any]) -> None:
     """Raises ValueError unless pixels can be brought to the network with them."""
-    _within("preprocessing", Preprocessing, fields)
+    _within("preprocessing", _Preprocessing, fields)
 
 
 def check_training(fields: dict[str, Any]) -> None:
     """Raises ValueError where a field is not what a run, or the reader of another framework's file, writes."""
-    _within("training", Training, fields)
+    _within("training", _Training, fields)
 
 
 def _within(name: str, kind: type[Any], fields: dict[str, Any]) -> None:
     try:
-        read_record(kind, fields, partly=kind is Training)
+        read_record(kind, fields, partly=kind is _Training)
     except ValueError as error:
         raise ValueError(f"its {name}: {error}") from error

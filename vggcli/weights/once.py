@@ -6,19 +6,19 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 SETTLED = 2.0  # seconds after which any change of a file shows in its time, on any file system
 
 
-def once(check: Callable[[Path], T]) -> Callable[[Path], T]:
+def once(check: Callable[[Path], _T]) -> Callable[[Path], _T]:
     """`check`, whose answer for a file is kept until size, time or place of the file change; errors are not kept."""
 
     @lru_cache
-    def kept(path: Path, _stamp: tuple[int, ...]) -> T:
+    def kept(path: Path, _stamp: tuple[int, ...]) -> _T:
         return check(path)
 
     @wraps(check)
-    def checked(path: Path) -> T:
+    def checked(path: Path) -> _T:
         about = path.stat()
         if time.time() - about.st_mtime < SETTLED:
             return check(path)

@@ -25,7 +25,7 @@ from vggcli.zoo.layers import Layer, network_layers
 from vggcli.zoo.network import VGG
 
 OPSET, IR_VERSION = 17, 8  # of 2022, which every runtime reads
-LARGEST = 2**31 - 1  # bytes of a protocol buffer
+_LARGEST = 2**31 - 1  # bytes of a protocol buffer
 TOLERANCE = 1e-4  # of the largest posterior or descriptor entry, between ONNX Runtime and torch
 BATCH_NORM_EPSILON = 1e-5  # torch's
 # onnx.proto: ModelProto and GraphProto; TensorProto
@@ -60,7 +60,7 @@ def save_onnx(path: Path, network: VGG, checkpoint: Checkpoint) -> Exported:
     """
     need_onnx()
     weights = [(name, tensor) for name, tensor in network.state_dict().items() if tensor.is_floating_point()]
-    if sum(4 * tensor.numel() for _, tensor in weights) > LARGEST - (1 << 20):
+    if sum(4 * tensor.numel() for _, tensor in weights) > _LARGEST - (1 << 20):
         raise WeightsError(f"the network has over 2 GB of weights (width {network.config.width:g}), too many for ONNX")
     with replacing(path) as temporary:
         with temporary.open("wb") as file:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from vggcli.errors import WeightsError
 
 Value = TypeVar("Value")
-WRAPPERS = frozenset(
+_MODULES = frozenset(
     ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 )  # anywhere in a name
 FIRST = "features.0.weight"  # of every VGG network in torchvision's or timm's names
@@ -21,7 +21,7 @@ def without_prefixes(tensors: Mapping[str, Value], where: str) -> dict[str, Valu
     """
     bare: dict[str, Value] = {}
     for name, value in tensors.items():
-        kept = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        kept = ".".join(part for part in name.split(".") if part not in _MODULES)
         if kept in bare:
             raise WeightsError(f"{where} holds {kept} twice, once as {name}; save one network's state dict")
         bare[kept] = value

@@ -9,13 +9,11 @@ from typing import Any, Literal
 from vggcli.errors import UsageError
 from vggcli.records import OPEN, Positive, parsed, read_record
 from vggcli.regular import irregular
-from vggcli.weights.recognise import OXFORD_MEAN
-from vggcli.weights.torch_names import DIVISOR, MEAN
 
 Channels = Literal["RGB", "BGR"]
 Triple = tuple[float, float, float]
 Divisors = Positive | tuple[Positive, Positive, Positive]
-LONGEST = 1 << 20  # bytes of a file of preprocessing
+_LONGEST = 1 << 20  # bytes of a file of preprocessing
 KEYS = "mean with divisor (pixels from 0 to 255) or std (from 0 to 1), and channels (RGB or BGR)"
 
 
@@ -39,7 +37,7 @@ class Pixels:
 
     @classmethod
     def from_json(cls, fields: Any) -> "Pixels":
-        """Mean and divisor in the order of the channels, as `vgg convert --json` prints them beside other things; or mean
+        """Mean and divisor in the order of the channels, as `vgg convert` gives them beside other things; or mean
         and std of pixels from 0 to 1, as torchvision and timm write them.
 
         Raises ValueError where they are neither.
@@ -79,11 +77,16 @@ class _Given:
     __pydantic_config__ = OPEN
 
 
+_OXFORD = Pixels("BGR", (123.68, 116.779, 103.939), 1.0)  # of the published Caffe weights
 PIXELS = {
-    "torchvision": Pixels("RGB", MEAN, DIVISOR),
-    "caffe": Pixels("BGR", OXFORD_MEAN, 1.0),
-    "keras": Pixels("BGR", OXFORD_MEAN, 1.0),  # of keras.applications.vgg16, which follows Caffe
+    "torchvision": Pixels(  # ToTensor's 0 to 1, here in 0 to 255; timm's copies keep it
+        "RGB", (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
+    ),
+    "caffe": _OXFORD,
+    "keras": _OXFORD,  # keras.applications.vgg16 follows Caffe
 }
+# torchvision's preset for Oxford's convolutions alone, whose mean is rounded
+TORCHVISION_OXFORD = Pixels("RGB", (255 * 0.48235, 255 * 0.45882, 255 * 0.40784), 1.0)
 
 
 def read_pixels(given: str) -> Pixels:
@@ -95,10 +98,10 @@ def read_pixels(given: str) -> Pixels:
         kind = irregular(path)
         there = f"is {kind}, not a regular file" if kind else "is not there"
         what = f"{path} {there}" if path.suffix.lower() == ".json" else f"there is no preprocessing {given!r}"
-        raise UsageError(f"{what}; give --preprocessing {', '.join(PIXELS)} or a FILE.json with {KEYS}")
+        raise UsageError(f"{what}; give {', '.join(PIXELS)} or a FILE.json with {KEYS}", "preprocessing")
     try:
-        if path.stat().st_size > LONGEST:
+        if path.stat().st_size > _LONGEST:
             raise ValueError("it is far too long")
         return Pixels.from_json(parsed(path.read_bytes()))
     except (OSError, ValueError) as error:
-        raise UsageError(f"--preprocessing {path} cannot be used: {error}") from error
+        raise UsageError(f"the preprocessing {path} cannot be used: {error}", "preprocessing") from error

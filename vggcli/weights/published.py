@@ -7,8 +7,6 @@ recorded beside the file and checked whenever it is used.
 import hashlib
 import http.client
 import json
-import queue
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,19 +16,20 @@ from typing import IO, Any
 from vggcli.errors import MachineError
 from vggcli.files import file_sha256, replacing, write_text
 from vggcli.records import read_record
+from vggcli.servers import within
 
 CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 BASE = "https://download.pytorch.org/models/"
-IMAGENET, FEATURES = "imagenet", "features"
-NAMES = (IMAGENET, FEATURES)
+IMAGENET, CONVOLUTIONS = "imagenet", "features"
+NAMES = (IMAGENET, CONVOLUTIONS)
 TORCHVISION_LICENCE = "BSD-3-Clause"
 OXFORD_LICENCE = "CC BY(-NC) 4.0"  # copies differ
 
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that anyone can fetch: `name` as --weights takes it, the network, the file, its MiB, the errors (per cent)
+    """Weights that anyone can fetch: the `name` that they go by, the network, the file, its MiB, the errors (per cent)
     that its publisher measured by centre crop at 256 (None without a classifier), and its licence."""
 
     name: str
@@ -64,7 +63,7 @@ PUBLISHED = (
     Published(IMAGENET, "B-BN", "vgg13_bn-abd245e5.pth", 507.590, 28.414, 9.626),
     Published(IMAGENET, "D-BN", "vgg16_bn-6c64b313.pth", 527.866, 26.640, 8.484),
     Published(IMAGENET, "E-BN", "vgg19_bn-c79401a0.pth", 548.143, 25.782, 8.158),
-    Published(FEATURES, "D", "vgg16_features-amdegroot-88682ab5.pth", 527.802, None, None, OXFORD_LICENCE),
+    Published(CONVOLUTIONS, "D", "vgg16_features-amdegroot-88682ab5.pth", 527.802, None, None, OXFORD_LICENCE),
 )
 
 
@@ -118,7 +117,7 @@ def download(
 
 def _pieces(response: IO[bytes], one: Published, path: Path) -> Iterator[bytes]:
     try:
-        while piece := response.read(CHUNK):
+        while piece := response.read(_CHUNK):
             yield piece
     except (OSError, http.client.HTTPException) as error:  # the network's, not the disk's
         raise _unreachable(one, path, error) from error
@@ -128,7 +127,8 @@ def _unreachable(one: Published, path: Path, error: Exception) -> MachineError:
     reason = str(getattr(error, "reason", None) or error) or type(error).__name__
     return MachineError(
         f"cannot fetch {one.url}: {reason}; put that file at {path} by hand, train with `vgg train --arch {one.arch}`, or "
-        f"name other weights with --weights"
+        "name other weights",
+        "weights",
     )
 
 
@@ -157,25 +157,10 @@ def _record(path: Path) -> Path:
 
 def open_https(url: str) -> Any:
     """The response to a GET of `url`, over https to the last redirection. Raises OSError within 10 s where there is no
-    answer, whatever part of the network is slow (looking a name up has no time limit of its own)."""
+    answer."""
     if not url.startswith("https://"):
         raise OSError(f"{url} is not https")
-    answers: queue.Queue[Any] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            answers.put(urllib.request.build_opener(_HttpsOnly).open(url, timeout=CONNECT_SECONDS))
-        except Exception as error:  # handed to the thread that waits
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=CONNECT_SECONDS)
-    except queue.Empty:
-        raise OSError("no answer") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    return within(CONNECT_SECONDS, lambda: urllib.request.build_opener(_HttpsOnly).open(url, timeout=CONNECT_SECONDS))
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):

@@ -15,18 +15,17 @@ from vggcli.errors import UsageError, WeightsError
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 
-FORMATS = {
+_FORMATS = {
     "safetensors": "safetensors", "torch": "a pickle or archive that torch has saved", "hdf5": "HDF5",
     "keras": "a zip archive, as Keras writes .keras", "caffe": "a Caffe network", "onnx": "an ONNX model",
     "empty": "nothing", "text": "text", "image": "an image",
 }  # fmt: skip
-SUFFIXES = {
+_SUFFIXES = {
     ".safetensors": "safetensors", ".pth": "torch", ".pt": "torch", ".h5": "hdf5", ".hdf5": "hdf5", ".keras": "keras",
     ".caffemodel": "caffe", ".onnx": "onnx",
 }  # fmt: skip
 HEAD = 512  # bytes that tell a format
-IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-OXFORD_MEAN = (123.68, 116.779, 103.939)  # RGB, of the published Caffe weights and Keras' copies of them
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 OXFORD_SCALE = (256, 512)  # their training range of S
 
 
@@ -35,7 +34,7 @@ class Foreign:
     """Weights of another framework under our names, not read yet, and the network that they are. `mean` RGB and `divisor`
     are of pixels from 0 to 255; `scale` is the training range of S; `note` what this program wrote into the file about
     them (`Checkpoint.to_json`), which wins where it is there. `channels` (RGB or BGR) where the file itself says the mean
-    and the divisor; `assumed` where it does not say its operations, which are then taken to be VGG's."""
+    and the divisor; `assumed` where it does not say its operations, so that VGG's are assumed."""
 
     stored: dict[str, Stored]
     config: NetworkConfig
@@ -64,11 +63,11 @@ class Shapes:
 
 
 def format_of(path: Path) -> str:
-    """A key of FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
+    """A key of _FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
 
     Raises WeightsError where the content is another format than the suffix says.
     """
-    content, named = _content(path), SUFFIXES.get(path.suffix.lower())
+    content, named = _content(path), _SUFFIXES.get(path.suffix.lower())
     if content in ("caffe", "onnx") and named not in (None, content):
         return named or content  # a first byte proves nothing; the reader of what was promised says what is wrong
     if content == "empty":
@@ -76,7 +75,7 @@ def format_of(path: Path) -> str:
     if content in ("text", "image") or (content is not None and named not in (None, content)):
         pointer = " (perhaps the pointer that Git LFS leaves)" if content == "text" else ""
         raise WeightsError(
-            f"{path} cannot be read as a checkpoint or another framework's weights: it holds {FORMATS[content]}{pointer}"
+            f"{path} cannot be read as a checkpoint or another framework's weights: it holds {_FORMATS[content]}{pointer}"
             + (f", not what its suffix {path.suffix} says" if named else "")
         )
     return content or named or "safetensors"
@@ -96,7 +95,7 @@ def _content(path: Path) -> str | None:
         return "safetensors"
     if head[257:262] == b"ustar":
         return "torch"  # as it saved before 0.1.10; its reader says what to do
-    if head.startswith(IMAGES):
+    if head.startswith(_IMAGES):
         return "image"
     if _is_text(head):
         return "text"
@@ -155,6 +154,18 @@ def _widths(hidden: int | None, last: int) -> list[float]:
     widths = [round(width, digits) for digits in (1, 2, 3, 4) for width in exact] + exact
     count, base = (last, paper.BLOCK_CHANNELS[-1]) if hidden is None else (hidden, paper.FC_CHANNELS)
     return list(dict.fromkeys(width for width in widths if width > 0 and scaled_channels(base, width) == count))
+
+
+def plain_rows() -> list[paper.Row]:
+    """The networks that Caffe and Keras have: those without normalisation."""
+    return [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
+
+
+def check_plain(config: NetworkConfig, framework: str) -> None:
+    """Raises WeightsError for a network that cannot be written for Caffe or Keras."""
+    if paper.NETWORKS[config.arch] not in plain_rows() or config.head != "fc":
+        what = f"network {config.arch}" if config.head == "fc" else f"the head {config.head}"
+        raise WeightsError(f"{what} is not written for {framework}; plain networks with their three FC layers are")
 
 
 def usual_scale(crop: int) -> tuple[int, int]:

@@ -1,27 +1,26 @@
-"""Safetensors files: written whole, their header read with suspicion: every length, offset and shape is checked before it
-is used.
+"""Safetensors files: written whole, and their header read with suspicion. What the library checks of it (types, shapes,
+places, sizes) is not checked again; it does not see a name that comes twice, or how much memory a header takes.
 
 The file is eight bytes of header length, a JSON object (tensor names to type, shape and place) and the bytes.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli.errors import WeightsError
 from vggcli.files import replacing
+from vggcli.records import parsed
 from vggcli.weights.unread import Shape, Stored, by_rows
 
-LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
+_LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
 MOST_TENSORS = 10_000  # network E-BN has 118
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -60,10 +59,25 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
 def read_header(path: Path) -> Header:
     """The header of the file. Raises WeightsError where it contradicts itself or the size of the file."""
     try:
-        return _header(path)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = "its header is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _LONGEST_HEADER:
+                raise ValueError(f"it claims a header of {length:,} bytes; no network needs over {_LONGEST_HEADER:,}")
+            fields = parsed(file.read(length))
+        with safe_open(path, framework="pt") as checked:  # raises where shapes, types, places and sizes do not fit
+            metadata = checked.metadata() or {}
+    except (SafetensorError, ValueError) as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
         raise WeightsError(f"{path} cannot be read as a checkpoint (damaged or cut short): {reason}") from error
+    fields.pop("__metadata__", None)
+    if len(fields) > MOST_TENSORS:
+        raise WeightsError(f"{path} lists {len(fields):,} tensors; no network needs over {MOST_TENSORS:,}")
+    odd = next((name for name, one in fields.items() if one["dtype"] not in DTYPES), None)
+    if odd is not None:
+        raise WeightsError(f"{path}: {odd} is of the type {fields[odd]['dtype']!r}, which no weights are")
+    places = {name: 8 + length + one["data_offsets"][0] for name, one in fields.items()}
+    entries = {name: Entry(DTYPES[one["dtype"]], tuple(one["shape"]), places[name]) for name, one in fields.items()}
+    return Header(entries, metadata)
 
 
 def stored_tensors(path: Path, header: Header) -> dict[str, Stored]:
@@ -87,51 +101,3 @@ def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype) -> Calla
         return torch.frombuffer(buffer, dtype=dtype)
 
     return read
-
-
-def _header(path: Path) -> Header:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ValueError(f"it claims a header of {length:,} bytes and has {size:,} in all")
-        if length > LONGEST_HEADER:
-            raise ValueError(f"it claims a header of {length:,} bytes; no network needs over {LONGEST_HEADER:,}")
-        fields = json.loads(file.read(length), object_pairs_hook=_without_repeats)
-    if not isinstance(fields, dict):
-        raise TypeError("its header is no JSON object")
-    metadata = fields.pop("__metadata__", {})
-    if len(fields) > MOST_TENSORS:
-        raise ValueError(f"it lists {len(fields):,} tensors; no network needs over {MOST_TENSORS:,}")
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise TypeError("its metadata are not texts by name")
-    entries = {name: _entry(name, entry, 8 + length) for name, entry in fields.items()}
-    end = 8 + length
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, math.prod(item[1].shape))):
-        if entry.start != end:
-            raise ValueError(f"{name} begins at byte {entry.start:,}, and what lies before it ends at {end:,}")
-        end += math.prod(entry.shape) * entry.dtype.itemsize
-    if end != size:
-        raise ValueError(f"its tensors end at byte {end:,}, and the file at {size:,}")
-    return Header(entries, metadata)
-
-
-def _entry(name: str, fields: Any, data: int) -> Entry:
-    shape, offsets = fields["shape"], fields["data_offsets"]
-    if not all(type(number) is int and number >= 0 for number in (*shape, *offsets)) or len(offsets) != 2:
-        raise ValueError(f"{name} has the shape {shape} and the offsets {offsets}"[:200])
-    if fields["dtype"] not in DTYPES:
-        raise ValueError(f"{name} is of the type {fields['dtype']!r}, which no weights are")
-    dtype = DTYPES[fields["dtype"]]
-    if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} takes {offsets[1] - offsets[0]:,} bytes, and its shape {shape} other"[:200])
-    return Entry(dtype, tuple(shape), data + offsets[0])
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"it names {repeated!r} twice")
-    return names

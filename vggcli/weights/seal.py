@@ -24,7 +24,7 @@ NOTE = "vgg"  # the metadata entry that rebuilds a network, or says that the fil
 FOREIGN_NOTE = "vgg_note"  # the metadata entry of safetensors in another framework's layout
 SEAL = "vgg_sha256"  # the metadata entry of files without a note
 FRONT = re.compile(r'\{"sha256": "([0-9a-f]{64})"(?:, )?')
-CHUNK = 4 << 20  # bytes that are hashed at once
+_CHUNK = 4 << 20  # bytes that are hashed at once
 
 
 def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -48,7 +48,7 @@ def unsealed(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], s
     for name, text in metadata.items():
         found = FRONT.match(text)
         if found and (name not in (NOTE, FOREIGN_NOTE) or seal is not None):
-            raise WeightsError(damaged(path))
+            raise WeightsError(broken_seal(path))
         if found:
             texts[name], seal = "{" + text[found.end() :], found[1]
     return texts, seal
@@ -61,11 +61,11 @@ def check_seal(path: Path) -> str | None:
     header = read_header(path)
     texts, seal = unsealed(path, header.metadata)
     if seal is not None and seal != _file_digest(path, header, texts):
-        raise WeightsError(damaged(path))
+        raise WeightsError(broken_seal(path))
     return seal
 
 
-def damaged(path: Path) -> str:
+def broken_seal(path: Path) -> str:
     """The sentence for a file that has changed since it was written."""
     return f"{path} is damaged: its SHA-256 is not the one it was written with; take it from a copy, or make it anew"
 
@@ -79,12 +79,12 @@ def _begun(tensors: Iterable[tuple[str, torch.dtype, tuple[int, ...]]], metadata
 def _file_digest(path: Path, header: Header, texts: Mapping[str, str]) -> str:
     entries = header.entries
     digest = _begun(((name, one.dtype, one.shape) for name, one in entries.items()), texts)
-    buffer = memoryview(bytearray(CHUNK))
+    buffer = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
         for name in sorted(entries):
             file.seek(entries[name].start)
             left = math.prod(entries[name].shape) * entries[name].dtype.itemsize
-            while left and (count := file.readinto(buffer[: min(left, CHUNK)])):
+            while left and (count := file.readinto(buffer[: min(left, _CHUNK)])):
                 digest.update(buffer[:count])
                 left -= count
     return str(digest.hexdigest())

@@ -20,31 +20,23 @@ from vggcli.zoo.layers import NetworkConfig, network_layers
 AnyTensor = TypeVar("AnyTensor", Tensor, Stored)
 
 Framework = Literal["torchvision", "timm"]
-FC_NAMES: dict[Framework, dict[str, str]] = {
+_FC_NAMES: dict[Framework, dict[str, str]] = {
     "torchvision": {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"},
     "timm": {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"},
 }
-FLAT: dict[Framework, tuple[str, ...]] = {"torchvision": ("fc6", "fc7", "fc8"), "timm": ("fc8",)}  # Linear, [out, in]
+_FLAT: dict[Framework, tuple[str, ...]] = {"torchvision": ("fc6", "fc7", "fc8"), "timm": ("fc8",)}  # Linear, [out, in]
 
 
-# torchvision's presets, which timm's copies keep: ToTensor's 0 to 1, here in 0 to 255
-MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
-DIVISOR = (255 * 0.229, 255 * 0.224, 255 * 0.225)
-# torchvision's preset for Oxford's convolutions: 0 to 255 less a mean, not divided
-OXFORD_MEAN = (255 * 0.48235, 255 * 0.45882, 255 * 0.40784)
-OXFORD_DIVISOR = 1.0
-
-
-def layer_names(config: NetworkConfig, framework: Framework) -> dict[str, str]:
+def framework_names(config: NetworkConfig, framework: Framework) -> dict[str, str]:
     """Our layer names to theirs. Raises WeightsError for a network that the framework does not have."""
     row = paper.NETWORKS[config.arch]
     if row.alias is None or config.head == "gap":
-        what = f"network {config.arch}" if row.alias is None else "--head gap"
+        what = f"network {config.arch}" if row.alias is None else "network with the head gap"
         raise WeightsError(f"{framework} has no {what}; it has {', '.join(_known())}")
     names, index = {}, 0
     for layer in network_layers(config):
         if layer.kind == "fc":
-            names[layer.name] = FC_NAMES[framework][layer.name]
+            names[layer.name] = _FC_NAMES[framework][layer.name]
             continue
         if layer.kind in ("conv", "bn"):
             names[layer.name] = f"features.{index}"
@@ -54,11 +46,11 @@ def layer_names(config: NetworkConfig, framework: Framework) -> dict[str, str]:
 
 def to_framework(state: Mapping[str, Tensor], config: NetworkConfig, framework: Framework) -> dict[str, Tensor]:
     """Our state dict in the framework's names and shapes."""
-    names = layer_names(config, framework)
+    names = framework_names(config, framework)
     theirs = {}
     for key, tensor in state.items():
         layer, _, part = key.rpartition(".")
-        flat = layer in FLAT[framework] and part == "weight"
+        flat = layer in _FLAT[framework] and part == "weight"
         theirs[f"{names[layer]}.{part}"] = tensor.flatten(1) if flat else tensor
     return theirs
 
@@ -73,7 +65,7 @@ def from_framework(
     tensors = _usual_classifier(without_prefixes(tensors, where), where)
     framework = _framework(tensors, where)
     config = _config(tensors, framework, where)
-    names = {theirs: layer for layer, theirs in layer_names(config, framework).items()}
+    names = {theirs: layer for layer, theirs in framework_names(config, framework).items()}
     ours = {}
     for key, tensor in tensors.items():
         theirs, _, part = key.rpartition(".")
@@ -107,7 +99,7 @@ def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str,
         key.removesuffix(".weight") for key in tensors if key.startswith("classifier.") and key.endswith(".weight")
     ]
     layers = sorted(layers, key=lambda name: [int(part) if part.isdecimal() else -1 for part in name.split(".")])
-    usual = list(FC_NAMES["torchvision"].values())
+    usual = list(_FC_NAMES["torchvision"].values())
     if "classifier.weight" in tensors or (layers and not _three_linear(layers, tensors)):
         shown = ", ".join(f"{key} {list(tensors[key].shape)}" for key in tensors if _is_weight_of_classifier(key))
         raise WeightsError(
@@ -137,7 +129,7 @@ def _three_linear(layers: list[str], tensors: Mapping[str, AnyTensor]) -> bool:
 
 
 def _framework(tensors: Mapping[str, AnyTensor], where: str) -> Framework:
-    for framework, names in FC_NAMES.items():
+    for framework, names in _FC_NAMES.items():
         if all(f"{name}.weight" in tensors and tensors[f"{name}.weight"].dim() > 1 for name in names.values()):
             return framework
     first = ", ".join(sorted(tensors)[:3]) or "nothing"
@@ -150,7 +142,7 @@ def _config(tensors: Mapping[str, AnyTensor], framework: Framework, where: str) 
     convolutions = _convolutions(tensors, where)
     batch_norm = "features.1.running_mean" in tensors
     rows = [row for row in paper.NETWORKS.values() if row.alias and row.batch_norm == batch_norm]
-    shapes = [tensors[f"{name}.weight"].shape for name in FC_NAMES[framework].values()]
+    shapes = [tensors[f"{name}.weight"].shape for name in _FC_NAMES[framework].values()]
     fully_connected = [(prod(shape[1:]), shape[0]) for shape in shapes]
     return recognised(Shapes(convolutions, fully_connected), where, rows)
 

@@ -23,13 +23,13 @@ from vggcli.weights.unread import Stored, by_rows
 from vggcli.weights.zip_members import check_sums, member_start, stored_members
 
 ZIP = b"PK\x03\x04"
-WRAPPERS = (  # names under which training scripts keep the weights, the likeliest first
+_STATE_NAMES = (  # names under which training scripts keep the weights, the likeliest first
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict", "state_dict_ema",
     "model_ema", "ema", "weights", "params", "module",
 )  # fmt: skip
-DEEPEST = 5  # of such names inside each other
+_DEEPEST = 5  # of such names inside each other
 TAR = slice(257, 262)  # where a tar archive says "ustar"
-NOTE = "archive/vgg_note.json"  # in the folder that torch keeps its own members in
+_NOTE = "archive/vgg_note.json"  # in the folder that torch keeps its own members in
 LONGEST_NOTE = 16 << 20  # bytes
 MADV_DONTNEED = 4  # of Linux' mman.h
 LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the other, before its numbers
@@ -61,14 +61,14 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
 
 def _state_dicts(found: object, depth: int = 0) -> Iterator[dict[str, Tensor]]:
     """Dictionaries of weights in what was saved: under the names that scripts use, itself, or under any other name."""
-    if not isinstance(found, dict) or depth > DEEPEST:
+    if not isinstance(found, dict) or depth > _DEEPEST:
         return
-    for wrapper in WRAPPERS:
+    for wrapper in _STATE_NAMES:
         yield from _state_dicts(found.get(wrapper), depth + 1)
     tensors: dict[Any, Tensor] = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if any(value.dim() > 1 and str(name).endswith("weight") for name, value in tensors.items()):
         yield tensors  # more than a best error or a momentum that is kept as a tensor
-    for name in found.keys() - set(WRAPPERS):
+    for name in found.keys() - set(_STATE_NAMES):
         yield from _state_dicts(found[name], depth + 1)
 
 
@@ -99,7 +99,7 @@ def _looked_over(path: Path) -> tuple[str | None, set[str]]:
                 raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
         if any(name.endswith(".json") or "vgg_note" in name for name in members):  # ours, even if a bit of that flipped
             check_sums(path)
-        note = members.get(NOTE)
+        note = members.get(_NOTE)
         if note is None or note.file_size > LONGEST_NOTE:
             return None, inert
         file.seek(member_start(path, note))
@@ -116,7 +116,7 @@ def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
             system = error.__context__
             raise system if isinstance(system, OSError) else OSError(0, str(error).splitlines()[0]) from error
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(zipfile.ZipInfo(NOTE), note)
+            archive.writestr(zipfile.ZipInfo(_NOTE), note)
 
 
 def _plain(value: object) -> bool:

@@ -11,7 +11,7 @@ from vggcli.errors import WeightsError
 from vggcli.weights.once import once
 
 LARGEST_DIRECTORY = 1 << 20  # bytes; a network of a hundred tensors needs ten thousand
-END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LONGEST_END = (1 << 16) + 22  # bytes: the record and its comment
 
 
@@ -88,7 +88,7 @@ def _directory_bytes(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LONGEST_END))
         tail = file.read()
-        end = tail.rfind(END)
+        end = tail.rfind(_END)
         if end < 0:
             raise zipfile.BadZipFile("it has no directory")
         found = [int.from_bytes(tail[end + 12 : end + 16], "little")]

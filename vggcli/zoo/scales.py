@@ -35,18 +35,19 @@ def largest_scale(config: NetworkConfig, whole: bool) -> int:
     return min(LARGEST, math.isqrt(most_pixels(config))) if whole else LARGEST
 
 
-def check_scales(scales: tuple[int, ...], smallest: int, flag: str = "--scales", largest: int = LARGEST) -> None:
-    """Raises UsageError, naming the `flag` that scales come from, for a Q below `smallest` (the training crop, where all
-    layers run) or above `largest`, or one that is given twice."""
+def check_scales(scales: tuple[int, ...], smallest: int, largest: int = LARGEST, option: str = "scales") -> None:
+    """Raises UsageError for a Q below `smallest` (the training crop, where all layers run) or above `largest`, or one that
+    is given twice; `option` is the parameter that the scales come from."""
     for scale in scales:
         if scale > largest:
-            raise UsageError(
-                f"{flag} {scale} leaves no image that fits in {VIEW_BYTES >> 30} GiB; the largest usable Q is {largest}"
-            )
+            most = f"fits in {VIEW_BYTES >> 30} GiB; the largest usable Q is {largest}"
+            raise UsageError(f"the scale {scale} leaves no image that {most}", option)
         if scale < smallest:
-            raise UsageError(f"{flag} {scale} is below the network's crop; the smallest usable Q is {smallest}")
+            raise UsageError(
+                f"the scale {scale} is below the network's crop; the smallest usable Q is {smallest}", option
+            )
     if len(set(scales)) < len(scales):
-        raise UsageError(f"--scales {' '.join(map(str, scales))} names a scale twice")
+        raise UsageError(f"the scales {', '.join(map(str, scales))} have one twice", option)
 
 
 def pixel_budget(config: NetworkConfig, device: torch.device, flip: bool) -> float:

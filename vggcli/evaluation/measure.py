@@ -1,0 +1,178 @@
+"""Weights and data become evaluations: what `vgg evaluate` measures, and what an ensemble measures its networks by."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vggcli.colour import ColourStatistics
+from vggcli.data.find import find_source
+from vggcli.data.image_set import ImageSet, match_classes
+from vggcli.data.outputs import Output, check_outside_source
+from vggcli.data.sources import load_split
+from vggcli.data.survey import note_in_both, note_remarks
+from vggcli.errors import UsageError, WeightsError
+from vggcli.evaluation.options import MeasureOptions, shows_options
+from vggcli.evaluation.protocol import Scores, image_posteriors
+from vggcli.evaluation.result import Evaluation, evaluation_of, keep_record
+from vggcli.evaluation.together import NetworkMember, networks_posteriors
+from vggcli.places import Places
+from vggcli.progress import Progress, silent
+from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
+from vggcli.weights.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    need_classifier,
+    need_trained,
+    read_checkpoint,
+    says_preprocessing,
+)
+from vggcli.weights.find import check_published, fetched, find_weights, run_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggcli.evaluation.options import Asked
+
+LOG = logging.getLogger("vggcli")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation, the posteriors it rests on, and where its images and weights are."""
+
+    evaluation: Evaluation
+    scores: Scores
+    images: ImageSet
+    checkpoint: Checkpoint
+    weights: Path
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder that the weights lie in, if they lie in one."""
+        return run_of(self.weights)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `vgg evaluate` in JSON: what was measured on what, how, and the errors in per cent."""
+        return self.evaluation.to_json()
+
+
+@shows_options
+def evaluate(
+    weights: str | Path | None = None,
+    data: str | Path | None = None,
+    *,
+    split: str = "val",
+    arch: str | None = None,
+    places: Places,
+    progress: Progress = silent,
+    **asked: "Unpack[Asked]",
+) -> Measured:
+    """Measure the error of one network, as `vgg evaluate` does; the other keywords are those of `MeasureOptions`.
+
+    `weights` are a run folder, a file, a published name ("imagenet"), or None for the newest run of network `arch`; `data`
+    a folder, a CSV or the name of a known set. The evaluation is recorded in the run of the weights, if they lie in one.
+
+    Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
+
+    >>> measured = vggcli.evaluate("runs/A-1", "photos/", dense=True, scales=[256, 384])
+    >>> measured.evaluation.images, measured.to_json()["protocol"]
+    (12, 'dense')
+    """
+    options = MeasureOptions(**asked)
+    file = find_weights(None if weights is None else Path(weights), arch, places)
+    (measured,) = measure([file], data, split, options, places=places, progress=progress)
+    keep_record(measured.evaluation, measured.run)
+    return measured
+
+
+def measure(
+    weights: Sequence[Path],
+    data: str | Path | None,
+    split: str,
+    asked: MeasureOptions,
+    *,
+    places: Places,
+    progress: Progress = silent,
+    outputs: Sequence[Output] = (),
+) -> list[Measured]:
+    """Evaluate the networks in the files `weights`, several over the same decoded images, and note what was left out.
+    `outputs` are where results will be written.
+
+    Raises WeightsError where weights are damaged, untrained or do not know the data's classes, UsageError where an output
+    would lie among the images.
+    """
+    pixels, workers = asked.resolved.pixels, asked.resolved.workers
+    source = find_source(None if data is None else str(data), places, workers, progress)
+    images = load_split(source.path, split)
+    check_outside_source(outputs, source.path, images)
+    note_remarks(images)
+    candidates = [_candidate(path, images, asked, places, progress) for path in weights]
+    if pixels is not None and not any(one.member.options.pixels for one in candidates):
+        why = f"has no effect beside {weights[0]}, which says its own; leave it out"
+        raise UsageError(f"a preprocessing {why}", "preprocessing")
+    for one in candidates if len(weights) > 1 else ():
+        # so that what is wrong with any of them is said before work with the others starts
+        load_checkpoint(one.weights, pixels=one.member.options.pixels)
+    note_in_both(source.path, images)
+    results = _results([one.member for one in candidates], progress)
+    for error in results[0][0].skipped:
+        LOG.info(f"left out: {error}")
+    return [
+        Measured(
+            evaluation_of(scores, one.member.options, one.weights, one.checkpoint, source.name, split, seconds),
+            scores,
+            one.member.images,
+            one.checkpoint,
+            one.weights,
+        )
+        for one, (scores, seconds) in zip(candidates, results, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    weights: Path
+    checkpoint: Checkpoint
+    member: NetworkMember
+
+
+def _candidate(
+    weights: Path, images: ImageSet, asked: MeasureOptions, places: Places, progress: Progress
+) -> _Candidate:
+    """Weights whose file says of them what can be used here; the weights themselves are not read yet, and published ones
+    are fetched only for data that they fit."""
+    check_published(weights, images, places)
+    checkpoint = read_checkpoint(fetched(weights, places, progress))
+    pixels = None if says_preprocessing(checkpoint) else asked.resolved.pixels  # which are for other members then
+    checkpoint = read_checkpoint(weights, pixels) if pixels else checkpoint
+    need_classifier(weights, checkpoint)
+    need_trained(weights, checkpoint)
+    options = replace(asked.for_network(checkpoint), pixels=pixels)
+    try:
+        mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
+    except WeightsError as error:
+        trained_on = checkpoint.training.get("data")
+        known = f"they were trained on {trained_on}: name that, or its like"
+        advice = known if trained_on else "give other data, or other weights"
+        raise WeightsError(f"{error}; {advice}", "data") from None
+    say_what_is_assumed(weights, checkpoint, places)
+    colour = ColourStatistics.from_json(checkpoint.preprocessing)
+    member = NetworkMember(
+        lambda: load_checkpoint(weights, options.device, pixels)[0], checkpoint.config, colour, mine, options
+    )
+    return _Candidate(weights, checkpoint, member)
+
+
+def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple[Scores, float]]:
+    """The scores of each network, and the seconds that they took."""
+    first = members[0]
+    views = len(first.images) * len({scale for member in members for scale in member.options.scales})
+    with progress("evaluating", views, "views") as bar:
+        if len(members) > 1:
+            return networks_posteriors(members, bar)
+        network, started = first.load(), time.perf_counter()
+        scores = image_posteriors(network, first.images, first.colour, first.options, bar)
+        return [(scores, time.perf_counter() - started)]

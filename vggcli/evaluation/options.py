@@ -1,0 +1,126 @@
+"""What is asked of networks that are run over images, by the names that the Python functions and the command line share."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import TypedDict, TypeVar
+
+from vggcli.choices import Precision
+from vggcli.device import PRECISIONS, pick_dtype, ready_device
+from vggcli.errors import UsageError
+from vggcli.evaluation.protocol import EvaluateOptions, Protocol, check_test_scales
+from vggcli.paper import CROP_GRID
+from vggcli.weights.checkpoint import Checkpoint
+from vggcli.weights.preprocessing import read_pixels
+from vggcli.zoo.scales import paper_scales
+
+LARGEST_GRID = 50  # a hundred times the paper's crops
+F = TypeVar("F", bound=Callable[..., object])
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Views of each image: its centre crop, the whole image (`dense`), `grid` x `grid` crops (`multi_crop`; 5 where it is
+    None), or with both the mean of the two; at the shorter sides `scales`, by default the training S or the middle of its
+    range, with `multi_scale` the paper's three. `flip` None takes mirror images for all but centre crops.
+
+    `preprocessing` (torchvision, caffe, keras or a JSON file) is for weights whose file does not say theirs. `batch_size`
+    (views a forward pass) None takes what suits the device. `workers` are decoding processes; with 0 this one decodes.
+    `skip_bad` leaves unreadable images out. `apart` keeps dense and multi-crop posteriors beside their mean.
+
+    Raises UsageError for options that contradict each other or have no effect.
+    """
+
+    dense: bool = False
+    multi_crop: bool = False
+    grid: int | None = None
+    scales: Sequence[int] | None = None
+    multi_scale: bool = False
+    flip: bool | None = None
+    skip_bad: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int | None = None
+    workers: int = 0
+    preprocessing: str | None = None
+    apart: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scales and self.multi_scale:
+            raise UsageError("scales of your own and the paper's three contradict each other", "scales", "multi_scale")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"there is no precision {self.precision!r}; give {', '.join(PRECISIONS)}", "precision")
+        if self.grid is None:
+            return
+        if not self.multi_crop:
+            raise UsageError("a grid has no effect without multi-crop evaluation", "grid", "multi_crop")
+        if self.grid < 2:
+            raise UsageError(f"grid {self.grid} is no grid: give 2 or more, or take the centre crop", "grid")
+        if self.grid > LARGEST_GRID:
+            crops = f"grid {self.grid} is {self.grid**2} crops a view"
+            raise UsageError(f"{crops}; give at most {LARGEST_GRID} (the paper: {CROP_GRID})", "grid")
+
+    @cached_property
+    def resolved(self) -> EvaluateOptions:
+        """What they mean on this machine; scales stay empty where each network's own are wanted.
+
+        Raises MachineError where the device is not there, UsageError for a preprocessing that means nothing.
+        """
+        whole: Protocol = "dense" if self.dense else "centre-crop"
+        cropped: Protocol = "dense+multi-crop" if self.dense else "multi-crop"
+        device = ready_device(self.device)
+        return EvaluateOptions(
+            protocol=cropped if self.multi_crop else whole,
+            scales=tuple(self.scales or ()),
+            flip=self.dense or self.multi_crop if self.flip is None else self.flip,
+            device=device,
+            dtype=pick_dtype(self.precision, device),
+            grid=CROP_GRID if self.grid is None else self.grid,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            skip_bad=self.skip_bad,
+            pixels=None if self.preprocessing is None else read_pixels(self.preprocessing),
+            apart=self.apart,
+        )
+
+    def for_network(self, checkpoint: Checkpoint) -> EvaluateOptions:
+        """As `resolved`, with the scales of the network. Raises UsageError for scales that do not suit it."""
+        options = self.resolved
+        options = replace(options, scales=options.scales or paper_scales(checkpoint.scale, self.multi_scale))
+        check_test_scales(checkpoint.config, options, "multi_scale" if self.multi_scale else "scales")
+        return options
+
+    def given(self) -> list[str]:
+        """The names of those that are not as they are by default."""
+        return [name for name, value in asdict(self).items() if value != asdict(MeasureOptions())[name]]
+
+
+class Asked(TypedDict, total=False):
+    """The fields of MeasureOptions as keyword arguments."""
+
+    dense: bool
+    multi_crop: bool
+    grid: int | None
+    scales: Sequence[int] | None
+    multi_scale: bool
+    flip: bool | None
+    skip_bad: bool
+    device: str
+    precision: Precision
+    batch_size: int | None
+    workers: int
+    preprocessing: str | None
+    apart: bool
+
+
+def shows_options(function: F) -> F:
+    """`function`, whose help lists the fields of MeasureOptions with their defaults in place of its **asked."""
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    asked = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in fields(MeasureOptions)
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *asked])  # type: ignore[attr-defined]
+    return function

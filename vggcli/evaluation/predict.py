@@ -1,0 +1,123 @@
+"""The top classes of images that are named by paths, folders, patterns or lists."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from vggcli.data.decode import ImageError
+from vggcli.data.image_set import ImageSet
+from vggcli.data.outputs import Output, check_outside_folders
+from vggcli.data.paths import images_once
+from vggcli.errors import DataError
+from vggcli.evaluation.load import opened, ranked
+from vggcli.evaluation.options import MeasureOptions, shows_options
+from vggcli.evaluation.protocol import image_posteriors
+from vggcli.files import write_text
+from vggcli.places import Places
+from vggcli.progress import Progress, silent
+from vggcli.weights.find import find_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggcli.evaluation.options import Asked
+
+_HEADER = ("path", "rank", "class", "posterior")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An image and its most probable classes with their posteriors, the most probable first."""
+
+    path: str
+    top: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        predictions = [{"class": name, "posterior": posterior} for name, posterior in self.top]
+        return {"path": self.path, "predictions": predictions}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted, in the order asked for, and what could not be used."""
+
+    images: tuple[Prediction, ...]
+    bad: tuple[ImageError, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """An object an image: path and predictions, or path and error."""
+        bad = [{"path": one.path, "error": one.reason} for one in self.bad]
+        return [*(one.to_json() for one in self.images), *bad]
+
+    def write(self, path: Path) -> None:
+        """Write path, rank, class and posterior as CSV or, by the suffix, JSON, whole or not at all. Raises MachineError
+        where the disk refuses."""
+        rows = [
+            (one.path, rank, name, posterior)
+            for one in self.images
+            for rank, (name, posterior) in enumerate(one.top, start=1)
+        ]
+        if path.suffix == ".json":
+            write_text(path, json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=1) + "\n")
+            return
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([_HEADER, *rows])
+        write_text(path, text.getvalue())
+
+
+@shows_options
+def predict(
+    paths: str | Path | Sequence[str | Path],
+    weights: str | Path | None = None,
+    *,
+    top: int = 5,
+    arch: str | None = None,
+    places: Places,
+    progress: Progress = silent,
+    **asked: "Unpack[Asked]",
+) -> Predictions:
+    """The `top` classes of every image that `paths` name (images, folders, patterns, .csv lists), as `vgg predict` gives
+    them; the other keywords, those of `MeasureOptions`, say by which views. An image that cannot be used is in `bad` of the
+    result and stops no other.
+
+    Raises DataError where there is no image, UsageError, WeightsError or MachineError for whatever else cannot be used.
+
+    >>> found = vggcli.predict("photos/val/", "runs/A-1", top=3)
+    >>> (label, posterior), second, third = found.images[0].top
+    >>> posterior >= second[1] >= third[1]
+    True
+    """
+    options = replace(MeasureOptions(**asked), skip_bad=True)
+    several = [paths] if isinstance(paths, str | Path) else paths
+    file = find_weights(None if weights is None else Path(weights), arch, places)
+    return predicted([str(path) for path in several], file, options, top, places=places, progress=progress)
+
+
+def predicted(
+    paths: Sequence[str],
+    weights: Path,
+    asked: MeasureOptions,
+    top: int,
+    *,
+    places: Places,
+    progress: Progress = silent,
+    outputs: Sequence[Output] = (),
+    stdin: IO[bytes] | None = None,
+) -> Predictions:
+    """What `predict` does with the file `weights`; `outputs` are where results will be written, `stdin` what "-" among
+    `paths` reads a list from. Raises UsageError too where
+    an output would lie among the images."""
+    names = images_once(paths, stdin)
+    check_outside_folders(outputs, paths, names)
+    if not names:
+        raise DataError(f"there is no image in {', '.join(paths)}")
+    by = opened(weights, asked, places, progress, names)
+    images = ImageSet(Path(), "", by.classes, names, (0,) * len(names), ((),) * len(names))
+    with progress("predicting", len(names) * len(by.options.scales), "views") as bar:
+        scores = image_posteriors(by.network, images, by.colour, by.options, bar)
+    found = zip(scores.images, ranked(scores, top), strict=True)
+    return Predictions(tuple(Prediction(name, classes) for name, classes in found), scores.skipped)

@@ -1,0 +1,146 @@
+"""Evaluations and ensembles as people look at them: figures with what they were made with, the paper's Tables 3 to 7, and
+the surest mistakes as a sheet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from vggcli.data.decode import read_image
+from vggcli.errors import counted
+from vggcli.evaluation.ensemble import Fusion
+from vggcli.evaluation.measure import Measured
+from vggcli.evaluation.paper_figures import imagenet_validation, published_fusion, published_result
+from vggcli.evaluation.protocol import PARTS, Scores
+from vggcli.evaluation.result import Mistake, correct_counts
+from vggcli.metrics import error_rate
+from vggcli.paper import CROP
+from vggcli.report.paper_tables import (
+    Errors,
+    FusionRow,
+    NetworkRow,
+    crops_table,
+    fusion_table,
+    methods_table,
+    protocol_table,
+    range_text,
+)
+from vggcli.report.plots import fitted, save_sheet
+from vggcli.report.tables import ensemble_table, facts_table
+from vggcli.report.text import printable
+
+_THUMBNAIL = 128  # pixels
+
+
+def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
+    """The figures with what they were made with, and what was `written` where."""
+    one, config = measured.evaluation, measured.checkpoint.config
+    several = (("flips", one.flip), ("crops", one.crops > 0), ("scales", len(one.scales) > 1))
+    averaged = ", ".join(name for name, more in several if more)
+    skipped = f", {one.skipped} left out" if one.skipped else ""
+    crops = f"{counted(one.crops, 'crop')} an image; " if one.crops else ""
+    facts = {
+        "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
+        "top-5 error": f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)",
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}: {one.data} ({one.split})",
+        "protocol": f"{one.protocol} at Q = {', '.join(map(str, one.scales))}; {crops}"
+        + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),
+        "calibration": f"{one.calibration_error:.1f} % expected calibration error",
+        "network": f"{one.arch}, crop {config.crop}, width {config.width:g}",
+        "weights": f"{one.weights} (SHA-256 {one.weights_sha256[:12]}…)",
+        "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s",
+        **written,
+    }
+    return facts_table("Evaluation", facts)
+
+
+def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:
+    """The images of some mistakes as a sheet, each with the answer, its posterior, the true class and the file's name."""
+    pictures = [fitted(read_image(measured.images.root / one.image), _THUMBNAIL) for one in mistakes]
+    captions = [
+        f"{printable(one.answer)} {one.posterior:.2f}, is {printable(one.label)}\n{printable(Path(one.image).name)}"
+        for one in mistakes
+    ]
+    save_sheet(pictures, captions, path)
+
+
+def networks_table(several: Sequence[Measured]) -> Table:
+    """Evaluations by one protocol in the form of Tables 3 and 4; by dense and multi-crop evaluation apart as in Table 5."""
+    first = several[0].evaluation
+    skipped = f" ({first.skipped} left out)" if first.skipped else ""
+    images = f"{counted(first.images, 'image')}{skipped} of {first.data} ({first.split}); posteriors averaged"
+    flips = ", with flips" if first.flip else ""
+    if not several[0].scores.parts:
+        rows = [_network_row(one, [(one.scores, None, None)]) for one in several]
+        return protocol_table(f"{first.protocol}{flips}, {images}", rows)
+    title = f"dense and multi-crop evaluation, and both averaged{flips}; {images}"
+    rows = [
+        _network_row(one, [*((one.scores.part(part), 5, part) for part in PARTS), (one.scores, 5, None)])
+        for one in several
+    ]
+    return crops_table(title, (*PARTS, "both"), rows)
+
+
+def _network_row(measured: Measured, columns: Sequence[tuple[Scores, int | None, str | None]]) -> NetworkRow:
+    """A line with (scores, table of the paper, protocol of a part) for each column of errors."""
+    one, classes = measured.evaluation, measured.scores.classes
+    errors = tuple((_errors(scores), published_result(one, classes, table, part)) for scores, table, part in columns)
+    name, weights = _network_name(one.arch, one.network), measured.run or measured.weights
+    return NetworkRow(name, measured.checkpoint.scale, one.scales, weights.name, errors)
+
+
+def _network_name(arch: str, network: Mapping[str, Any]) -> str:
+    """The name of a network with what it has other than the paper's."""
+    changes = [f"width {network['width']:g}"] if network["width"] != 1 else []
+    changes += [f"crop {network['crop']}"] if network["crop"] != CROP else []
+    changes += ["gap"] if network["head"] == "gap" else []
+    return f"{arch} ({', '.join(changes)})" if changes else arch
+
+
+def _errors(scores: Scores) -> Errors:
+    """Top-1 and top-5 error in per cent."""
+    top1, top5 = (error_rate(correct, len(scores.images)) for correct in correct_counts(scores))
+    return top1, top5
+
+
+def members_table(fusion: Fusion) -> Table:
+    """The error of every member, every pair of more than two, and the whole."""
+    result = fusion.to_json()
+    rows = [(one["name"], f"{one['arch']}, {one['protocol']} at {one['scales']}", one) for one in result["members"]]
+    if len(fusion.members) > 2:
+        rows += [(" + ".join(pair["members"]), "pair", pair) for pair in result["pairs"]]
+    rows.append(("all", counted(len(fusion.members), "member"), result))
+    title = f"Ensemble over {_images(fusion, result['skipped'])}, posteriors averaged"
+    return ensemble_table(title, rows)
+
+
+def combined_tables(fusion: Fusion) -> list[Table]:
+    """The whole of an ensemble in the form of Table 6, by each protocol that all members were measured by; for ImageNet's
+    validation images Table 7 after it."""
+    about = [member.about for member in fusion.members]
+    whole = str(fusion.to_json()["protocol"])
+    skipped = max(int(one.get("skipped", 0)) for one in about)
+    imagenet = imagenet_validation(fusion.whole.classes, len(fusion.whole.images) + skipped)
+    names = tuple(_member_name(one, whole == "mixed") for one in about)
+    rows = [
+        FusionRow(names, protocol, _errors(scores), published_fusion(about, protocol) if imagenet else None)
+        for protocol, scores in (*fusion.parts.items(), (whole, fusion.whole))
+    ]
+    title = f"Error of {len(about)} networks, their posteriors averaged: {_images(fusion, skipped)}"
+    return [fusion_table(title, rows), *([methods_table(len(about), rows)] if imagenet else [])]
+
+
+def _images(fusion: Fusion, skipped: int) -> str:
+    left_out = f" ({skipped} left out)" if skipped else ""
+    data = f" of {fusion.data} ({fusion.split})" if fusion.data else ""
+    return f"{counted(len(fusion.whole.images), 'image')}{left_out}{data}"
+
+
+def _member_name(about: Mapping[str, Any], protocol: bool) -> str:
+    """Network/S/Q, as Table 6 names models; S is ? for saved scores that do not say it."""
+    network = about.get("network")
+    name = _network_name(about["arch"], network) if network else about["arch"]
+    trained = range_text(tuple(network["scale"])) if network else "?"
+    how = f" {about['protocol']}" if protocol else ""
+    return f"{name}/{trained}/{','.join(map(str, about['scales']))}{how}"
