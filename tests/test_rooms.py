@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
 ORDER = (
-    "errors regular paper choices progress servers locks files places defaults records npy_header imagenet device colour "
-    "metrics zoo data weights training evaluation features probe report cli __main__"
+    "errors regular paper results choices progress servers locks files places defaults records npy_header imagenet device "
+    "colour metrics zoo data weights training evaluation features probe report cli __main__"
 ).split()
 
 

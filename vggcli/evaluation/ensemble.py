@@ -21,6 +21,7 @@ from vggcli.evaluation.scores_file import load_scores, write_scores
 from vggcli.metrics import calibration_error, error_rate
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.results import Result
 from vggcli.weights.find import find_weights
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class FusedMember:
 
 
 @dataclass(frozen=True)
-class Fusion:
+class Fusion(Result):
     """The members and their mean; `data` and `split` are None where only saved scores took part. `parts` are the means of
     what the members' posteriors are the mean of, by protocol, where all of them kept it apart."""
 
@@ -69,6 +70,13 @@ class Fusion:
             "members": [{"name": one.name, **one.about, **_counts(one.scores)} for one in self.members],
             "pairs": [_row(pair) for pair in itertools.combinations(self.members, 2)],
         }
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row a member, a row a pair where there are more than two, and the whole."""
+        pairs = [_row(pair) for pair in itertools.combinations(self.members, 2)] if len(self.members) > 2 else []
+        several = [{**pair, "members": " + ".join(pair["members"])} for pair in pairs]
+        alone = [{"members": one.name, **_counts(one.scores)} for one in self.members]
+        return [*alone, *several, {"members": "all", **_counts(self.whole)}]
 
     def save(self, path: Path) -> None:
         """Write the averaged posteriors as a scores file, as `write_scores` does."""

@@ -20,6 +20,7 @@ from vggcli.evaluation.result import Evaluation, evaluation_of, keep_record
 from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
     Checkpoint,
@@ -40,7 +41,7 @@ LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Result):
     """An evaluation, the posteriors it rests on, and where its images and weights are."""
 
     evaluation: Evaluation

@@ -19,6 +19,7 @@ from vggcli.evaluation.protocol import image_posteriors
 from vggcli.files import write_text
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.results import Result
 from vggcli.weights.find import find_weights
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Result):
     """What was predicted, in the order asked for, and what could not be used."""
 
     images: tuple[Prediction, ...]
@@ -53,19 +54,24 @@ class Predictions:
         bad = [{"path": one.path, "error": one.reason} for one in self.bad]
         return [*(one.to_json() for one in self.images), *bad]
 
-    def write(self, path: Path) -> None:
-        """Write path, rank, class and posterior as CSV or, by the suffix, JSON, whole or not at all. Raises MachineError
-        where the disk refuses."""
-        rows = [
-            (one.path, rank, name, posterior)
+    def table(self) -> list[dict[str, Any]]:
+        """A row a class of each image, by its rank from 1."""
+        return [
+            dict(zip(_HEADER, (one.path, rank, name, posterior), strict=True))
             for one in self.images
             for rank, (name, posterior) in enumerate(one.top, start=1)
         ]
+
+    def write(self, path: Path) -> None:
+        """Write the rows as CSV or, by the suffix, JSON, whole or not at all. Raises MachineError where the disk
+        refuses."""
         if path.suffix == ".json":
-            write_text(path, json.dumps([dict(zip(_HEADER, row, strict=True)) for row in rows], indent=1) + "\n")
+            write_text(path, json.dumps(self.table(), indent=1) + "\n")
             return
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([_HEADER, *rows])
+        writer = csv.DictWriter(text, _HEADER, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.table())
         write_text(path, text.getvalue())
 
 

@@ -10,6 +10,7 @@ from vggcli.data.decode import Place
 from vggcli.errors import DataError, counted
 from vggcli.features.extract import RowArray
 from vggcli.features.settings import HowMade, escaped
+from vggcli.results import Result
 
 LOG = logging.getLogger("vggcli")
 LISTED_BAD = 50  # images that could not be used, noted by name
@@ -27,7 +28,7 @@ class OneImage:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Result):
     """What came of it: how many rows of which shapes (a layer each), (name, reason) of each image that could not be used,
     and of this run the images that EXIF had turned, the seconds, and the images `computed`."""
 

@@ -22,6 +22,7 @@ from vggcli.features.pooling import l2_normalised
 from vggcli.features.read import StoredRows, open_store
 from vggcli.features.settings import StoreSettings
 from vggcli.files import file_sha256
+from vggcli.results import Result
 from vggcli.weights.find import weights_file
 from vggcli.weights.preprocessing import Pixels
 
@@ -35,7 +36,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Result):
     """The stored images nearest to `query`, the nearest first, of `images` in the store, whose rows are of `layer`
     and whose names are relative to the folder `root`."""
 
@@ -48,8 +49,11 @@ class Neighbours:
 
     def to_json(self) -> dict[str, Any]:
         """What `vgg features` prints of a search as JSON."""
-        neighbours = [{"path": one.name, "cosine": one.cosine} for one in self.found]
-        return {"query": str(self.query), "store": str(self.store), "neighbours": neighbours}
+        return {"query": str(self.query), "store": str(self.store), "neighbours": self.table()}
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row an image, the nearest first."""
+        return [{"path": one.name, "cosine": one.cosine} for one in self.found]
 
 
 @dataclass(frozen=True)

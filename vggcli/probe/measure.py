@@ -30,12 +30,13 @@ from vggcli.probe.svm import (
 )
 from vggcli.probe.targets import Drawing
 from vggcli.progress import Progress, silent
+from vggcli.results import Result
 
 LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)
-class Probed:
+class Probed(Result):
     """A probe's result with what it was made from: the settled plan, the data's name, its images, and the `drawing` of the
     protocol caltech. Figures are in per cent."""
 

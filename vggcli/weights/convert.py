@@ -10,6 +10,7 @@ from vggcli.errors import UsageError, WeightsError
 from vggcli.files import writable_output
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.results import Result
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.caffe_write import check_caffe, save_caffe
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
@@ -34,7 +35,7 @@ BGR = ("keras", "caffe")
 
 
 @dataclass(frozen=True)
-class Converted:
+class Converted(Result):
     """What was written, and what of the network anyone who uses it must know. `prototxt` is the second file of Caffe;
     `exported` says how an ONNX model compares with the network itself."""
 
