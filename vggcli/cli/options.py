@@ -142,13 +142,18 @@ def progress(quiet: bool) -> Progress:
 
 def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
     """The source that `--data` names; says what was picked where it is unset."""
-    from vggcli.data.find import SHAPES, find_source
+    from vggcli.data.find import find_source
 
-    picked = data or os.environ.get("VGG_DATA") or SHAPES
+    usual, origin = usual_data()
     if data is None:
-        origin = "from $VGG_DATA" if os.environ.get("VGG_DATA") else "the embedded set; --data for your own"
-        note(f"data: {picked} ({origin})")
-    return find_source(picked, places(), workers, progress(quiet))
+        note(f"data: {usual} ({origin})")
+    return find_source(data or usual, places(), workers, progress(quiet))
+
+
+def usual_data() -> tuple[str, str]:
+    """What is taken where --data does not say it, and why that."""
+    named = os.environ.get("VGG_DATA")
+    return (named, "from $VGG_DATA") if named else ("shapes", "the embedded set; --data for your own")
 
 
 def compute_device(name: str) -> "torch.device":

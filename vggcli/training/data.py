@@ -1,23 +1,29 @@
-"""The data of a training run: both splits, without the images that `--skip-bad` leaves out, which the run lists."""
+"""The data of a run: both splits, surveyed, without the images that cannot be used where those are to be left out; the run
+lists them in skipped.json."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggcli.cli import options
+from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet
+from vggcli.data.outputs import check_run_outside
 from vggcli.data.sources import load_training
+from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
 from vggcli.errors import UsageError, counted
 from vggcli.files import write_text
 from vggcli.records import read_record
 from vggcli.regular import need_regular
-from vggcli.report.progress import Bar
+from vggcli.training.options import RunOptions
 from vggcli.training.plan import Plan
+from vggcli.training.surroundings import Surroundings
 
+LOG = logging.getLogger("vggcli")
 SKIPPED = "skipped.json"  # of a run
-LISTED = 50  # images that were left out, by name on stderr
+LISTED = 50  # images that were left out and are noted by name
 
 Skipped = tuple[tuple[str, str], ...]  # names relative to the source, each with the reason
 
@@ -32,12 +38,14 @@ class TrainingSets:
     skipped: Skipped = ()
 
 
-def training_sets(plan: Plan, workers: int, quiet: bool, run: Path | None) -> TrainingSets:
+def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | None) -> TrainingSets:
     """The data of `plan`; those of the folder `run` without the images that it lists as left out already.
 
     Raises DataError where the data cannot be trained on, UsageError where the list is damaged.
     """
-    source = options.data_source(plan.data, workers, quiet)
+    if plan.data is None:
+        LOG.info(f"data: {around.data} ({around.data_from})")
+    source = find_source(plan.data or around.data, around.places, workers, around.progress)
     train, val = load_training(source.path)
     if not plan.skip_bad:
         return TrainingSets(source.name, train, val)
@@ -46,27 +54,35 @@ def training_sets(plan: Plan, workers: int, quiet: bool, run: Path | None) -> Tr
         train, val = (_without_named(images, skipped) for images in (train, val))
         return TrainingSets(source.name, train, val, skipped)
     total = len(train) + len(val)
-    with Bar(options.stderr_console(), "looking for images that cannot be used", total, "images", quiet) as bar:
+    with around.progress("looking for images that cannot be used", total, "images") as bar:
         good_train, bad_train = usable(train, workers, bar)
         good_val, bad_val = usable(val, workers, bar)
     bad = [(images, error) for images, errors in ((train, bad_train), (val, bad_val)) for error in errors]
     skipped = tuple((images.names[error.index or 0], error.reason) for images, error in bad)
-    _say(skipped, total)
+    if skipped:
+        count = counted(len(skipped), "image")
+        LOG.info(f"left out: {count} of {total} that cannot be used; {SKIPPED} of the run lists them")
+    for name, reason in skipped[:LISTED]:
+        LOG.info(f"left out: {name}: {reason}")
     return TrainingSets(source.name, good_train, good_val, skipped)
+
+
+def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: bool) -> TrainingSets:
+    """As `training_sets`, before a run begins (or begins `again` in its own folder): raises UsageError too where that would
+    lie among the images, and tells what the data hold."""
+    sets = training_sets(plan, options.workers, around, options.folder if again else None)
+    check_run_outside(options.folder, around.places.runs, sets.train, sets.val)
+    with around.progress("looking at the images", len(sets.train) + len(sets.val), "images") as bar:
+        found = survey(sets.train, sets.val, bar)
+    around.surveyed(found)
+    for line in survey_notes(found):
+        LOG.info(f"data: {line}")
+    return sets
 
 
 def _without_named(images: ImageSet, skipped: Skipped) -> ImageSet:
     names = {name for name, _ in skipped}
     return without(images, {row for row, name in enumerate(images.names) if name in names})
-
-
-def _say(skipped: Skipped, total: int) -> None:
-    if skipped:
-        options.note(
-            f"left out: {counted(len(skipped), 'image')} of {total} that cannot be used; {SKIPPED} of the run lists them"
-        )
-    for name, reason in skipped[:LISTED]:
-        options.note(f"left out: {name}: {reason}")
 
 
 def save_skipped(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
