@@ -1,9 +1,7 @@
 """The data of a run: both splits, surveyed, without the images that cannot be used where those are to be left out; the run
 lists them in skipped.json."""
 
-import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from vggcli.data.sources import load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
 from vggcli.errors import UsageError, counted
-from vggcli.files import write_text
 from vggcli.records import read_record
 from vggcli.regular import need_regular
 from vggcli.training.options import RunOptions
@@ -50,8 +47,11 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     if not plan.skip_bad:
         return TrainingSets(source.name, train, val)
     if run is not None and (run / SKIPPED).exists():
-        skipped = read_skipped(run / SKIPPED)
-        train, val = (_without_named(images, skipped) for images in (train, val))
+        skipped = _read_skipped(run / SKIPPED)
+        names = {name for name, _ in skipped}
+        train, val = (
+            without(images, {row for row, name in enumerate(images.names) if name in names}) for images in (train, val)
+        )
         return TrainingSets(source.name, train, val, skipped)
     total = len(train) + len(val)
     with around.progress("looking for images that cannot be used", total, "images") as bar:
@@ -80,18 +80,8 @@ def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: 
     return sets
 
 
-def _without_named(images: ImageSet, skipped: Skipped) -> ImageSet:
-    names = {name for name, _ in skipped}
-    return without(images, {row for row, name in enumerate(images.names) if name in names})
-
-
-def save_skipped(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
-    """Write the list of a run. Raises MachineError where the disk refuses."""
-    write_text(folder / SKIPPED, json.dumps(skipped, indent=1) + "\n")
-
-
-def read_skipped(path: Path) -> Skipped:
-    """The list of a run. Raises UsageError where it is not what `save_skipped` writes."""
+def _read_skipped(path: Path) -> Skipped:
+    """The list of a run. Raises UsageError where it is none."""
     need_regular(path, UsageError)
     try:
         return read_record(Skipped, path.read_bytes())

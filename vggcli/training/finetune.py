@@ -10,24 +10,21 @@ from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import match_classes
 from vggcli.data.sources import ImageSet
 from vggcli.data.training_batches import colour_statistics
-from vggcli.device import pick_device
 from vggcli.errors import UsageError, WeightsError
 from vggcli.files import file_sha256
 from vggcli.training.data import surveyed_sets
 from vggcli.training.frozen import Stages
-from vggcli.training.memory import check_memory
 from vggcli.training.options import FinetuneOptions, TrainingData
 from vggcli.training.plan import Plan
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.training.run import check_run_place
-from vggcli.training.session import Session, begun
+from vggcli.training.session import Session, begun, new_network
 from vggcli.training.surroundings import Surroundings
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.weights.find import fetched, find_weights, is_published_name
 from vggcli.weights.preprocessing import Pixels, read_pixels
-from vggcli.zoo.initialise import inherit, initialise
-from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.initialise import inherit
 from vggcli.zoo.network import VGG
 
 LOG = logging.getLogger("vggcli")
@@ -168,11 +165,8 @@ def _network(
     Raises UsageError where a new layer would not learn, or an initialisation was given and no layer is new, WeightsError
     where the weights do not fit.
     """
-    recipe, count = plan.recipe, len(classes) if classes else data_classes
-    config = NetworkConfig(plan.arch, count, recipe.crop, recipe.width, recipe.head)
-    check_memory(config, 1 if plan.layers == "all" else 0, pick_device(options.device))
-    network = VGG(config, recipe.dropout)
-    initialise(network, recipe.init, plan.seed, recipe.init_std)
+    count = len(classes) if classes else data_classes
+    network = new_network(plan, count, options)
     new = inherit(network, start.network, same_classes=classes is not None)
     initial = [name for name in ("init", "init_std") if getattr(options, name)]
     if initial and not new:

@@ -36,7 +36,6 @@ from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.zoo.network import VGG
 
 LOG = logging.getLogger("vggcli")
-LAYERS: tuple[Layers, ...] = ("all", "fc", "last")
 ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array
 CHUNK = 4 << 20  # bytes that are hashed at once

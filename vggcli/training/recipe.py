@@ -2,23 +2,28 @@
 laptop. Frozen: a run's recipe is written to its config.json and into its checkpoints."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from vggcli import paper
 from vggcli.choices import Head, Init
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Positive, Side, read_record
-from vggcli.zoo.initialise import INITS
 from vggcli.zoo.layers import WIDEST
 from vggcli.zoo.scales import LARGEST
 
 MOST = 10_000_000  # epochs, and images a step
 STEEPEST = 3e38  # what a float32 holds; a loss that is no longer finite says the rest
-WORDS = {
-    "epochs": "number of epochs",
-    "init": "initialisation",
-    "init_std": "standard deviation",
-}  # what errors call them
+ABOVE_0, BELOW_1 = 5e-324, 1 - 2**-53  # the nearest numbers
+LIMITS: dict[str, tuple[float, float, str]] = {  # of a recipe's numbers: the least, the most, and both in words
+    **dict.fromkeys(("batch_size", "epochs", "patience"), (1, MOST, f"at least 1 and at most {MOST}")),
+    "learning_rate": (ABOVE_0, STEEPEST, f"above 0 and at most {STEEPEST:g}"),
+    "width": (ABOVE_0, WIDEST, f"above 0 and at most {WIDEST}"),
+    "momentum": (0, BELOW_1, "at least 0 and below 1"),
+    "dropout": (0, BELOW_1, "at least 0 and below 1"),
+    "weight_decay": (0, STEEPEST, f"at least 0 and at most {STEEPEST:g}"),
+    "init_std": (ABOVE_0, STEEPEST, f"above 0 and at most {STEEPEST:g}"),
+}
+WORDS = {"epochs": "number of epochs", "init": "initialisation", "init_std": "standard deviation"}  # in errors
 
 
 @dataclass(frozen=True)
@@ -46,29 +51,20 @@ class Recipe:
         if low > high:
             raise UsageError(f"S from {low} to {high}: the first must not be above the second", "scale_jitter")
         if high > LARGEST:
-            raise UsageError(f"S = {high} is out of range: at over {LARGEST} any image has more than 100 megapixels")
+            raise UsageError(
+                f"S = {high} is out of range: at over {LARGEST} any image has more than 100 megapixels", "scale"
+            )
         if low < self.crop:
             raise UsageError(f"S = {low} is below the crop; the smallest usable S is {self.crop}", "scale", "crop")
-        for name in ("batch_size", "epochs", "patience"):
-            if not 1 <= getattr(self, name) <= MOST:
-                self._refuse(name, f"must be at least 1 and at most {MOST}")
-        if not 0 < self.learning_rate <= STEEPEST:
-            self._refuse("learning_rate", f"must be above 0 and at most {STEEPEST:g}")
-        if not 0 < self.width <= WIDEST:
-            self._refuse("width", f"must be above 0 and at most {WIDEST}")
-        for name in ("momentum", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                self._refuse(name, "must be at least 0 and below 1")
-        if not 0 <= self.weight_decay <= STEEPEST:
-            self._refuse("weight_decay", f"must be at least 0 and at most {STEEPEST:g}")
-        if self.head not in ("fc", "gap"):
-            self._refuse("head", "is not known; give fc or gap")
-        if self.init not in INITS:
-            self._refuse("init", f"is not known; give one of {', '.join(INITS)}")
+        for name, (least, most, words) in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                self._refuse(name, f"must be {words}")
+        for name, known in (("head", ("fc", "gap")), ("init", get_args(Init))):
+            if getattr(self, name) not in known:
+                self._refuse(name, f"is not known; give one of {', '.join(known)}")
         if self.init_std is not None and self.init != "gaussian":
             self._refuse("init_std", f"has no effect on the initialisation {self.init}, only on gaussian")
-        if self.init_std is not None and not 0 < self.init_std <= STEEPEST:
-            self._refuse("init_std", f"must be above 0 and at most {STEEPEST:g}")
 
     def _refuse(self, name: str, why: str) -> NoReturn:
         value = getattr(self, name)

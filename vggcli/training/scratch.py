@@ -5,20 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from vggcli.data.training_batches import colour_statistics
-from vggcli.device import pick_device
 from vggcli.errors import WeightsError
 from vggcli.files import file_sha256
 from vggcli.training.data import surveyed_sets
-from vggcli.training.memory import check_memory
 from vggcli.training.options import RunOptions, TrainingData
 from vggcli.training.plan import Plan
 from vggcli.training.run import check_run_place
-from vggcli.training.session import Session, begun
+from vggcli.training.session import Session, begun, new_network
 from vggcli.training.surroundings import Surroundings
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
-from vggcli.zoo.initialise import initialise, initialise_from_network_a
-from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.initialise import initialise_from_network_a
 from vggcli.zoo.network import VGG
 
 LOG = logging.getLogger("vggcli")
@@ -27,22 +24,18 @@ LOG = logging.getLogger("vggcli")
 def prepare(plan: Plan, options: RunOptions, around: Surroundings, again: bool = False) -> Session:
     """Read the data, build and initialise the network, and make the run folder last, when nothing can be wrong any more;
     or, `again`, begin once more in the folder of `options`, whose lock is held."""
-    recipe = plan.recipe
     if not again:
         check_run_place(options.folder, around.places.runs)
     sets = surveyed_sets(plan, options, around, again)
     classes = sets.train.classes
-    config = NetworkConfig(plan.arch, len(classes), recipe.crop, recipe.width, recipe.head)
-    check_memory(config, 1, pick_device(options.device))
-    network = VGG(config, recipe.dropout)
-    initialise(network, recipe.init, plan.seed, recipe.init_std)
+    network = new_network(plan, len(classes), options)
     if plan.init_from is not None:
         donor = fetched(find_weights(Path(plan.init_from), None, around.places), around.places, around.progress)
         if plan.init_from_sha256 not in (None, digest := file_sha256(donor)):
             raise WeightsError(f"{donor} is not what the run began with; name network A's weights", "init_from")
         plan = replace(plan, init_from=str(donor.resolve()), init_from_sha256=digest)
         _initialise_from(donor, network, classes)
-    colour = colour_statistics(sets.train, recipe.scale[0], options.workers)
+    colour = colour_statistics(sets.train, plan.recipe.scale[0], options.workers)
     data = TrainingData(sets.train, sets.val, colour)
     return begun(replace(plan, data=sets.name), network, data, options, around, sets.skipped, again)
 

@@ -1,5 +1,6 @@
 """A run from its first file to its end: a plan with its network and data gets a folder, trains, and gives a result."""
 
+import json
 import logging
 import shlex
 import time
@@ -18,7 +19,7 @@ from vggcli.device import pick_device, pick_dtype
 from vggcli.errors import MachineError, counted
 from vggcli.files import write_text
 from vggcli.places import made_folder
-from vggcli.training.data import Skipped, save_skipped
+from vggcli.training.data import SKIPPED, Skipped
 from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
 from vggcli.training.loop import train_epochs
 from vggcli.training.memory import automatic_micro_batch, check_memory
@@ -28,6 +29,7 @@ from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS, RunFolder, create_ru
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights.checkpoint import Checkpoint
+from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
@@ -74,6 +76,17 @@ class Session:
     held: int | None  # the run's lock
 
 
+def new_network(plan: Plan, classes: int, options: RunOptions) -> VGG:
+    """The network of `plan` for so many classes, with random weights. Raises MachineError where there is not the memory to
+    train it."""
+    recipe = plan.recipe
+    config = NetworkConfig(plan.arch, classes, recipe.crop, recipe.width, recipe.head)
+    check_memory(config, 1 if plan.layers == "all" else 0, pick_device(options.device))
+    network = VGG(config, recipe.dropout)
+    initialise(network, recipe.init, plan.seed, recipe.init_std)
+    return network
+
+
 def begun(
     plan: Plan,
     network: VGG,
@@ -96,7 +109,7 @@ def begun(
         about = {**plan.decisions(), "data": plan.data, "data_sha256": data.train.fingerprint()}
         about["val_sha256"] = data.val.fingerprint()
         if skipped:
-            save_skipped(folder, skipped)
+            write_text(folder / SKIPPED, json.dumps(skipped, indent=1) + "\n")
             about["skipped"] = len(skipped)
         checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
         if around.pictures is not None:

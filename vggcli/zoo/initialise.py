@@ -16,7 +16,6 @@ from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG, WindowLinear
 
 NETWORKS_A = ("A", "A-LRN", "A-BN")
-INITS: tuple[Init, ...] = ("glorot", "gaussian", "he")
 
 
 @torch.no_grad()
