@@ -319,7 +319,7 @@ def test_training_that_no_memory_here_can_hold_is_refused_before_it_begins(
 ) -> None:
     monkeypatch.setattr(memory, "_total_bytes", lambda device: 2e6)
     assert train(make_folder(), *flags) == 5
-    assert f"and the memory is 0.002 GB; give a smaller {flags[-2]}" in capsys.readouterr().err
+    assert f"and the memory is 0.002 GB; give a smaller {flags[-2][2:]} ({flags[-2]})" in capsys.readouterr().err
     assert not (here / "runs").exists()
 
 
@@ -406,19 +406,19 @@ def test_a_signal_to_everyone_saves_and_leaves(
         ("--scale 30", 2, "smallest usable S is 32"),
         ("--scale 40 --scale-jitter 36 40", 2, "contradict"),
         ("--scale-jitter 40 36", 2, "contradict"),
-        ("--init he --init-std 0.1", 2, "--init-std has no effect"),
-        ("--dropout 1", 2, "--dropout 1"),
-        ("--lr 0", 2, "--lr 0"),
+        ("--init he --init-std 0.1", 2, "has no effect on the initialisation he, only on gaussian (--init-std)"),
+        ("--dropout 1", 2, "the dropout 1 must be at least 0 and below 1 (--dropout)"),
+        ("--lr 0", 2, "the learning rate 0 must be above 0 and at most 3e+38 (--lr)"),
         ("--lr fast", 2, "--lr"),
         ("--wdith 1", 2, "--wdith"),
         ("--device cuda:7", 5, "cuda:7"),
         ("--device tpu", 2, "tpu"),
         ("--init-from nowhere", 4, "nowhere is not there"),
         ("--data nowhere", 3, "nowhere"),
-        ("--head gap --dropout 0.1", 2, "--dropout has no effect"),
+        ("--head gap --dropout 0.1", 2, "no hidden FC layers (--dropout, --head)"),
         ("--recipe tiny --config x.json", 2, "contradict"),
         ("--config x.json", 2, "x.json"),
-        ("--resume nowhere", 2, "--scale has no effect with --resume"),
+        ("--resume nowhere", 2, "has no effect; begin a new run with it (--scale, "),
         ("--out full", 2, "full exists already"),
     ],
 )
@@ -446,7 +446,7 @@ def test_resume_refuses_other_data_and_flags_without_effect(
     assert "not those" in capsys.readouterr().err
     for flags in ("--lr 0.1", "--seed 1", "--recipe tiny", "--out x", "--init-from y"):
         assert run(["train", "--resume", *flags.split()]) == 2
-        assert "no effect with --resume" in capsys.readouterr().err
+        assert f"has no effect; begin a new run with it ({flags.split()[0]})" in capsys.readouterr().err
     assert run(["train", "--resume", "runs/A-1", "--arch", "A"]) == 2
 
 

@@ -8,8 +8,8 @@ import torch
 
 from vggcli.data.sources import load_training
 from vggcli.data.training_batches import colour_statistics
-from vggcli.training.loop import train
-from vggcli.training.options import TrainingData, TrainOptions
+from vggcli.training.loop import train_epochs
+from vggcli.training.options import LoopOptions, TrainingData
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import RunFolder, load_run
 from vggcli.training.state import EpochRecord, RunState, StepRecord
@@ -25,14 +25,14 @@ CPU = torch.device("cpu")
 
 
 class Session:
-    """Everything `train` takes, for a folder of photos; `run` goes on from what the folder holds. `shown` are the records
-    of its micro-batches, which progress shows."""
+    """Everything `train_epochs` takes, for a folder of photos; `run` goes on from what the folder holds. `shown` are the
+    records of its micro-batches, which progress shows."""
 
     def __init__(self, photos: Path, out: Path, recipe: Recipe = RECIPE, arch: str = "A", **options: Any) -> None:
         train_set, val_set = load_training(photos)
         self.data = TrainingData(train_set, val_set, colour_statistics(train_set, 36, 0))
         self.config = NetworkConfig(arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
-        self.options = replace(TrainOptions(recipe, 3, 4, 0, CPU, torch.float32), **options)
+        self.options = replace(LoopOptions(recipe, 3, 4, 0, CPU, torch.float32), **options)
         out.mkdir(exist_ok=True)
         about = Checkpoint(self.config, train_set.classes, self.data.colour.to_json(), recipe.scale)
         self.folder = RunFolder(out, about)
@@ -55,7 +55,7 @@ class Session:
             return stop_after is not None and count > stop_after
 
         epochs = []
-        for record in train(network, self.data, self.options, self.folder, state, momentum, stop):
+        for record in train_epochs(network, self.data, self.options, self.folder, state, momentum, stop):
             if isinstance(record, EpochRecord):
                 epochs.append(record)
             else:

@@ -4,6 +4,7 @@ import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from vggcli.colour import normalise
 from vggcli.data.decode import read_image
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.errors import DataError
-from vggcli.training.frozen import LAYERS, FrozenOutputs, FrozenView, Stages, frozen_batch, frozen_outputs
+from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_batch, frozen_outputs
 from vggcli.training.options import Stopped
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -44,7 +45,7 @@ def test_what_learns_changes_and_the_rest_keeps_its_bits(
     assert {name.split(".")[0] for name in momentum} == {name for name in changed if "." not in name}
 
 
-@pytest.mark.parametrize(("layers", "arch"), list(itertools.product(LAYERS, ["A", "A-BN"])))
+@pytest.mark.parametrize(("layers", "arch"), list(itertools.product(get_args(Layers), ["A", "A-BN"])))
 def test_scores_do_not_depend_on_where_the_network_is_cut(layers: Layers, arch: str) -> None:
     network = VGG(NetworkConfig(arch, 5, 32, 0.125)).eval()
     initialise(network, "he", 0)
@@ -58,7 +59,7 @@ def test_the_gradient_of_what_learns_is_that_of_the_whole_network() -> None:
     initialise(network, "he", 0)
     images, keep = torch.randn(3, 3, 32, 32), [torch.ones(3, 512), torch.full((3, 512), 2.0)]
     gradients = []
-    for layers in LAYERS:
+    for layers in get_args(Layers):
         stages = Stages(network, layers)
         stages.train()
         network.zero_grad()
@@ -113,7 +114,10 @@ def test_a_cache_is_used_again_until_something_that_decides_it_changes(make_fold
     assert view.key(images) != other
 
 
-def test_a_damaged_cache_is_said_and_computed_again(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_said_and_computed_again(
+    make_folder: MakeFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "vggcli")
     session = Session(make_folder(train=4), tmp_path / "run", FIXED)
     images, view, folder = session.data.train, view_of(session, "last"), tmp_path / "cache"
     folder.mkdir()
@@ -137,11 +141,11 @@ def test_a_damaged_cache_is_said_and_computed_again(make_folder: MakeFolder, tmp
         mutants.append(bytes(flipped))
     for mutant in mutants:
         path.write_bytes(mutant)
-        said: list[str] = []
-        found = frozen_outputs(folder, images, view, 0, lambda more: None, said.append)
+        caplog.clear()
+        found = frozen_outputs(folder, images, view, 0, lambda more: None)
         assert np.array_equal(found, rows)
-        assert len(said) == 1
-        assert f"{path}, outputs of frozen layers, is damaged" in said[0]
+        assert len(caplog.messages) == 1
+        assert f"{path}, outputs of frozen layers, is damaged" in caplog.messages[0]
         assert path.read_bytes() == whole
     path.unlink()
     os.mkfifo(path)

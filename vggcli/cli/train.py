@@ -1,14 +1,24 @@
 """`vgg train`: a network of Table 1 from scratch, or from net A's layers, in a run folder that can be resumed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vggcli import choices
 from vggcli.cli import options
-from vggcli.cli import training_options as flags
+from vggcli.cli import training_options as flag
 from vggcli.defaults import worker_count
+from vggcli.errors import Interrupted, counted
+
+if TYPE_CHECKING:
+    from vggcli.training.options import FinetuneOptions, TrainOptions
+    from vggcli.training.session import TrainingResult
+    from vggcli.training.surroundings import Watch
 
 
 def train(
@@ -22,17 +32,19 @@ def train(
         int | None,
         typer.Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)"),
     ] = None,
-    scale_jitter: flags.ScaleJitter = None,
+    scale_jitter: flag.ScaleJitter = None,
     crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
-    epochs: flags.Epochs = None,
-    max_steps: flags.MaxSteps = None,
-    batch_size: flags.BatchSize = None,
-    lr: Annotated[float | None, typer.Option(help="First learning rate. (paper: 0.01; tiny: 0.003)")] = None,
-    momentum: flags.Momentum = None,
-    weight_decay: flags.WeightDecay = None,
-    dropout: flags.Dropout = None,
-    init: flags.Init = None,
-    init_std: flags.InitStd = None,
+    epochs: flag.Epochs = None,
+    max_steps: flag.MaxSteps = None,
+    batch_size: flag.BatchSize = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", help="First learning rate. (paper: 0.01; tiny: 0.003)")
+    ] = None,
+    momentum: flag.Momentum = None,
+    weight_decay: flag.WeightDecay = None,
+    dropout: flag.Dropout = None,
+    init: flag.Init = None,
+    init_std: flag.InitStd = None,
     init_from: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
     ] = None,
@@ -40,57 +52,82 @@ def train(
     head: Annotated[
         Literal["fc", "gap"] | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
     ] = None,
-    config: flags.Config = None,
-    resume: flags.Resume = None,
-    micro_batch: flags.MicroBatch = None,
-    skip_bad: flags.SkipBad = False,
-    seed: flags.Seed = None,
-    out: flags.Out = None,
+    config: flag.Config = None,
+    resume: flag.Resume = None,
+    micro_batch: flag.MicroBatch = None,
+    skip_bad: flag.SkipBad = False,
+    seed: flag.Seed = None,
+    out: flag.Out = None,
     device: options.Device = "auto",
-    precision: flags.Precision = None,
+    precision: flag.Precision = None,
     workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a network from scratch by the paper's recipe (section 3.1): SGD with momentum, dropout, random crops with
     scale jitter, flips and colour shift, and a learning rate that is divided by 10 when the validation error stalls."""
-    from vggcli.cli.resuming import resumed
-    from vggcli.cli.training import RunControl, Session, prepare, run_to_end
-    from vggcli.errors import UsageError
-    from vggcli.training.plan import Plan
+    flags = dict(locals())
+    from vggcli.training.options import TrainOptions
 
-    recipe_flags = flags.recipe_flags(
-        scale=scale,
-        scale_jitter=scale_jitter,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        dropout=dropout,
-        init=init,
-        init_std=init_std,
+    train_and_show(TrainOptions, flags)
+
+
+def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str, Any]) -> None:
+    """Train as the `flags` of a command say: its parameters by name, which are the fields of `kind` with `json` and
+    `quiet`. Progress is shown on stderr, what came of it on stdout."""
+    from vggcli.report.plots import save_curves, save_views
+    from vggcli.report.tables import survey_table
+    from vggcli.training.start import start
+    from vggcli.training.surroundings import Pictures, Surroundings
+
+    as_json, quiet = flags.pop("json"), flags.pop("quiet")
+    flags["workers"] = worker_count(flags["workers"])
+    around = Surroundings(
+        options.places(),
+        options.progress(quiet),
+        lambda found: None if quiet else options.stderr_console().print(survey_table(found)),
+        lambda: _on_screen(quiet),
+        Pictures(save_curves, save_views),
     )
-    recipe_flags |= {"crop": crop, "width": width, "head": head}
-    run_flags: dict[str, Any] = {
-        "arch": arch,
-        "data": data,
-        "seed": seed,
-        "max_steps": max_steps,
-        "init_from": init_from,
-        "precision": precision,
-        "skip_bad": skip_bad or None,
-    }
-    control = RunControl(options.compute_device(device), worker_count(workers), micro_batch, quiet, json)
-    session: Session | None
-    if resume is None:
-        plan = Plan.of(recipe, config, recipe_flags, run_flags)
-        session = prepare(plan, out, control)
-    elif recipe or config or out:
-        raise UsageError(
-            "--recipe, --config and --out have no effect with --resume, which goes on with a run as it was"
-        )
+    result = start(kind(**flags), around)
+    if as_json:
+        print(dumps(result.to_json()))
     else:
-        session = resumed(resume, recipe_flags, run_flags, control)
-    if session is not None:
-        run_to_end(session, control)
+        _show(result)
+
+
+@contextmanager
+def _on_screen(quiet: bool) -> "Iterator[Watch]":
+    """Records are displayed, and a signal lets the run save and end: Interrupted is raised then."""
+    from vggcli.cli.signals import asked_to_stop
+    from vggcli.report.progress import TrainingDisplay
+    from vggcli.training.options import Stopped
+    from vggcli.training.state import EpochRecord
+    from vggcli.training.surroundings import Watch
+
+    with asked_to_stop() as asked, TrainingDisplay(options.stderr_console(), quiet) as display:
+        try:
+            yield Watch(
+                lambda record: display.epoch_end(record) if isinstance(record, EpochRecord) else display.step(record),
+                lambda: bool(asked),
+            )
+        except Stopped as error:
+            raise Interrupted(str(error), asked[0]) from None
+
+
+def _show(result: "TrainingResult") -> None:
+    """The best epoch of a finished run, and what to do with it."""
+    from vggcli.report.tables import facts_table
+    from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS
+    from vggcli.weights.checkpoint import BEST, LAST
+
+    best, run = result.best, result.run
+    spent = f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s"
+    facts = {
+        "best": f"top-1 error {best.top1_error:.2f} %, top-5 {best.top5_error:.2f} %, epoch {best.epoch}",
+        "trained": spent,
+        "run": str(run),
+        "files": ", ".join(name for name in (BEST, LAST, LOG, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
+        "next": f"vgg eval --weights {quote(str(run))} --data {quote(result.data)} --dense",
+    }
+    options.stdout_console().print(facts_table(f"Network {result.arch}", facts))

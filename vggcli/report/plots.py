@@ -101,6 +101,11 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
         sheet.save(temporary, format="PNG", pnginfo=mark)
 
 
+def save_views(views_HWC: Sequence[NDArray[np.uint8]], names: Sequence[str], path: Path) -> None:
+    """A sheet of training views with their names, whatever signs these have."""
+    save_sheet(views_HWC, [printable(name) for name in names], path)
+
+
 def caption_font(size: int = 11) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: it has the letters of most alphabets."""
     from matplotlib import get_data_path

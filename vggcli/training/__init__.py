@@ -1,1 +1,1 @@
-"""Training (section 3.1): the recipe, the loop, the plateau rule and the run folder."""
+"""Training (section 3.1): what is asked for becomes a plan, a session and a run folder; the recipe, the loop, the rules."""

@@ -11,6 +11,7 @@ Shapes: N images, C channels, H and W pixels or map positions, K classes.
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.zoo.network import VGG
 
-LAYERS: tuple[Layers, ...] = ("all", "fc", "last")
+LOG = logging.getLogger("vggcli")
 ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array
 CHUNK = 4 << 20  # bytes that are hashed at once
@@ -134,10 +135,9 @@ def frozen_outputs(
     view: FrozenView,
     workers: int,
     progress: Callable[[int], None],
-    note: Callable[[str], None] = lambda sentence: None,
 ) -> NDArray[np.float32]:
     """The rows of `images`, from `folder` where they are there to the last bit, else computed and kept there, whole or not
-    at all. `progress` is told the images done, `note` what is wrong with a file that has to be computed again.
+    at all; notes what is wrong with a file that has to be computed again. `progress` is told the images done.
 
     Raises ImageError at an image that cannot be used, MachineError where the disk refuses.
     """
@@ -148,7 +148,7 @@ def frozen_outputs(
         found = _kept(path, len(images)) if os.path.lexists(path) else None
     except (OSError, ValueError) as error:
         found = None
-        note(f"{path}, outputs of frozen layers, is damaged or of an older version ({error}): computed again")
+        LOG.info(f"{path}, outputs of frozen layers, is damaged or of an older version ({error}): computed again")
     if found is None:
         _compute(path, images, view, workers, progress)
         with path.open("rb") as file:

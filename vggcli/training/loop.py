@@ -22,7 +22,7 @@ from vggcli.device import autocast
 from vggcli.errors import DataError
 from vggcli.metrics import count_correct, error_rate
 from vggcli.training.frozen import FrozenBatch, Stages, frozen_batches
-from vggcli.training.options import Stopped, TrainingData, TrainOptions
+from vggcli.training.options import LoopOptions, Stopped, TrainingData
 from vggcli.training.run import RunFolder
 from vggcli.training.state import EpochRecord, RunState, StepRecord
 from vggcli.training.validation import validate
@@ -31,10 +31,10 @@ from vggcli.zoo.network import VGG
 SAVE_SECONDS = 600.0  # a long epoch is saved now and then, so that a kill costs minutes
 
 
-def train(
+def train_epochs(
     network: VGG,
     data: TrainingData,
-    options: TrainOptions,
+    options: LoopOptions,
     folder: RunFolder,
     state: RunState,
     momentum: dict[str, Tensor],
@@ -91,14 +91,17 @@ def train(
 
 def _check_finite(name: str, loss: float, where: str, folder: RunFolder) -> None:
     if not math.isfinite(loss):
-        raise DataError(f"the {name} is {loss} {where} {folder.path} keeps the last good checkpoint; try a lower --lr")
+        raise DataError(
+            f"the {name} is {loss} {where} {folder.path} keeps the last good checkpoint; try a lower learning rate",
+            "learning_rate",
+        )
 
 
 def _accumulate(
     stages: Stages,
     batches: Iterator[tuple[Position, TrainingBatch | FrozenBatch]],
     data: TrainingData,
-    options: TrainOptions,
+    options: LoopOptions,
     state: RunState,
     scaler: torch.amp.GradScaler,
     stop: Callable[[], bool],
@@ -148,15 +151,15 @@ def dropout_masks(network: VGG, rows: int, seed: int, step: int, device: torch.d
     return [(torch.empty(rows, size).bernoulli_(keep, generator=generator) / keep).to(device) for size in sizes]
 
 
-def _finished(state: RunState, options: TrainOptions) -> bool:
+def _finished(state: RunState, options: LoopOptions) -> bool:
     return state.epoch >= options.recipe.epochs or state.plateau.finished or _enough_steps(state, options)
 
 
-def _enough_steps(state: RunState, options: TrainOptions) -> bool:
+def _enough_steps(state: RunState, options: LoopOptions) -> bool:
     return options.max_steps is not None and state.total_steps >= options.max_steps
 
 
-def _optimizer(stages: Stages, options: TrainOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
+def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
     recipe = options.recipe
     optimizer = torch.optim.SGD(
         [parameter for _, parameter in stages.parameters()],
@@ -177,7 +180,7 @@ def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
 
 
 def _batches(
-    data: TrainingData, options: TrainOptions, state: RunState
+    data: TrainingData, options: LoopOptions, state: RunState
 ) -> Generator[tuple[Position, TrainingBatch | FrozenBatch], None, None]:
     """Every micro-batch that is still to come, with its place; the workers run ahead over the ends of epochs."""
     recipe = options.recipe
@@ -195,7 +198,7 @@ def _batches(
 
 
 def _step_record(
-    state: RunState, options: TrainOptions, images: int, place: Position, loss_sum: float, correct: int
+    state: RunState, options: LoopOptions, images: int, place: Position, loss_sum: float, correct: int
 ) -> StepRecord:
     recipe, seen = options.recipe, state.seen + place.stop
     return StepRecord(
@@ -212,7 +215,7 @@ def _step_record(
 
 
 def _epoch_record(
-    validation: tuple[float, float, float], state: RunState, options: TrainOptions, clock: float
+    validation: tuple[float, float, float], state: RunState, options: LoopOptions, clock: float
 ) -> EpochRecord:
     top1_error, top5_error, val_loss = validation
     return EpochRecord(

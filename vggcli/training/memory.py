@@ -23,11 +23,12 @@ def check_memory(config: NetworkConfig, micro_batch: int, device: torch.device) 
     weights, an_image = _training_bytes(config)
     needed, there = weights + micro_batch * an_image, _total_bytes(device)
     if needed > there:
-        smaller = "--width" if weights + an_image > there else "--micro-batch"
+        smaller = "width" if weights + an_image > there else "micro_batch"
         by = f" by {counted(micro_batch, 'image')} at once" if micro_batch else ""
         raise MachineError(
             f"training network {config.arch}{by} takes about {needed / 1e9:.3g} GB, and the memory "
-            f"is {there / 1e9:.3g} GB; give a smaller {smaller}"
+            f"is {there / 1e9:.3g} GB; give a smaller {smaller.replace('_', '-')}",
+            smaller,
         )
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run: every choice that decides its result, as config.json holds it and flags change it."""
+"""The plan of a run: every choice that decides its result, as config.json holds it and options change it."""
 
 import json
 import shlex
@@ -9,10 +9,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vggcli import __version__
-from vggcli.choices import Layers
+from vggcli.choices import Layers, Precision
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.regular import need_regular
+from vggcli.training.options import RunOptions, TrainOptions
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.weights.preprocessing import Pixels
 from vggcli.zoo.layers import NetworkConfig, arch_of
@@ -35,7 +36,7 @@ class Plan:
     max_steps: Ordinal | None = None
     init_from: str | None = None
     init_from_sha256: Sha256 | None = None
-    precision: Annotated[str, Field(pattern="^(auto|fp32|bf16|fp16)$")] = "auto"
+    precision: Precision = "auto"
     recipe: Recipe = RECIPES["paper"]
     weights: str | None = None
     weights_sha256: Sha256 | None = None
@@ -47,30 +48,31 @@ class Plan:
     __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
-        for flag, value, low in (("--seed", self.seed, 0), ("--max-steps", self.max_steps, 1)):
+        for name, value, low in (("seed", self.seed, 0), ("max_steps", self.max_steps, 1)):
             if value is not None and not low <= value <= LARGEST_NUMBER:
-                raise UsageError(f"{flag} {value} is out of range: give at least {low} and at most {LARGEST_NUMBER}")
+                said = f"{name.replace('_', ' ')} {value} is out of range"
+                raise UsageError(f"{said}: give at least {low} and at most {LARGEST_NUMBER}", name)
         NetworkConfig(self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head)  # before any work
 
     @classmethod
-    def of(
-        cls, recipe: str | None, config: Path | None, recipe_flags: dict[str, Any], run_flags: dict[str, Any]
-    ) -> "Plan":
-        """A recipe or a config file, with the flags that were given in front."""
-        if recipe is not None and config is not None:
-            raise UsageError("--recipe and --config contradict each other; give one")
-        plan = cls(recipe=RECIPES[recipe or "paper"]) if config is None else cls.from_file(config)
+    def of(cls, options: TrainOptions) -> "Plan":
+        """A recipe or a config file, with the options that were given in front."""
+        if options.recipe is not None and options.config is not None:
+            raise UsageError("a recipe and a config contradict each other; give one", "recipe", "config")
+        plan = cls(recipe=RECIPES[options.recipe or "paper"])
+        if options.config is not None:
+            plan = cls.from_file(Path(options.config))
         if plan.weights is not None:
-            command = f"vgg finetune --config {shlex.quote(str(config))}"
-            raise UsageError(f"{config} is of a fine-tuned run; replay it with `{command}`")
-        return plan.with_flags(recipe_flags, run_flags)
+            command = f"vgg finetune --config {shlex.quote(str(options.config))}"
+            raise UsageError(f"{options.config} is of a fine-tuned run; replay it with `{command}`")
+        return plan.with_options(options)
 
     @classmethod
     def from_file(cls, path: Path) -> "Plan":
         """Raises UsageError where the file is not what a run writes."""
         need_regular(path, UsageError)
         if not path.exists():
-            raise UsageError(f"there is no file {path}; give --config a run's config.json")
+            raise UsageError(f"there is no file {path}; give a run's config.json", "config")
         try:
             if path.stat().st_size > LONGEST:
                 raise ValueError("it is far too long")
@@ -85,19 +87,21 @@ class Plan:
         except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{path} is not a run's config.json: {error}") from error
 
-    def with_flags(self, recipe_flags: dict[str, Any], run_flags: dict[str, Any]) -> "Plan":
-        given = {name: value for name, value in run_flags.items() if value is not None}
-        if "arch" in given:
-            given["arch"] = arch_of(given["arch"])
-        if "init_from" in given:
-            given |= {"init_from": str(given["init_from"]), "init_from_sha256": None}
-        recipe = {name: value for name, value in recipe_flags.items() if value is not None}
+    def with_options(self, options: RunOptions) -> "Plan":
+        """The plan with what was given in place of its own."""
+        run, recipe = options.of_run(), options.of_recipe()
+        if "arch" in run:
+            run["arch"] = arch_of(run["arch"])
+        if "data" in run:
+            run["data"] = str(run["data"])
+        if "init_from" in run:
+            run |= {"init_from": str(run["init_from"]), "init_from_sha256": None}
         if recipe.get("init", "gaussian") != "gaussian" and "init_std" not in recipe:
             recipe["init_std"] = None  # a config's std goes with its gaussian
         changed = replace(self.recipe, **recipe)
         if changed.head == "gap" and "dropout" in recipe:
-            raise UsageError("--dropout has no effect with --head gap, which has no hidden FC layers")
-        return replace(self, **given, recipe=changed)
+            raise UsageError("dropout has no effect on the head gap, which has no hidden FC layers", "dropout", "head")
+        return replace(self, **run, recipe=changed)
 
     def decisions(self) -> dict[str, Any]:
         """What every checkpoint of the run says of it beside its data."""

@@ -2,18 +2,28 @@
 laptop. Frozen: a run's recipe is written to its config.json and into its checkpoints."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn, get_args
 
 from vggcli import paper
 from vggcli.choices import Head, Init
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Positive, Side, read_record
-from vggcli.zoo.initialise import INITS
 from vggcli.zoo.layers import WIDEST
 from vggcli.zoo.scales import LARGEST
 
 MOST = 10_000_000  # epochs, and images a step
 STEEPEST = 3e38  # what a float32 holds; a loss that is no longer finite says the rest
+ABOVE_0, BELOW_1 = 5e-324, 1 - 2**-53  # the nearest numbers
+LIMITS: dict[str, tuple[float, float, str]] = {  # of a recipe's numbers: the least, the most, and both in words
+    **dict.fromkeys(("batch_size", "epochs", "patience"), (1, MOST, f"at least 1 and at most {MOST}")),
+    "learning_rate": (ABOVE_0, STEEPEST, f"above 0 and at most {STEEPEST:g}"),
+    "width": (ABOVE_0, WIDEST, f"above 0 and at most {WIDEST}"),
+    "momentum": (0, BELOW_1, "at least 0 and below 1"),
+    "dropout": (0, BELOW_1, "at least 0 and below 1"),
+    "weight_decay": (0, STEEPEST, f"at least 0 and at most {STEEPEST:g}"),
+    "init_std": (ABOVE_0, STEEPEST, f"above 0 and at most {STEEPEST:g}"),
+}
+WORDS = {"epochs": "number of epochs", "init": "initialisation", "init_std": "standard deviation"}  # in errors
 
 
 @dataclass(frozen=True)
@@ -39,31 +49,27 @@ class Recipe:
     def __post_init__(self) -> None:
         low, high = self.scale
         if low > high:
-            raise UsageError(f"--scale-jitter {low} {high}: the first must not be above the second")
+            raise UsageError(f"S from {low} to {high}: the first must not be above the second", "scale_jitter")
         if high > LARGEST:
-            raise UsageError(f"S = {high} is out of range: at over {LARGEST} any image has more than 100 megapixels")
+            raise UsageError(
+                f"S = {high} is out of range: at over {LARGEST} any image has more than 100 megapixels", "scale"
+            )
         if low < self.crop:
-            raise UsageError(f"S = {low} is below --crop {self.crop}; the smallest usable S is {self.crop}")
-        for flag, value in (("--batch-size", self.batch_size), ("--epochs", self.epochs), ("patience", self.patience)):
-            if not 1 <= value <= MOST:
-                raise UsageError(f"{flag} {value} must be at least 1 and at most {MOST}")
-        if not 0 < self.learning_rate <= STEEPEST:
-            raise UsageError(f"--lr {self.learning_rate:g} must be above 0 and at most {STEEPEST:g}")
-        if not 0 < self.width <= WIDEST:
-            raise UsageError(f"--width {self.width:g} must be above 0 and at most {WIDEST}")
-        for flag, share in (("--momentum", self.momentum), ("--dropout", self.dropout)):
-            if not 0 <= share < 1:
-                raise UsageError(f"{flag} {share:g} must be at least 0 and below 1")
-        if not 0 <= self.weight_decay <= STEEPEST:
-            raise UsageError(f"--weight-decay {self.weight_decay:g} must be at least 0 and at most {STEEPEST:g}")
-        if self.head not in ("fc", "gap"):
-            raise UsageError(f"--head {self.head!r} is not known; give fc or gap")
-        if self.init not in INITS:
-            raise UsageError(f"--init {self.init!r} is not known; give one of {', '.join(INITS)}")
+            raise UsageError(f"S = {low} is below the crop; the smallest usable S is {self.crop}", "scale", "crop")
+        for name, (least, most, words) in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                self._refuse(name, f"must be {words}")
+        for name, known in (("head", ("fc", "gap")), ("init", get_args(Init))):
+            if getattr(self, name) not in known:
+                self._refuse(name, f"is not known; give one of {', '.join(known)}")
         if self.init_std is not None and self.init != "gaussian":
-            raise UsageError(f"--init-std has no effect with --init {self.init}; it belongs to --init gaussian")
-        if self.init_std is not None and not 0 < self.init_std <= STEEPEST:
-            raise UsageError(f"--init-std {self.init_std:g} must be above 0 and at most {STEEPEST:g}")
+            self._refuse("init_std", f"has no effect on the initialisation {self.init}, only on gaussian")
+
+    def _refuse(self, name: str, why: str) -> NoReturn:
+        value = getattr(self, name)
+        shown = f"{value:g}" if isinstance(value, float) else value
+        raise UsageError(f"the {WORDS.get(name, name.replace('_', ' '))} {shown} {why}", name)
 
     @property
     def test_scale(self) -> int:

@@ -1,4 +1,4 @@
-"""The run folder: config.json, log.jsonl, best.safetensors, last.safetensors and what `--resume` needs beside it.
+"""The run folder: config.json, log.jsonl, best.safetensors, last.safetensors and what resuming needs beside it.
 
 A save is one rename, that of last.safetensors. The momentum is written before it under a name of its own, which
 last.safetensors carries, and the one of the save before is removed after it; so a kill at any moment leaves a pair that
@@ -35,6 +35,7 @@ from vggcli.weights.find import numbered_runs
 from vggcli.zoo.network import VGG
 
 CONFIG, LOG, LOCK = "config.json", "log.jsonl", ".lock"
+CURVES, VIEWS = "curves.png", "views.png"
 TRIAL_BYTES = 4096
 LOCK_SECONDS = 2.0  # that a process which was just killed may take to let go
 
@@ -128,7 +129,8 @@ def remove_unused(folder: Path) -> None:
 def _check_empty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise UsageError(
-            f"{out} exists already; give --out a new folder, or go on with --resume {shlex.quote(str(out))}"
+            f"{out} exists already; give a new folder, or go on with `vgg train --resume {shlex.quote(str(out))}`",
+            "out",
         )
 
 
@@ -166,7 +168,7 @@ def let_go_of_run(folder: Path, held: int | None) -> None:
 
 @dataclass(frozen=True)
 class Resumable:
-    """What `--resume` starts from."""
+    """What a run goes on from."""
 
     network: VGG
     checkpoint: Checkpoint

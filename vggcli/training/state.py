@@ -54,7 +54,7 @@ class RunState:
     seen: Count = 0
     seconds: Amount = 0.0
     scaler: dict[str, int | float] = field(default_factory=dict)
-    partial: EpochRecord | None = None  # where --max-steps ended a run inside an epoch; going on discards it
+    partial: EpochRecord | None = None  # where max_steps ended a run inside an epoch; going on discards it
     __pydantic_config__ = RECORD
 
     def to_json(self) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from vggcli.data.test_views import ViewPlan
 from vggcli.device import autocast
 from vggcli.metrics import count_correct, error_rate
 from vggcli.training.frozen import ROWS, FrozenBatch, Stages, frozen_batch
-from vggcli.training.options import Stopped, TrainingData, TrainOptions
+from vggcli.training.options import LoopOptions, Stopped, TrainingData
 
 
 @torch.inference_mode()
 def validate(
-    stages: Stages, data: TrainingData, options: TrainOptions, stop: Callable[[], bool]
+    stages: Stages, data: TrainingData, options: LoopOptions, stop: Callable[[], bool]
 ) -> tuple[float, float, float]:
     """Top-1 error, top-5 error (per cent) and mean loss on the validation split, by centre crop at Q = S or the middle
     of its range. Raises ImageError at an image that cannot be used."""
@@ -36,7 +36,7 @@ def validate(
     return error_rate(correct1, images), error_rate(correct5, images), loss_sum / images
 
 
-def _batches(stages: Stages, data: TrainingData, options: TrainOptions) -> Iterator[FrozenBatch]:
+def _batches(stages: Stages, data: TrainingData, options: LoopOptions) -> Iterator[FrozenBatch]:
     images = data.val
     if data.frozen is not None:
         for first in range(0, len(images), ROWS):

@@ -1,1 +1,1 @@
-"""The networks and their weights: Table 1 becomes modules, modules become files and come back."""
+"""The networks: a row of Table 1 becomes modules, with random weights or net A's."""

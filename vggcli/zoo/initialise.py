@@ -16,7 +16,6 @@ from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG, WindowLinear
 
 NETWORKS_A = ("A", "A-LRN", "A-BN")
-INITS: tuple[Init, ...] = ("glorot", "gaussian", "he")
 
 
 @torch.no_grad()
@@ -28,7 +27,9 @@ def initialise(network: VGG, init: Init, seed: int, std: float | None = None) ->
     2/fan_in. Raises UsageError where `std` is given with anything but "gaussian".
     """
     if std is not None and init != "gaussian":
-        raise UsageError(f"--init-std has no effect with --init {init}; it sets the std of --init gaussian")
+        raise UsageError(
+            f"a standard deviation belongs to the initialisation gaussian, not to {init}", "init_std", "init"
+        )
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | WindowLinear):
@@ -70,7 +71,7 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
     if from_a:
         names = [name for name in names if name.replace("bn", "conv") in paper.FROM_NETWORK_A]
     for name in names:
-        _copy_layer(name, targets[name], sources[name], "--weights")
+        _copy_layer(name, targets[name], sources[name], "weights")
     return [name for name, layer in targets.items() if name not in names and any(True for _ in layer.parameters())]
 
 
@@ -85,16 +86,18 @@ def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
 
 @torch.no_grad()
 def _copy_layer(
-    name: str, target: nn.Module, source: nn.Module, flag: str, outputs: Sequence[int] | None = None
+    name: str, target: nn.Module, source: nn.Module, option: str, outputs: Sequence[int] | None = None
 ) -> None:
+    """`option` is the parameter that gave `source`, `outputs` the rows of a last layer that are copied, in order."""
     given = source.state_dict()
     if outputs is not None:
         given = {key: value[list(outputs)] for key, value in given.items()}
     for key, value in target.state_dict().items():
         if given[key].shape != value.shape:
             raise WeightsError(
-                f"{flag}: layer {name} does not fit: {key} is {list(given[key].shape)} there and {list(value.shape)} here;"
-                f" use the same width, crop, head and classes"
+                f"layer {name} does not fit: {key} is {list(given[key].shape)} there and {list(value.shape)} here; use "
+                f"the same width, crop, head and classes",
+                option,
             )
     target.load_state_dict(given)
 
@@ -115,22 +118,26 @@ def initialise_from_network_a(network: VGG, source: VGG, outputs: Sequence[int] 
     for name in names:
         if name not in sources:
             raise WeightsError(
-                f"--init-from: the network {source.config.arch} has no layer {name}, which {network.config.arch} takes"
+                f"the network {source.config.arch} has no layer {name}, which {network.config.arch} takes from it",
+                "init_from",
             )
     for name in names:
         order = outputs if name == "fc8" else None
-        _copy_layer(name, targets[name], sources[name], "--init-from", order)
+        _copy_layer(name, targets[name], sources[name], "init_from", order)
     return names
 
 
 def _check_donor(target: str, donor: str) -> None:
     if donor not in NETWORKS_A:
         raise WeightsError(
-            f"--init-from takes layers of net A (section 3.1), and these weights are network {donor}'s; train A first, or "
-            f"go on from them with `vgg finetune --weights`"
+            f"a network begins with net A's layers (section 3.1), and these weights are network {donor}'s; train A first, "
+            f"or go on from these with `vgg finetune`",
+            "init_from",
         )
     if target in NETWORKS_A:
         raise WeightsError(
-            f"--init-from gives net A's layers to deeper networks (section 3.1), not to {target}; give --arch D, or go on "
-            f"from these weights with `vgg finetune --weights`"
+            f"net A's layers go to deeper networks (section 3.1), not to {target}; take a deeper one such as D, or go on "
+            f"from these weights with `vgg finetune`",
+            "arch",
+            "init_from",
         )

@@ -1,85 +1,90 @@
-"""What `--resume` does: a run goes on as it was saved last; one that never came to save begins again in its own folder."""
+"""A run goes on as it was saved last; one that was stopped before it saved anything begins again in its own folder."""
 
+import logging
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vggcli.cli import options
-from vggcli.cli.training import RunControl, Session, prepare, show_result, with_frozen_outputs
-from vggcli.cli.training_data import TrainingSets, training_sets
 from vggcli.colour import ColourStatistics
 from vggcli.data.training_batches import steps_an_epoch
+from vggcli.device import pick_device
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.files import machine_error, write_text
-from vggcli.report.plots import save_curves
-from vggcli.training.options import TrainingData
+from vggcli.training.data import TrainingSets, training_sets
+from vggcli.training.finetune import prepare_finetuning
+from vggcli.training.options import FinetuneOptions, TrainingData, TrainOptions
 from vggcli.training.plan import Plan
 from vggcli.training.recipe import Recipe
-from vggcli.training.run import CONFIG, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
+from vggcli.training.run import CONFIG, CURVES, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
+from vggcli.training.scratch import prepare
+from vggcli.training.session import Session, TrainingResult, with_frozen_outputs
 from vggcli.training.state import RunState
+from vggcli.training.surroundings import Surroundings
 from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, read_checkpoint
 from vggcli.weights.find import newest_run
 from vggcli.zoo.layers import arch_of
 
-MAY_CHANGE = ("epochs", "max_steps", "data", "arch")  # by flags beside --resume
+NOTES = logging.getLogger("vggcli")
+MAY_BE_GIVEN = ("epochs", "max_steps", "data", "arch")  # beside the run; the last says which run
 
 
-def resumed(run: str, recipe_flags: dict[str, Any], run_flags: dict[str, Any], control: RunControl) -> Session | None:
-    """The newest run, or the one named; --epochs and --max-steps may make it longer. None where it was finished but for
+def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
+    """The newest run, or the one named; more epochs or steps may make it longer. A result where it was finished but for
     its log and curves, which it now has.
 
-    Raises UsageError for other flags, for a config.json that is not the checkpoint's, and for a run that is finished;
+    Raises UsageError for other options, for a config.json that is not the checkpoint's, and for a run that is finished;
     WeightsError where there is no run, or it is damaged; DataError where its images are others; MachineError where another
     process is at it.
     """
-    given = {name: value for name, value in {**recipe_flags, **run_flags}.items() if value is not None}
-    refused = next((name for name in given if name not in MAY_CHANGE), None)
+    refused = [name for name, _ in options.given() if name not in MAY_BE_GIVEN]
     if refused:
-        flag = {"learning_rate": "lr"}.get(refused, refused).replace("_", "-")
         raise UsageError(
-            f"--{flag} has no effect with --resume, which goes on with a run as it was; start a new run with it"
+            "a run that is resumed goes on as it was, so what else is given has no effect; begin a new run with it",
+            *refused,
         )
-    path = _resumable_folder(run, run_flags["arch"])
+    path = _resumable_folder(str(options.resume or ""), options.arch, around.places.runs)
     try:
         held = hold_run(path)
     except OSError as error:
         raise machine_error(path, error) from error
     try:
-        session = _gone_on(path, given, control)
+        found = _gone_on(path, options, around)
     except BaseException:
         let_go_of_run(path, held)
         raise
-    if session is None:
+    if isinstance(found, TrainingResult):
         let_go_of_run(path, held)
-        return None
-    return replace(session, held=held)
+        return found
+    return replace(found, held=held)
 
 
-def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session | None:
+def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
     written = Plan.from_file(path / CONFIG)
-    plan = _longer(written, given)
+    plan = _longer(written, options)
     if not (path / LAST).is_file():
         _check_never_saved(path)
-        options.note(f"{path} was stopped before it saved anything; it begins again")
-        return _begun_again(path, plan, control)
-    loaded = load_run(path, control.device)
+        NOTES.info(f"{path} was stopped before it saved anything; it begins again")
+        return _begun_again(path, plan, options, around)
+    loaded = load_run(path, pick_device(options.device))
     _check_same(path, plan, loaded.checkpoint)
     if loaded.state.records:
         _check_best(path, loaded.checkpoint)
-    if control.micro_batch is not None:
-        plan = replace(plan, micro_batch=control.micro_batch)
-    _say_micro_batch(path, plan, loaded.checkpoint)
+    plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
+    before = loaded.checkpoint.training.get("micro_batch")
+    if before not in (None, plan.micro_batch):
+        NOTES.info(
+            f"the micro-batch of {path} was {before} and is {plan.micro_batch}, which changes the last bit of a sum"
+        )
     training = {**loaded.checkpoint.training, "recipe": plan.recipe.to_json(), "micro_batch": plan.micro_batch}
     folder = RunFolder(path, replace(loaded.checkpoint, training=training))
-    behind = _caught_up(folder, loaded.state)
+    behind = _caught_up(folder, loaded.state, around)
     finished = _finished(path, plan, loaded.state)
     if finished is not None:
         if behind:
-            show_result(path, plan, 0.0, control)
-            return None
-        raise UsageError(finished)
-    sets = training_sets(plan, control.workers, control.quiet, path)
+            return TrainingResult.of(path, plan, loaded.state.records, 0.0)
+        raise finished
+    sets = training_sets(plan, options.workers, around, path)
     plan = replace(plan, data=sets.name)
     _check_images(path, sets, plan, loaded)
     if plan != written:
@@ -87,7 +92,7 @@ def _gone_on(path: Path, given: dict[str, Any], control: RunControl) -> Session 
     loaded.network.dropout = plan.recipe.dropout
     classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
     data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
-    data = with_frozen_outputs(plan, loaded.network, data, control)
+    data = with_frozen_outputs(plan, loaded.network, data, options, around)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
 
 
@@ -98,39 +103,34 @@ def _check_never_saved(path: Path) -> None:
         raise WeightsError(f"{path} cannot be resumed: it has saved before, and its {LAST} is not there; put it back")
 
 
-def _begun_again(path: Path, plan: Plan, control: RunControl) -> Session:
+def _begun_again(path: Path, plan: Plan, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session:
     if plan.weights is None:
-        return prepare(plan, path, control, again=True)
-    from vggcli.cli.finetuning import Choice, prepare_finetuning
-
-    choice = Choice(None, None, None, path / CONFIG, {}, {})
-    return prepare_finetuning(choice, path, control, plan)
+        return prepare(plan, replace(options, out=path), around, again=True)
+    how = {name: getattr(options, name) for name in ("device", "workers", "micro_batch")}
+    return prepare_finetuning(FinetuneOptions(config=path / CONFIG, out=path, **how), around, plan)
 
 
-def _longer(plan: Plan, given: dict[str, Any]) -> Plan:
-    """The plan with the flags beside --resume. More epochs end what --max-steps had limited."""
-    if "epochs" in given:
-        plan = replace(plan, recipe=replace(plan.recipe, epochs=given["epochs"]), max_steps=None)
-    return replace(plan, **{name: given[name] for name in ("max_steps", "data") if name in given})
+def _longer(plan: Plan, options: TrainOptions | FinetuneOptions) -> Plan:
+    """The plan, made longer. More epochs end what a number of steps had limited."""
+    if options.epochs is not None:
+        plan = replace(plan, recipe=replace(plan.recipe, epochs=options.epochs), max_steps=None)
+    if options.max_steps is not None:
+        plan = replace(plan, max_steps=options.max_steps)
+    return plan if options.data is None else replace(plan, data=str(options.data))
 
 
-def _resumable_folder(run: str, arch: str | None) -> Path:
+def _resumable_folder(run: str, arch: str | None, runs: Path) -> Path:
     if run and arch is not None:
-        raise UsageError(f"--arch has no effect beside --resume {run}, which says its network; leave one out")
-    path = (
-        Path(run).expanduser()
-        if run
-        else newest_run(options.places().runs, arch_of(arch) if arch else None, begun=CONFIG)
-    )
+        raise UsageError(f"{run} says its network itself; leave one of them out", "arch", "resume")
+    path = Path(run).expanduser() if run else newest_run(runs, arch_of(arch) if arch else None, begun=CONFIG)
     if path is None:
-        raise WeightsError(
-            f"there is no run to resume under {options.places().runs.resolve()}; name its folder with --resume RUN"
-        )
+        raise WeightsError(f"there is no run to resume under {runs.resolve()}; name its folder", "resume")
     if not path.is_dir():
         raise WeightsError(f"there is no folder {path} to resume")
     if not (path / LAST).is_file() and not (path / CONFIG).is_file():
         raise WeightsError(
-            f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}; begin a run there with --out {shlex.quote(run)}"
+            f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}; begin a run there with "
+            f"`vgg train --out {shlex.quote(run)}`"
         )
     return path.resolve()
 
@@ -154,26 +154,19 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
         if ours != theirs:
             raise UsageError(
                 f"{path / CONFIG} says {name} {_shown(ours)} and {path / LAST} {_shown(theirs)}; put the run's own back, "
-                f"or begin a new run with --config"
+                f"or begin a new run with it",
+                "config",
             )
 
 
 def _check_best(path: Path, checkpoint: Checkpoint) -> None:
     """Says that the best weights are not there. Raises WeightsError where they are damaged, or another run's."""
     if not (path / BEST).exists() and not (path / BEST).is_symlink():
-        options.note(f"{path} has lost its {BEST}; an epoch that is better than all before makes a new one")
+        NOTES.info(f"{path} has lost its {BEST}; an epoch that is better than all before makes a new one")
         return
     best = read_checkpoint(path / BEST).training
     if any(best.get(name) != checkpoint.training.get(name) for name in ("seed", "data_sha256", "finetuned")):
         raise WeightsError(f"{path / BEST} is another run's; put the run's own back, or remove it")
-
-
-def _say_micro_batch(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
-    before = checkpoint.training.get("micro_batch")
-    if before not in (None, plan.micro_batch):
-        options.note(
-            f"the micro-batch of {path} was {before} and is {plan.micro_batch}, which changes the last bit of a sum"
-        )
 
 
 def _shown(value: Any) -> str:
@@ -189,7 +182,8 @@ def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable)
         if known not in (images.fingerprint(), images.fingerprint(sizes=False)):  # which older runs say
             raise DataError(
                 f"the {kind} images of {sets.name} are not those that {path} was begun with (by name, class and size); "
-                f"name the same with --data"
+                f"name the same ones",
+                "data",
             )
     steps = steps_an_epoch(len(sets.train), plan.recipe.batch_size)
     if loaded.state.step > steps:
@@ -198,22 +192,22 @@ def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable)
         )
 
 
-def _caught_up(folder: RunFolder, state: RunState) -> bool:
+def _caught_up(folder: RunFolder, state: RunState, around: Surroundings) -> bool:
     """Bring log and curves up to what was saved; tells whether a kill had left them behind."""
-    behind, curves = folder.write_log(state), folder.path / "curves.png"
-    if not state.records or (not behind and curves.is_file()):
+    behind, curves = folder.write_log(state), folder.path / CURVES
+    if not state.records or around.pictures is None or (not behind and curves.is_file()):
         return behind
-    save_curves(folder.path / LOG, curves)
+    around.pictures.curves(folder.path / LOG, curves)
     return True
 
 
-def _finished(path: Path, plan: Plan, state: RunState) -> str | None:
+def _finished(path: Path, plan: Plan, state: RunState) -> UsageError | None:
     """Why there is nothing left to do, or None."""
-    longer = f"train longer with --resume {shlex.quote(str(path))}"
+    longer = f"go on with `vgg train --resume {shlex.quote(str(path))}` and a larger number"
     if state.plateau.finished:
-        return f"{path} is finished: its error stalled after the last drop of the learning rate"
+        return UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
     if state.epoch >= plan.recipe.epochs:
-        return f"{path} has trained {counted(state.epoch, 'epoch')} already; {longer} --epochs N, above that"
+        return UsageError(f"{path} has trained {counted(state.epoch, 'epoch')} already; {longer}", "epochs")
     if plan.max_steps is not None and state.total_steps >= plan.max_steps:
-        return f"{path} has finished its {counted(plan.max_steps, 'step')}; {longer} --max-steps N"
+        return UsageError(f"{path} has finished its {counted(plan.max_steps, 'step')}; {longer}", "max_steps")
     return None

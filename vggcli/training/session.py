@@ -1,0 +1,219 @@
+"""A run from its first file to its end: a plan with its network and data gets a folder, trains, and gives a result."""
+
+import json
+import logging
+import shlex
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vggcli.data.decode import read_image
+from vggcli.data.test_views import ViewPlan, rescaled_views
+from vggcli.data.training_batches import Schedule, epoch_order, training_batches
+from vggcli.data.training_views import augment
+from vggcli.device import pick_device, pick_dtype
+from vggcli.errors import MachineError, counted
+from vggcli.files import write_text
+from vggcli.places import made_folder
+from vggcli.training.data import SKIPPED, Skipped
+from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
+from vggcli.training.loop import train_epochs
+from vggcli.training.memory import automatic_micro_batch, check_memory
+from vggcli.training.options import LoopOptions, RunOptions, Stopped, TrainingData
+from vggcli.training.plan import Plan
+from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS, RunFolder, create_run, let_go_of_run, remove_unused
+from vggcli.training.state import EpochRecord, RunState
+from vggcli.training.surroundings import Pictures, Surroundings
+from vggcli.weights.checkpoint import Checkpoint
+from vggcli.zoo.initialise import initialise
+from vggcli.zoo.layers import NetworkConfig
+from vggcli.zoo.network import VGG
+
+NOTES = logging.getLogger("vggcli")
+SHEET_VIEWS = 32
+LEARNING = {"all": "", "fc": "; the FC layers learn", "last": "; the last layer learns"}
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run: its folder, its network and data by name, its `epochs` (a last one that was cut short counts), the
+    `seconds` of this call, and the records of its best epoch (by top-1 error) and its last."""
+
+    run: Path
+    arch: str
+    data: str
+    epochs: int
+    seconds: float
+    best: EpochRecord
+    last: EpochRecord
+
+    @classmethod
+    def of(cls, run: Path, plan: Plan, records: tuple[EpochRecord, ...], seconds: float) -> "TrainingResult":
+        """Of a run with these records, one or more."""
+        best = min(records, key=lambda record: record.top1_error)
+        return cls(run, plan.arch, str(plan.data), len(records), seconds, best, records[-1])
+
+    def to_json(self) -> dict[str, Any]:
+        """What `vgg train --json` prints."""
+        records = {"best": asdict(self.best), "last": asdict(self.last)}
+        return {"run": str(self.run), "epochs": self.epochs, "seconds": self.seconds, **records}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run about to go on."""
+
+    plan: Plan
+    folder: RunFolder
+    network: VGG
+    data: TrainingData
+    state: RunState
+    momentum: dict[str, Tensor]
+    held: int | None  # the run's lock
+
+
+def new_network(plan: Plan, classes: int, options: RunOptions) -> VGG:
+    """The network of `plan` for so many classes, with random weights. Raises MachineError where there is not the memory to
+    train it."""
+    recipe = plan.recipe
+    config = NetworkConfig(plan.arch, classes, recipe.crop, recipe.width, recipe.head)
+    check_memory(config, 1 if plan.layers == "all" else 0, pick_device(options.device))
+    network = VGG(config, recipe.dropout)
+    initialise(network, recipe.init, plan.seed, recipe.init_std)
+    return network
+
+
+def begun(
+    plan: Plan,
+    network: VGG,
+    data: TrainingData,
+    options: RunOptions,
+    around: Surroundings,
+    skipped: Skipped = (),
+    again: bool = False,
+) -> Session:
+    """A run of `plan` with a folder of its own, from the weights that `network` has; from its first file on it can be
+    resumed. `skipped` are the images left out; `again` begins once more in the folder `out`, whose lock is held."""
+    device, out = pick_device(options.device), options.folder
+    network.to(device)
+    plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
+    plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), device))
+    data = with_frozen_outputs(plan, network, data, options, around)
+    folder, held = (out, None) if again and out is not None else create_run(out, around.places.runs, plan.arch)
+    try:
+        write_text(folder / CONFIG, plan.to_text())
+        about = {**plan.decisions(), "data": plan.data, "data_sha256": data.train.fingerprint()}
+        about["val_sha256"] = data.val.fingerprint()
+        if skipped:
+            write_text(folder / SKIPPED, json.dumps(skipped, indent=1) + "\n")
+            about["skipped"] = len(skipped)
+        checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
+        if around.pictures is not None:
+            _draw_views(around.pictures, folder / VIEWS, data, plan)
+    except BaseException as error:
+        let_go_of_run(folder, held)
+        if not again:
+            remove_unused(folder)
+        if isinstance(error, MachineError) and (folder / CONFIG).is_file():
+            raise _with_advice(error, plan, folder) from error
+        raise
+    return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {}, held)
+
+
+def with_frozen_outputs(
+    plan: Plan, network: VGG, data: TrainingData, options: RunOptions, around: Surroundings
+) -> TrainingData:
+    """`data` with what the frozen layers make of it, where the plan wants that: computed once, kept in the user's cache."""
+    if not plan.cache_features:
+        return data
+    folder, device = made_folder(around.places.cache / "features"), pick_device(options.device)
+    dtype = pick_dtype(plan.precision, device)
+    view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, device, dtype)
+    images = len(data.train) + len(data.val)
+    with around.progress("outputs of the frozen layers", images, "images") as bar:
+        rows = [frozen_outputs(folder, split, view, options.workers, bar) for split in (data.train, data.val)]
+    size = sum(each.nbytes for each in rows) / 1e6
+    NOTES.info(f"frozen layers' outputs, {size:.0f} MB: {folder} (may be removed; the run then computes them again)")
+    return replace(data, frozen=FrozenOutputs(*rows))
+
+
+def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> TrainingResult:
+    """Train to the end of the plan, with curves drawn after every epoch.
+
+    Raises Stopped once `around` asks for it, and MachineError where the machine will not, both with the command that goes
+    on; whatever `train_epochs` raises besides.
+    """
+    plan, path, images = session.plan, session.folder.path, len(session.data.train)
+    config, device = session.network.config, pick_device(options.device)
+    micro_batch, dtype = _micro_batch(plan, config, images, device), pick_dtype(plan.precision, device)
+    loop = LoopOptions(plan.recipe, plan.seed, micro_batch, options.workers, device, dtype, plan.max_steps, plan.layers)
+    counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
+    shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
+    steps = f"steps of {min(plan.recipe.batch_size, images)} by {micro_batch}"
+    NOTES.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
+    NOTES.info(f"run: {path}")
+    started = time.monotonic()
+    try:
+        records = _trained(session, loop, around)
+    except MachineError as error:
+        raise _with_advice(error, plan, path) from error
+    finally:
+        let_go_of_run(path, session.held)
+    return TrainingResult.of(path, plan, records, time.monotonic() - started)
+
+
+def _trained(session: Session, loop: LoopOptions, around: Surroundings) -> tuple[EpochRecord, ...]:
+    """The records of all epochs of the run, those of earlier sessions first."""
+    folder, epochs = session.folder, list(session.state.history)
+    with around.watching() as watch:
+        try:
+            for record in train_epochs(
+                session.network, session.data, loop, folder, session.state, session.momentum, watch.stop
+            ):
+                watch.record(record)
+                if isinstance(record, EpochRecord):
+                    epochs.append(record)
+                    if around.pictures is not None:
+                        around.pictures.curves(folder.path / LOG, folder.path / CURVES)
+        except Stopped:
+            raise Stopped(f"stopped and saved; go on with `{_go_on(session.plan, folder.path)}`") from None
+    return tuple(epochs)
+
+
+def _with_advice(error: MachineError, plan: Plan, folder: Path) -> MachineError:
+    return MachineError(f"{error}; then go on with `{_go_on(plan, folder)}`", *error.options)
+
+
+def _go_on(plan: Plan, folder: Path) -> str:
+    command = "train" if plan.weights is None else "finetune"
+    return f"vgg {command} --resume {shlex.quote(str(folder))}"
+
+
+def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.device) -> int:
+    """The plan's, else what fits in memory; at most a step. Raises MachineError where it cannot fit."""
+    size = min(plan.recipe.batch_size, images)
+    chosen = min(size, plan.micro_batch or automatic_micro_batch(config, size, device))
+    check_memory(config, chosen if plan.layers == "all" else 0, device)
+    return chosen
+
+
+def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan) -> None:
+    """A sheet of the first training views with their class and file names, as the network sees them."""
+    recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
+    order = epoch_order(len(data.train), plan.seed, 0)[:count]
+    names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
+    if plan.cache_features:
+        view = ViewPlan((recipe.test_scale,), centre_crop=recipe.crop)
+        paths = [data.train.path(index) for index in order]
+        pictures.views([rescaled_views(path, read_image(path), view)[0] for path in paths], names, sheet)
+        return
+    schedule, cpu = Schedule(len(data.train), count, count, epochs=1), torch.device("cpu")
+    batch = next(training_batches(data.train, data.colour, recipe.scale, recipe.crop, plan.seed, schedule, 0, cpu))
+    seen_NCHW = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
+    divisor, mean = (torch.tensor(each).reshape(-1, 1, 1) for each in (data.colour.divisor, data.colour.mean))
+    pixels = (seen_NCHW * divisor + mean).round().clamp(0, 255).to(torch.uint8)
+    pictures.views(list(pixels.permute(0, 2, 3, 1).numpy()), names, sheet)

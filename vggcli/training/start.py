@@ -1,0 +1,77 @@
+"""Where training is asked for: `vgg train` and `vgg finetune`, and `train` and `finetune` in Python, all begin here."""
+
+import inspect
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+from vggcli.device import keep_freed_memory, pick_device
+from vggcli.training.finetune import prepare_finetuning
+from vggcli.training.options import FinetuneOptions, TrainOptions
+from vggcli.training.plan import Plan
+from vggcli.training.resume import resumed
+from vggcli.training.scratch import prepare
+from vggcli.training.session import Session, TrainingResult, run_to_end
+from vggcli.training.surroundings import Surroundings
+
+P = ParamSpec("P")
+
+
+def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> TrainingResult:
+    """Train as `options` say: a new run, or one that is resumed.
+
+    Nothing is made before all is checked; from its first file on a run can be resumed. Raises UsageError for options that
+    contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for what is wrong with
+    these; Stopped, all saved, once `around.watching` asks for it.
+    """
+    if pick_device(options.device).type == "cpu":
+        keep_freed_memory()
+    session: Session | TrainingResult
+    if options.resume is not None:
+        session = resumed(options, around)
+    elif isinstance(options, FinetuneOptions):
+        session = prepare_finetuning(options, around)
+    else:
+        session = prepare(Plan.of(options), options, around)
+    return session if isinstance(session, TrainingResult) else run_to_end(session, options, around)
+
+
+def _by_keywords(
+    kind: Callable[P, TrainOptions | FinetuneOptions], description: str
+) -> Callable[Concatenate[Surroundings, P], TrainingResult]:
+    """`start` as a function whose keywords are the fields of `kind`, with types and defaults."""
+
+    def started(around: Surroundings, /, *given: P.args, **named: P.kwargs) -> TrainingResult:
+        return start(kind(*given, **named), around)
+
+    around = inspect.Parameter("around", inspect.Parameter.POSITIONAL_ONLY, annotation=Surroundings)
+    signature = inspect.signature(kind)
+    started.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[around, *signature.parameters.values()], return_annotation=TrainingResult
+    )
+    started.__doc__ = description
+    return started
+
+
+train = _by_keywords(
+    TrainOptions,
+    """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does; keywords are the fields of
+    `TrainOptions`. Raises as `start` does.
+
+    >>> around = Surroundings(Places(runs=Path("runs"), cache=Path("cache")))
+    >>> result = train(around, "shapes", "A", recipe="tiny", width=0.0625, max_steps=2)
+    >>> result.last.step
+    2
+    """,
+)
+
+finetune = _by_keywords(
+    FinetuneOptions,
+    """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network; keywords are the
+    fields of `FinetuneOptions`. Raises as `start` does.
+
+    >>> around = Surroundings(Places(runs=Path("runs"), cache=Path("cache")))
+    >>> result = finetune(around, "runs/A-1", "shapes", layers="last", max_steps=2)
+    >>> result.last.step
+    2
+    """,
+)
