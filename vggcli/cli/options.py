@@ -14,7 +14,7 @@ from vggcli import choices, paper
 from vggcli.defaults import user_places
 from vggcli.errors import MachineError
 from vggcli.places import Places
-from vggcli.progress import Progress
+from vggcli.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +137,7 @@ def progress(quiet: bool) -> Progress:
     """Bars on stderr, or nothing."""
     from vggcli.report.progress import Bar
 
-    return lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
+    return silent if quiet else lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
 
 
 def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
