@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -28,7 +29,8 @@ FLAGS = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --init he --lr 0.01 -
 
 
 @pytest.fixture
-def around(tmp_path: Path) -> Surroundings:
+def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
+    monkeypatch.setattr(logging.getLogger("vggcli"), "handlers", [])  # those of a command line before
     return Surroundings(Places(tmp_path / "runs", tmp_path / "cache"))
 
 

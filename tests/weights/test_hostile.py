@@ -111,7 +111,7 @@ def changed(path: Path, **fields: Any) -> None:
     ("fields", "message"),
     [
         ({"format": 2}, "format 2"),
-        ({"config__crop": 10**9}, "--crop 1000000000 would take"),
+        ({"config__crop": 10**9}, "a crop of 1000000000 takes over"),
         ({"config__classes": 10**12, "classes": []}, "1000000000000 classes are out of range"),
         ({"config__width": 1e9}, "out of range"),
         ({"config__width": float("nan")}, "config.width is nan"),

@@ -214,7 +214,7 @@ def hostile(path: Path, change: str) -> None:
         ("not finite", "fc7.weight holds values that are not finite"),
         ("another layer", "norm"),
         ("group for numbers", "fc2"),
-        ("absurd note", "--crop 1000000000 would take"),
+        ("absurd note", "a crop of 1000000000 takes over"),
         ("no layers", "without Keras' layers"),
     ],
 )
