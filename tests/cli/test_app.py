@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from vggcli.cli import signals
 from vggcli.cli.app import _fail, app, run
@@ -214,6 +216,20 @@ def test_a_signal_waits_for_the_end_of_a_fork() -> None:
     prepare_signals()
     with pytest.raises(Terminated), closing(loaded(abs, [-1, -2], 1)) as answers:
         assert next(answers) == 1
+        time.sleep(20)
+
+
+@pytest.mark.usefixtures("prepared")
+def test_a_signal_waits_for_a_library_that_would_swallow_it() -> None:
+    class Slow:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+            signal.raise_signal(signal.SIGTERM)
+            return handler(int)
+
+    prepare_signals()
+    with pytest.raises(Terminated):
+        assert int(TypeAdapter(Slow).validate_python(3)) == 3  # type: ignore[call-overload]
         time.sleep(20)
 
 

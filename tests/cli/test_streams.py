@@ -37,7 +37,7 @@ def test_a_sign_that_an_encoding_lacks_becomes_a_plain_one(encoding: str) -> Non
     assert out.decode(encoding).split() == wanted.split()
 
 
-@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)])
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 5), ("2>&-", 0), (">&- 2>&-", 5)])
 def test_a_closed_stream_is_silence(closed: str, code: int) -> None:
     for words, left in (("models D", code), ("models nothing", 2)):
         command = f"exec {sys.executable} -m vggcli {words} {closed}"

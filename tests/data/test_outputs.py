@@ -92,3 +92,15 @@ def test_images_right_in_a_folder_leave_it_free(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             check_outside([("--out", tmp_path / taken)], tmp_path, names)
     check_outside([("--out", tmp_path / "deep" / "x.png")], tmp_path, names, whole=False)
+
+
+@pytest.mark.parametrize("out", ["photos/val/q.csv", "photos/val/class0/q.csv", "link/q.csv", "elsewhere/q.csv"])
+def test_predictions_go_nowhere_into_a_folder_that_was_searched(
+    photos: Path, out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = str(checkpoint(photos.parent / "w.safetensors", network()))
+    searched = {"link/q.csv": "photos/train/class0", "elsewhere/q.csv": "photos/train"}.get(out, "photos/val")
+    assert run(["predict", searched, "--weights", weights, "--out", out]) == 2
+    assert "write it elsewhere (--out)" in capsys.readouterr().err
+    monkeypatch.chdir("photos/val/class0")
+    assert run(["predict", ".", "--weights", weights, "--out", "q.csv"]) == 2

@@ -88,7 +88,9 @@ def test_a_users_own_folder_is_kept_whatever_it_is_called(flat: Path) -> None:
 
 def test_a_run_that_photos_were_put_into_is_a_run(flat: Path) -> None:
     picture(0, 0).save(make_run(flat / "mine") / "photo.jpg")
-    assert "mine" not in load_split(flat, "train").classes
+    train = load_split(flat, "train")
+    assert "mine" not in train.classes
+    assert f"{flat}/mine/ is a run of vgg and is left out, with 1 image that vgg may not have drawn" in train.remarks
 
 
 def test_pictures_that_were_drawn_here_are_no_images_and_counted(flat: Path, tmp_path: Path) -> None:
@@ -98,6 +100,7 @@ def test_pictures_that_were_drawn_here_are_no_images_and_counted(flat: Path, tmp
     save_sheet([PICTURE], ["a caption"], flat / "class0" / "a.png")
     save_confusion(np.eye(2, dtype=np.int64), ("a", "b"), flat / "class0" / "b.png")
     save_curves(tmp_path / "log.jsonl", flat / "c.png")
+    (flat / "class0" / "b.png").rename(flat / "class0" / "b")
     assert sorted(images_below(flat)) == before
     remarks = load_split(flat, "train").remarks
     assert f"2 pictures that vgg drew, in {flat}/class0/, are left out" in remarks

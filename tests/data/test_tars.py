@@ -102,3 +102,29 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path, target: str) -> N
         linked(tar, "soft.jpg", target, tarfile.SYMTYPE)
     with pytest.raises(DataError, match=f"soft.jpg is a link to {target}"):
         list(image_members(tmp_path / "s.tar", IMAGE_SUFFIXES))
+
+
+def test_files_of_a_kind_that_nobody_knows_count_as_files_and_devices_are_refused(tmp_path: Path) -> None:
+    def packed(name: str, kind: bytes) -> list[str]:
+        with tarfile.open(tmp_path / "s.tar", "w") as tar:
+            added(tar, "a.jpg", b"1234")
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.size = kind, 4 if kind == b"Q" else 0
+            tar.addfile(entry, io.BytesIO(b"5678"))
+        return [
+            f"{member.name} {member.read().decode()}" for member in image_members(tmp_path / "s.tar", IMAGE_SUFFIXES)
+        ]
+
+    assert packed("b.jpg", b"Q") == ["a.jpg 1234", "b.jpg 5678"]
+    assert packed("device", tarfile.CHRTYPE) == ["a.jpg 1234"]
+    for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE):
+        with pytest.raises(DataError, match=r"b.jpg is a device or a FIFO"):
+            packed("b.jpg", kind)
+    assert packed("__MACOSX/b.jpg", tarfile.REGTYPE) == ["a.jpg 1234"]
+
+
+def test_a_compressed_tar_is_told_by_its_content(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w:gz") as tar:
+        added(tar, "a.jpg", b"1234")
+    with pytest.raises(DataError, match=r"s.tar is compressed"):
+        list(image_members(tmp_path / "s.tar", IMAGE_SUFFIXES))

@@ -1,9 +1,10 @@
 """The one place for signals. SIGTERM and SIGHUP end a command as Ctrl-C does, through whatever cleans up behind it; what
 saves first asks here whether it should. Worker processes take no notice of any.
 
-What a signal raises can be lost, where a library catches everything or in what Python calls as it forks, or end the
-program hard, where a library written in C++ is being imported. So it waits for the end of these, and is raised again, after
-a while, until the program ends. A signal that is ignored (`nohup`, a job in the background) stays so.
+What a signal raises can be lost, where a library catches everything (as pydantic does while it builds a validator) or in
+what Python calls as it forks, or end the program hard, where a library written in C++ is being imported. So it waits for
+the end of these, and is raised again, after a while, until the program ends. A signal that is ignored (`nohup`, a job in
+the background) stays so.
 """
 
 import signal
@@ -23,7 +24,8 @@ CODES = {
     )
     if hasattr(signal, name)
 }
-WAITED_FOR = ("importlib._bootstrap", "multiprocessing.popen_fork")  # modules whose functions are not to be interrupted
+WAITED_FOR = ("importlib._bootstrap", "multiprocessing.popen_fork", "pydantic")  # how their names begin: modules whose
+# functions are not to be interrupted
 SOON = 0.05  # seconds until it is seen again whether they have ended
 AGAIN = 3.0  # seconds after which a signal that was lost is raised once more
 ALARM = getattr(signal, "SIGALRM", None)
@@ -72,7 +74,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 def _must_wait(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_globals.get("__name__") in WAITED_FOR:
+        if str(frame.f_globals.get("__name__")).startswith(WAITED_FOR):
             return True
         frame = frame.f_back
     return False

@@ -6,6 +6,7 @@ Results are another matter: where they cannot be written, that is an error, once
 
 import atexit
 import codecs
+import errno
 import io
 import os
 import select
@@ -30,6 +31,7 @@ PLAIN = {
     "╸": "-",
 }
 HANDLER = "plain"
+STDOUT = 1
 
 
 def prepare_streams() -> None:
@@ -55,18 +57,21 @@ def _flush_results() -> None:
 
 def _fill_closed() -> None:
     """Opens nothing in the place of each of the three that is closed: a file opened later would be given its number, and
-    get what libraries write there."""
+    get what libraries write there. Results cannot be written to it."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            with suppress(OSError):  # the lowest number that is free, which is this one
+                os.open(os.devnull, os.O_RDONLY if number == STDOUT else os.O_RDWR)
 
 
 def _prepared(stream: TextIO | None, kind: "type[Results | Notes]") -> TextIO:
     if stream is None:  # closed by whoever started the program
-        return Path(os.devnull).open("w", encoding="utf-8")
+        if kind is Notes:
+            return Path(os.devnull).open("w", encoding="utf-8")
+        closed: io.RawIOBase = Results(STDOUT, "w", closefd=False)
+        return io.TextIOWrapper(io.BufferedWriter(closed), "utf-8", HANDLER)
     try:
         number = stream.fileno()
     except (OSError, ValueError):  # no file of the system: a notebook's, a test's
@@ -104,7 +109,7 @@ class Results(io.FileIO):
                 raise
             except OSError as error:
                 self.lost = True
-                reason = (error.strerror or str(error)).lower()
+                reason = "it is closed" if error.errno == errno.EBADF else (error.strerror or str(error)).lower()
                 raise MachineError(
                     f"cannot write the results to standard output: {reason}; write them elsewhere"
                 ) from error

@@ -48,10 +48,13 @@ def check_run_outside(out: Path | None, runs: Path, *splits: ImageSet) -> None:
         check_outside([("out", out or runs)], images.root, images.names)
 
 
-def check_outside_folders(outputs: Iterable[Output], paths: Sequence[str], names: Sequence[str]) -> None:
-    """As `check_outside`, for images that folders among `paths` were searched for."""
-    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 (may be no path at all)
-    for folder in folders:
+def check_outside_folders(outputs: Sequence[Output], paths: Iterable[str], names: Sequence[str]) -> None:
+    """Raises UsageError for an output inside a folder among `paths`, which were searched for the images `names`, or among
+    those of these to which links lead from there."""
+    for folder in (path for path in paths if os.path.isdir(path)):  # noqa: PTH112 (may be no path at all)
+        for name, path in outputs:
+            if _identity(Path(folder)) in {_identity(parent) for parent in _real(path).parents}:
+                raise UsageError(f"{path} lies inside the input folder {folder}; write it elsewhere", name)
         begin = os.path.join(folder, "").replace(os.sep, "/")  # noqa: PTH118 (as the names were made)
         inside = [name.removeprefix(begin) for name in names if name.startswith(begin) or begin == "./"]
         check_outside(outputs, Path(folder), inside)

@@ -31,12 +31,14 @@ END_BYTES = 1 << 16  # of a file of numbers that are looked at
 @dataclass
 class Own:
     """What of this program's lies at `path`, a folder, and below it: counts of runs, of stored files and of pictures.
-    `whole` says that there is no other image, `is_run` that the folder is itself a run."""
+    `others` are images in runs that do not say that they were drawn. `whole` says that there is no other image, `is_run`
+    that the folder is itself a run."""
 
     path: Path
     runs: int = 0
     stored: int = 0
     pictures: int = 0
+    others: int = 0
     whole: bool = True
     is_run: bool = False
 
@@ -44,10 +46,11 @@ class Own:
         """What is said where it is left out."""
         if not self.whole:
             return f"{counted(self.pictures, 'picture')} that vgg drew, in {self.path}/, {self._verb()} left out"
+        others = f", with {counted(self.others, 'image')} that vgg may not have drawn" if self.others else ""
         if self.is_run and self.runs == 1:
-            return f"{self.path}/ is a run of vgg and is left out"
+            return f"{self.path}/ is a run of vgg and is left out{others}"
         if self.runs:
-            return f"{self.path}/ holds {counted(self.runs, 'run')} of vgg and is left out"
+            return f"{self.path}/ holds {counted(self.runs, 'run')} of vgg and is left out{others}"
         what = "numbers that vgg stored" if self.stored else counted(self.pictures, "picture") + " that vgg drew"
         return f"{self.path}/ holds {what} and is left out"
 

@@ -86,21 +86,21 @@ def images_once(paths: Sequence[str], stdin: IO[bytes] | None = None) -> tuple[s
     return once
 
 
-def image_names(paths: Sequence[str], stdin: IO[bytes] | None = None) -> Iterator[str]:
+def image_names(paths: Sequence[str], stdin: IO[bytes] | None = None, listed: bool = False) -> Iterator[str]:
     """What each of `paths` stands for, tar files as such; a file that is not there stays, to be listed as such. A folder
-    or a pattern without an image is noted."""
+    or a pattern without an image is noted, where it is one of several, or of those `listed`."""
     for path in paths:
         found = False
         for name in _expanded(path, stdin):
             found = True
             yield name.replace(os.sep, "/")
-        if not found:
+        if not found and (listed or len(paths) > 1):
             LOG.info(f"there is no image in {path}")
 
 
 def _expanded(path: str, stdin: IO[bytes] | None) -> Iterator[str]:
     if path == "-":
-        yield from (name for line in _listed_on(stdin) for name in image_names([line]))
+        yield from (name for line in _listed_on(stdin) for name in image_names([line], listed=True))
     elif os.path.isdir(path):  # noqa: PTH112 (what the system refuses to look at is no error yet, but a listed image)
         _check_not_the_root(path)
         yield from _below(path)

@@ -18,7 +18,8 @@ BLOCK = 512
 LONGEST_EXTENDED = 16 << 20  # bytes of extended headers; a path has at most 4096, attributes of files may have more
 TAR_RECORD = 20 * BLOCK  # what tar fills up with zeros, by default
 LONGEST_PADDING = 1 << 16  # bytes of zeros behind an end mark: the longest records in use
-REGULAR, LINKS, WITHOUT_DATA = b"0\0007", b"12", b"123456V"
+LINKS, SPECIAL, WITHOUT_DATA = b"12", b"346", b"123456V"  # SPECIAL: devices and FIFOs
+OTHER_DATA = b"5DNAEIX"  # of which tar makes no file; whatever else is unknown counts as one, as POSIX has it
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=\n\0]+)=")
 NO_HEADER = "no header of an entry is there, or its checksum does not fit"
 NUMBER = re.compile(rb" *([0-7]+)[ \0]*|[ \0]*")  # as tar writes it, in octal
@@ -27,13 +28,14 @@ NUMBER = re.compile(rb" *([0-7]+)[ \0]*|[ \0]*")  # as tar writes it, in octal
 @dataclass(frozen=True)
 class TarEntry:
     """A file or link of a tar: `size` bytes from `offset` on. `linked` is where a link leads, else None; a `hard` link's is
-    a name in the archive, any other's relative to the folder it lies in."""
+    a name in the archive, any other's relative to the folder it lies in. A device or FIFO is `special`."""
 
     name: str
     offset: int
     size: int
     linked: str | None = None
     hard: bool = False
+    special: bool = False
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Extended:
 
 
 def tar_entries(archive: Path) -> Iterator[TarEntry]:
-    """The regular files and links of a tar in their order, and of those that were joined to it end to end.
+    """The regular files, links, devices and FIFOs of a tar in their order, and of those that were joined to it end to end.
 
     Raises DataError, which names the byte, where anything is not as tar writes it, OSError where it cannot be read.
     """
@@ -173,7 +175,7 @@ def _pax_records(text: bytes) -> dict[str, bytes] | None:
 
 
 def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tuple[int, TarEntry | None]:
-    """Where the header behind an entry is, and the entry, where it is a file or a link."""
+    """Where the header behind an entry is, and the entry, where it is a file, a link, a device or a FIFO."""
     said, place = extended.said, header.place
     name = said.get("path", header.name).decode("utf-8", "surrogateescape")
     if header.kind == b"S" or any(key.startswith("GNU.sparse") for key in said):
@@ -186,7 +188,7 @@ def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tu
         linked = said.get("linkpath", header.text(157, 100)).decode("utf-8", "surrogateescape")
         return place + BLOCK, TarEntry(name, place, 0, linked, hard=header.kind == b"1")
     if header.kind in WITHOUT_DATA:
-        return place + BLOCK, None
+        return place + BLOCK, TarEntry(name, place, 0, special=True) if header.kind in SPECIAL else None
     bytes_said = said.get("size", b"%d" % header.size)
     if not bytes_said.isdigit() or len(bytes_said) > 18:
         raise damaged_tar(archive, place, "the size of an entry is no number")
@@ -195,5 +197,5 @@ def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tu
     if after > size:
         what = f"{name} is to go on to byte {first + long}" if first + long > size else "it has no end mark"
         raise damaged_tar(archive, size, what)
-    regular = header.kind in REGULAR and not (header.kind == b"\0" and name.endswith("/"))
+    regular = header.kind not in OTHER_DATA and not (header.kind == b"\0" and name.endswith("/"))
     return after, TarEntry(name, first, long) if regular else None

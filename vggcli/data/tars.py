@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vggcli.data.tar_entries import tar_entries
-from vggcli.data.walking import HEAD_BYTES, begins_like_image
+from vggcli.data.walking import HEAD_BYTES, begins_like_image, head_of
 from vggcli.errors import DataError
 
 SUFFIX = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED_BEGIN = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # whatever the file is called
+JUNK_FOLDER = "__MACOSX"
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,23 @@ def image_members(archive: Path, suffixes: frozenset[str]) -> Iterator[TarMember
     Raises DataError where `archive` is compressed, damaged anywhere or no tar, holds two files of one name, or a link in
     it leads to no file of it.
     """
-    if archive.name.lower().endswith(COMPRESSED):
+    if not archive.is_file():
+        raise DataError(f"{archive} is not a regular file, so it cannot be read as a tar")
+    if archive.name.lower().endswith(COMPRESSED) or head_of(archive).startswith(COMPRESSED_BEGIN):
         raise DataError(
             f"{archive} is compressed, so its images cannot be read where they lie; unpack it to a .tar first"
         )
-    if not archive.is_file():
-        raise DataError(f"{archive} is not a regular file, so it cannot be read as a tar")
     files: dict[str, TarMember] = {}
     links: dict[str, str] = {}
     try:
         for entry in tar_entries(archive):
             name = _plain(entry.name)
+            if JUNK_FOLDER in name.split("/"):
+                continue
+            if entry.special:
+                if _visible(name, suffixes):
+                    raise DataError(f"{archive}: {entry.name} is a device or a FIFO, no file; pack it without that")
+                continue
             if entry.linked is not None:
                 folder = "" if entry.hard else posixpath.dirname(entry.name)
                 links[name] = _plain(posixpath.join(folder, entry.linked))

@@ -15,7 +15,7 @@ CHUNK = 16  # images that a worker looks at before it says so
 def usable(images: ImageSet, workers: int, progress: Callable[[int], None]) -> tuple[ImageSet, tuple[ImageError, ...]]:
     """`images` without those that cannot be used, and why these cannot. `progress` is told the images done.
 
-    Raises DataError where a class of the set, or all of it, would be left without an image.
+    Raises DataError as `without` does.
     """
     chunks = [range(first, min(first + CHUNK, len(images))) for first in range(0, len(images), CHUNK)]
     bad: list[ImageError] = []
@@ -27,11 +27,13 @@ def usable(images: ImageSet, workers: int, progress: Callable[[int], None]) -> t
 
 
 def without(images: ImageSet, rows: set[int]) -> ImageSet:
-    """`images` but those at `rows`. Raises DataError where a class that has images would have none left."""
+    """`images` but those at `rows`. Raises DataError where none would be left, or none of a class to train on."""
     kept = images.chosen([row for row in range(len(images)) if row not in rows])
     lost = sorted(set(images.classes_used()) - set(kept.classes_used()))
-    if lost:
+    if lost and images.split == "train":
         raise DataError(f"no {images.split} image of the class {lost[0]!r} can be used; mend one, or remove the class")
+    if not kept:
+        raise DataError(f"no {images.split} image can be used; mend one")
     return kept
 
 

@@ -86,6 +86,7 @@ def own_in(folder: Path) -> Own | None:
                     waiting.append(entry)
                 elif is_own_picture(entry, of_run):
                     own.pictures += 1
+                    own.others += not was_drawn(entry)
                 elif is_stored(entry):
                     own.stored += 1
                 elif looks_like_image(entry) or unread_kind(entry):
@@ -98,7 +99,8 @@ def own_in(folder: Path) -> Own | None:
 def is_own_picture(path: Path, of_run: bool) -> bool:
     """Whether this program drew the image at `path`; `of_run` says that its folder is a run, in which all are ours."""
     suffix = path.suffix.lower()
-    return (of_run and suffix in IMAGE_SUFFIXES) or (suffix == ".png" and was_drawn(path))
+    ours = suffix == ".png" or suffix not in IMAGE_SUFFIXES  # of any other name none is looked into
+    return (of_run and suffix in IMAGE_SUFFIXES) or (ours and was_drawn(path))
 
 
 def folders_in(folder: Path) -> list[str]:

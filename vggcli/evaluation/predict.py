@@ -115,8 +115,7 @@ def predicted(
     stdin: IO[bytes] | None = None,
 ) -> Predictions:
     """What `predict` does with the file `weights`; `outputs` are where results will be written, `stdin` what "-" among
-    `paths` reads a list from. Raises UsageError too where
-    an output would lie among the images."""
+    `paths` reads a list from. Raises UsageError too where an output would lie among the images."""
     names = images_once(paths, stdin)
     check_outside_folders(outputs, paths, names)
     if not names:

@@ -104,12 +104,8 @@ def _check_shards_place(out: Path) -> None:
 def _check_outside_inputs(asked: BulkOptions, images: ImageList) -> None:
     """Raises UsageError for an output inside an input folder, or among the images of the data."""
     outputs = [(name, path) for name, path in (("out", asked.out), ("maps", asked.maps)) if path is not None]
-    folders = [Path(path) for path in asked.paths if Path(path).is_dir()] + ([images.root] if asked.data else [])
-    for name, path in outputs:
-        for folder in folders:
-            if folder.resolve() in path.resolve().parents:
-                raise UsageError(f"{path} lies inside the input folder {folder}; write it elsewhere", name)
+    beside_csv = asked.data and asked.data.lower().endswith(".csv")  # beside which anything may lie
+    searched = [] if beside_csv else [str(images.root)] if asked.data else list(asked.paths)
+    check_outside_folders(outputs, searched, images.names)
     if asked.data:
         check_outside(outputs, images.root, images.names)
-    else:
-        check_outside_folders(outputs, asked.paths, images.names)

@@ -89,7 +89,9 @@ def _start(options: FinetuneOptions, pixels: Pixels | None, replayed: Plan | Non
     weights = None if options.weights is None else Path(options.weights)
     if replayed is not None and weights is None:
         path = Path(replayed.weights or "")
-        if not path.is_file() or file_sha256(path) != replayed.weights_sha256:
+        if not path.is_file():
+            raise WeightsError(f"{path}, which {options.config} began with, is not there; name the weights", "weights")
+        if file_sha256(path) != replayed.weights_sha256:
             raise WeightsError(f"{path} is not what {options.config} began with; name the weights", "weights")
     else:
         named = weights is not None and not is_published_name(weights)

@@ -128,10 +128,9 @@ def _resumable_folder(run: str, arch: str | None, runs: Path) -> Path:
     if not path.is_dir():
         raise WeightsError(f"there is no folder {path} to resume")
     if not (path / LAST).is_file() and not (path / CONFIG).is_file():
-        raise WeightsError(
-            f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}; begin a run there with "
-            f"`vgg train --out {shlex.quote(run)}`"
-        )
+        begin = f"begin a run there with `vgg train --out {shlex.quote(run)}`"
+        what = "it is no run folder" if any(path.iterdir()) else begin
+        raise WeightsError(f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}; {what}")
     return path.resolve()
 
 
