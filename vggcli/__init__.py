@@ -1,20 +1,69 @@
-"""VGG on the command line: every network of Simonyan and Zisserman (ICLR 2015), trained, measured and used.
+"""VGG: every network of Simonyan and Zisserman (ICLR 2015), trained, measured and used, from the command line or Python.
 
-`from vggcli import Features` gives descriptors in Python; it is imported on first use, so that `import vggcli` stays light.
+    import vggcli
+
+    result = vggcli.train("photos/", "A", recipe="tiny")
+    vggcli.evaluate(result.run, "photos/", dense=True).evaluation.top1_error
+    vggcli.load(result.run)(PIL.Image.open("photo.jpg"))
+
+`train`, `finetune`, `evaluate`, `ensemble`, `predict`, `features`, `search`, `probe` and `convert` do what the commands of
+these names do and return what they show: a result with `to_json()`, `to_frame()` and a table in notebooks. `load` gives a
+network to call on Pillow images, `Features` one that describes image files. What the work notes on its way goes to
+`logging.getLogger("vggcli")`. Nothing is imported before its first use.
 """
 
-from typing import TYPE_CHECKING
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vggcli.features.describe import Features
+    from vggcli.face import (
+        Features,
+        convert,
+        ensemble,
+        evaluate,
+        features,
+        finetune,
+        load,
+        predict,
+        probe,
+        search,
+        train,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Features", "__version__"]
+__all__ = [
+    "Features",
+    "__version__",
+    "convert",
+    "ensemble",
+    "evaluate",
+    "features",
+    "finetune",
+    "load",
+    "predict",
+    "probe",
+    "search",
+    "train",
+]
 
 
-def __getattr__(name: str) -> object:
-    if name == "Features":
-        from vggcli.features.describe import Features
-
-        return Features
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("vggcli.face"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The rooms `features` and `probe` are called as two of the functions: here, these names mean the functions."""
+
+    features = property(lambda self: __getattr__("features"), lambda self, room: None)
+    probe = property(lambda self: __getattr__("probe"), lambda self, room: None)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -28,7 +28,7 @@ def places(tmp_path: Path) -> Places:
 def loaded(tmp_path: Path, places: Places) -> Classifier:
     network = small()
     save_checkpoint(tmp_path / "w.safetensors", network, about(network))
-    return load(tmp_path / "w.safetensors", device="cpu", places=places)
+    return load(places, tmp_path / "w.safetensors", device="cpu")
 
 
 def odd_pictures(folder: Path) -> list[Path]:
@@ -54,12 +54,12 @@ def test_images_give_what_their_files_give_to_the_last_bit(
 ) -> None:
     files = [*sorted(make_folder().rglob("*.jpg")), *odd_pictures(tmp_path / "odd")]
     assert len(files) > 40  # more than go through the network at once
-    found = predict(files, tmp_path / "w.safetensors", top=9, device="cpu", places=places)
+    found = predict(places, files, tmp_path / "w.safetensors", top=9, device="cpu")
     assert not found.bad
     opened = [Image.open(file) for file in files]
     given = loaded(opened)
     assert [tuple(one.items()) for one in given] == [one.top for one in found.images]
-    alone = predict(files[-1], tmp_path / "w.safetensors", top=9, device="cpu", places=places)
+    alone = predict(places, files[-1], tmp_path / "w.safetensors", top=9, device="cpu")
     assert tuple(loaded(opened[-1]).items()) == alone.images[0].top
     for one in opened:
         one.close()
@@ -104,10 +104,10 @@ def test_weights_without_class_names_answer_by_number(
     network = small()
     torch.save(to_framework(network.state_dict(), network.config, "torchvision"), tmp_path / "w.pth")
     with caplog.at_level(logging.INFO, "vggcli"):
-        loaded = load(tmp_path / "w.pth", device="cpu", preprocessing="caffe", places=places)
+        loaded = load(places, tmp_path / "w.pth", device="cpu", preprocessing="caffe")
     assert "does not name its classes" in caplog.text
     assert set(loaded(picture(0, 0))) == set("01234")
     assert loaded.colour.divisor == 1.0
     save_checkpoint(tmp_path / "c.safetensors", small(head="none"), about(small(head="none")))
     with pytest.raises(WeightsError, match="without a classifier"):
-        load(tmp_path / "c.safetensors", places=places)
+        load(places, tmp_path / "c.safetensors")

@@ -41,7 +41,7 @@ def weights(tmp_path: Path) -> Path:
 def test_an_evaluation_is_recorded_and_its_record_is_read_back(
     make_folder: MakeFolder, weights: Path, places: Places
 ) -> None:
-    measured = evaluate(None, make_folder(), arch="A", device="cpu", dense=True, scales=[64, 70], places=places)
+    measured = evaluate(places, None, make_folder(), arch="A", device="cpu", dense=True, scales=[64, 70])
     one = measured.evaluation
     assert (one.images, one.protocol, one.scales, one.flip) == (12, "dense", (64, 70), True)
     text = (weights.parent / "evaluations.jsonl").read_text()
@@ -57,7 +57,7 @@ def test_a_record_that_cannot_be_written_is_noted(
 ) -> None:
     (weights.parent / "evaluations.jsonl").mkdir()
     caplog.set_level("INFO", "vggcli")
-    measured = evaluate(weights, make_folder(), device="cpu", places=places)
+    measured = evaluate(places, weights, make_folder(), device="cpu")
     assert "not recorded: " in caplog.text
     keep_record(measured.evaluation, None)  # of weights outside a run: nothing to do
 
@@ -66,19 +66,19 @@ def test_an_ensemble_of_a_network_and_its_own_scores_is_that_network(
     make_folder: MakeFolder, weights: Path, places: Places, tmp_path: Path
 ) -> None:
     folder, file = make_folder(), tmp_path / "s.safetensors"
-    measured = evaluate(weights, folder, device="cpu", places=places)
+    measured = evaluate(places, weights, folder, device="cpu")
     save_scores(file, measured.scores, measured.evaluation)
-    fusion = ensemble([weights, file], folder, device="cpu", places=places)
+    fusion = ensemble(places, [weights, file], folder, device="cpu")
     assert fusion.whole.posteriors_NK.equal(measured.scores.posteriors_NK)
     assert fusion.to_json()["correct_top1"] == measured.evaluation.correct_top1
     again = tmp_path / "again.safetensors"
     again.write_bytes(file.read_bytes())
-    assert ensemble([file, again], places=places).data is None
+    assert ensemble(places, [file, again]).data is None
     with pytest.raises(UsageError, match="has no effect where every member is a file of saved scores") as caught:
-        ensemble([file, again], places=places, dense=True)
+        ensemble(places, [file, again], dense=True)
     assert caught.value.options == ("dense",)
     with pytest.raises(UsageError, match="two members"):
-        ensemble([weights], folder, places=places)
+        ensemble(places, [weights], folder)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_options_that_cannot_be_meant(asked: Any, message: str, options: tuple[s
 
 def test_scales_that_do_not_suit_the_network_are_named(make_folder: MakeFolder, weights: Path, places: Places) -> None:
     with pytest.raises(UsageError, match="the scale 63 is below") as caught:
-        evaluate(weights, make_folder(), scales=[63], device="cpu", places=places)
+        evaluate(places, weights, make_folder(), scales=[63], device="cpu")
     assert caught.value.options == ("scales",)
     with pytest.raises(MachineError, match="no device"):
-        evaluate(weights, make_folder("other"), device="cuda:99", places=places)
+        evaluate(places, weights, make_folder("other"), device="cuda:99")
 
 
 @pytest.mark.parametrize("function", [evaluate, ensemble, predict])
@@ -114,7 +114,7 @@ def test_help_lists_the_options_with_their_defaults(function: Any) -> None:
 
 
 def test_a_result_says_what_the_command_prints(make_folder: MakeFolder, weights: Path, places: Places) -> None:
-    measured = evaluate(weights, make_folder(), split="train", device="cpu", places=places)
+    measured = evaluate(places, weights, make_folder(), split="train", device="cpu")
     assert isinstance(measured, Measured)
     assert measured.run == weights.parent
     assert json.loads(json.dumps(measured.to_json()))["images"] == 24

@@ -24,7 +24,7 @@ def test_what_cannot_be_used_stops_no_other(make_folder: MakeFolder, weights: Pa
     places = Places(tmp_path / "runs", tmp_path / "cache")
     folder = make_folder() / "val" / "class0"
     (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    found = predict([folder, tmp_path / "none.jpg"], weights, top=2, device="cpu", dense=True, places=places)
+    found = predict(places, [folder, tmp_path / "none.jpg"], weights, top=2, device="cpu", dense=True)
     assert [len(one.top) for one in found.images] == [2] * 4
     assert sorted(Path(one.path).name for one in found.bad) == ["bad.jpg", "none.jpg"]
     assert [set(one) for one in found.to_json()] == [{"path", "predictions"}] * 4 + [{"path", "error"}] * 2
@@ -39,7 +39,7 @@ def test_nothing_to_predict_and_results_among_the_images(
     places = Places(tmp_path / "runs", tmp_path / "cache")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no image in"):
-        predict(tmp_path / "empty", weights, places=places)
+        predict(places, tmp_path / "empty", weights)
     folder = make_folder()
     inside = folder / "val" / "class0" / "t.csv"
     with pytest.raises(UsageError, match="among the images"):

@@ -1,6 +1,5 @@
-"""The examples of the Python functions of this room, run in their order, and what else these promise."""
+"""What the Python functions of this room promise."""
 
-import doctest
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,7 @@ import pytest
 
 from tests.features.stores import checkpoint, network, pictures
 from vggcli.errors import DataError, UsageError
-from vggcli.features import describe
-from vggcli.features import search as searching
 from vggcli.features.describe import Features, features
-from vggcli.features.search import search
 from vggcli.places import Places
 
 
@@ -26,40 +22,29 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     return Places(Path("runs"), tmp_path / "cache")
 
 
-def test_the_examples_run(places: Places) -> None:
-    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
-    known = {"Features": Features, "features": features, "search": search, "places": places}
-    examples = [finder.find(one, module=module, globs=known) for one, module in (
-        (Features, describe), (features, describe), (search, searching),
-    )]  # fmt: skip
-    for test in (test for found in examples for test in found if test.examples):
-        runner.run(test)
-    assert runner.summarize() == (0, 6)
-
-
 def test_a_network_says_how_it_describes(places: Places) -> None:
     found = Features("runs/D-1", "pool5", norm="l1")
     how = "pool='gap', scales=(40,), aggregate='mean', norm='l1', flip=True"
     assert repr(found) == f"Features('runs/D-1', 'pool5', {how}) of network D"
     with pytest.raises(UsageError, match="no pool 'avg'"):
-        features(["photos"], "runs/D-1", pool="avg", places=places)  # type: ignore[arg-type]
+        features(places, ["photos"], "runs/D-1", pool="avg")  # type: ignore[arg-type]
 
 
 def test_a_single_image_needs_no_file_and_the_newest_run_no_name(places: Places) -> None:
-    found = features(["photos/cat.jpg"], arch="D", layer=["fc7", "pool5"], places=places)
+    found = features(places, ["photos/cat.jpg"], arch="D", layer=["fc7", "pool5"])
     assert found.single is not None
     assert found.out is None
     for row, layer in zip(found.single.rows, ("fc7", "pool5"), strict=True):
         np.testing.assert_array_equal(row, Features("runs/D-1", layer)(["photos/cat.jpg"])[0])
     with pytest.raises(UsageError, match="there are 3 images: say where"):
-        features(["photos"], arch="D", places=places)
+        features(places, ["photos"], arch="D")
     with pytest.raises(DataError, match="no standard input here"):
-        features(["-"], arch="D", places=places)
+        features(places, ["-"], arch="D")
 
 
 def test_what_cannot_be_used_is_in_the_outcome(places: Places) -> None:
     Path("photos/dog.jpg").write_bytes(b"no image")
-    found = features(["photos"], "runs/D-1", out="f.npy", places=places)
+    found = features(places, ["photos"], "runs/D-1", out="f.npy")
     assert (found.rows, found.bad[0][0]) == (2, "photos/dog.jpg")
     with pytest.raises(DataError, match="1 of 3 files could not be used"):
         found.check()

@@ -1,6 +1,5 @@
 """Training from Python does what the commands do, in silence; whoever looks on is told of it and may stop it."""
 
-import doctest
 import inspect
 import json
 import logging
@@ -18,7 +17,6 @@ from vggcli.cli.app import run
 from vggcli.data.survey import Survey
 from vggcli.errors import UsageError
 from vggcli.places import Places
-from vggcli.training import start
 from vggcli.training.options import FinetuneOptions, Stopped, TrainOptions
 from vggcli.training.start import finetune, train
 from vggcli.training.state import EpochRecord, StepRecord
@@ -109,13 +107,3 @@ def test_the_keywords_are_the_fields_of_the_options(entry: Any, kind: Any, aroun
     assert set(names[1:]) == {field.name for field in fields(kind)}
     with pytest.raises(TypeError, match="wdith"):
         entry(around, wdith=1)
-
-
-@pytest.mark.slow
-def test_the_examples_of_the_docstrings_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = {**vars(start), "Places": Places, "Path": Path}
-    for entry in (train, finetune):
-        assert entry.__doc__ is not None
-        test = doctest.DocTestParser().get_doctest(entry.__doc__, names, "example", None, None)
-        assert doctest.DocTestRunner().run(test) == (0, 3)

@@ -16,12 +16,12 @@ def test_a_conversion_says_what_anyone_who_uses_it_must_know(tmp_path: Path) -> 
     places = Places(tmp_path / "runs", tmp_path / "cache")
     network = small()
     save_checkpoint(tmp_path / "w.safetensors", network, about(network))
-    found = convert(tmp_path / "w.safetensors", str(tmp_path / "w.caffemodel"), places=places)
+    found = convert(places, tmp_path / "w.safetensors", str(tmp_path / "w.caffemodel"))
     assert (found.layout, found.prototxt) == ("caffe", tmp_path / "w.prototxt")
     facts = found.to_json()
     assert (facts["channels"], facts["mean"]) == ("BGR", [99.125, 110.25, 120.5])
     assert list(facts)[:3] == ["written", "layout", "prototxt"]
-    back = convert(tmp_path / "w.caffemodel", tmp_path / "back.safetensors", places=places)
+    back = convert(places, tmp_path / "w.caffemodel", tmp_path / "back.safetensors")
     assert back.checkpoint == assert_same_bits(tmp_path / "back.safetensors", network)
     assert back.exported is None
 
@@ -36,4 +36,4 @@ def test_a_conversion_says_what_anyone_who_uses_it_must_know(tmp_path: Path) -> 
 )
 def test_a_target_that_cannot_be_is_refused(tmp_path: Path, target: str, to: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        convert("nowhere", tmp_path / target, to=to, places=Places(tmp_path / "runs", tmp_path / "cache"))
+        convert(Places(tmp_path / "runs", tmp_path / "cache"), "nowhere", tmp_path / target, to=to)

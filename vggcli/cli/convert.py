@@ -44,7 +44,7 @@ def convert(
     from vggcli.weights.convert import convert
 
     places, progress = options.places(), options.progress(quiet)
-    converted = convert(source, target, to=to, arch=arch, preprocessing=preprocessing, places=places, progress=progress)
+    converted = convert(places, source, target, to=to, arch=arch, preprocessing=preprocessing, progress=progress)
     facts = converted.to_json()
     if json:
         print(dumps(facts))

@@ -103,11 +103,11 @@ def _mean(members: Sequence[FusedMember]) -> Scores:
 
 @shows_options
 def ensemble(
+    places: Places,
     members: Sequence[str | Path],
     data: str | Path | None = None,
     *,
     split: str | None = None,
-    places: Places,
     progress: Progress = silent,
     **asked: "Unpack[Asked]",
 ) -> Fusion:

@@ -88,13 +88,13 @@ def ranked(scores: Scores, top: int) -> list[tuple[tuple[str, float], ...]]:
 
 
 def load(
+    places: Places,
     weights: str | Path | None = None,
     *,
     arch: str | None = None,
     device: str = "auto",
     precision: Precision = "auto",
     preprocessing: str | None = None,
-    places: Places,
     progress: Progress = silent,
 ) -> Classifier:
     """The network in `weights` (a run folder, a file, a published name, or None for the newest run of network `arch`),

@@ -62,12 +62,12 @@ class Measured(Result):
 
 @shows_options
 def evaluate(
+    places: Places,
     weights: str | Path | None = None,
     data: str | Path | None = None,
     *,
     split: str = "val",
     arch: str | None = None,
-    places: Places,
     progress: Progress = silent,
     **asked: "Unpack[Asked]",
 ) -> Measured:

@@ -77,12 +77,12 @@ class Predictions(Result):
 
 @shows_options
 def predict(
+    places: Places,
     paths: str | Path | Sequence[str | Path],
     weights: str | Path | None = None,
     *,
     top: int = 5,
     arch: str | None = None,
-    places: Places,
     progress: Progress = silent,
     **asked: "Unpack[Asked]",
 ) -> Predictions:

@@ -44,8 +44,8 @@ class Features:
     last (by default "l2" where rows are pooled). `preprocessing` is for weights whose file does not say it: "torchvision",
     "caffe", "keras" or a JSON file. With `places`, `weights` may be a published name too ("imagenet", of network `arch`).
 
-    >>> describe = Features("runs/D-1", layer="fc7", pool="gap")
-    >>> rows_ND = describe(["photos/cat.jpg", "photos/dog.jpg"])
+    >>> describe = vggcli.Features("runs/D-1", layer="fc7", pool="gap")
+    >>> rows_ND = describe(["a.jpg", "b.jpg"])
     >>> len(rows_ND)
     2
 
@@ -120,10 +120,10 @@ class Features:
 
 
 def features(
+    places: Places,
     paths: Sequence[str | Path],
     weights: str | Path | None = None,
     *,
-    places: Places,
     arch: str | None = None,
     data: str | None = None,
     split: str | None = None,
@@ -151,9 +151,9 @@ def features(
     published name, by default of the newest run of `arch` below `places.runs`; all else is as in `Features`, and `out` a
     .safetensors, .npy, .npz, .parquet or .csv, or with a `shard_size` the folder of shards, which goes on where it stopped.
 
-    >>> found = features(["photos"], "runs/D-1", out="photos.npz", places=places)
+    >>> found = vggcli.features(["photos/"], "runs/D-1", out="photos.npz")
     >>> found.rows, found.bad, found.to_json()["norm"]
-    (3, (), 'l2')
+    (36, (), 'l2')
 
     Raises UsageError, DataError, WeightsError or MachineError, before anything is written, where these do not fit.
     """

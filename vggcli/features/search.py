@@ -115,8 +115,8 @@ def search(
     """The `top` images of a store of `vgg features` nearest to the image `query`, described as the store was, by `weights`
     (by default those at the path that the store names).
 
-    >>> search("photos/cat.jpg", "photos.npz", top=2).found[0].name
-    'photos/cat.jpg'
+    >>> vggcli.search("photo.jpg", "photos.npz", top=2).found[0].name
+    'photos/train/class0/0.jpg'
 
     Raises DataError for a store that cannot be searched, WeightsError where the weights are others than it was made with,
     ImageError where the query cannot be used.

@@ -92,10 +92,10 @@ class Probed(Result):
 
 
 def probe(
+    places: Places,
     stores: str | Path | Sequence[str | Path],
     data: str,
     *,
-    places: Places,
     protocol: ProbeProtocol = "accuracy",
     split: str | None = None,
     train_split: str | None = None,
@@ -116,9 +116,9 @@ def probe(
     two splits, others are stacked. `data` names the labelled images; all else is as in `ProbePlan`, and `workers` SVMs
     are trained in parallel.
 
-    >>> found = probe("photos.npz", "photos", places=places)
-    >>> found.to_json()["measure"], found.figure
-    ('accuracy', 100.0)
+    >>> found = vggcli.probe("photos.npz", "photos/")
+    >>> found.to_json()["measure"], found.plan.split, found.figure > 50
+    ('accuracy', 'val', True)
 
     Raises UsageError, DataError or MachineError where stores, data and protocol do not fit, or scikit-learn is missing.
     """

@@ -57,10 +57,9 @@ train = _by_keywords(
     """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does; keywords are the fields of
     `TrainOptions`. Raises as `start` does.
 
-    >>> around = Surroundings(Places(runs=Path("runs"), cache=Path("cache")))
-    >>> result = train(around, "shapes", "A", recipe="tiny", width=0.0625, max_steps=2)
-    >>> result.last.step
-    2
+    >>> result = vggcli.train("photos/", "A", recipe="tiny", width=0.0625, max_steps=2)
+    >>> result.run.name, result.last.step
+    ('A-3', 2)
     """,
 )
 
@@ -69,9 +68,8 @@ finetune = _by_keywords(
     """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network; keywords are the
     fields of `FinetuneOptions`. Raises as `start` does.
 
-    >>> around = Surroundings(Places(runs=Path("runs"), cache=Path("cache")))
-    >>> result = finetune(around, "runs/A-1", "shapes", layers="last", max_steps=2)
-    >>> result.last.step
-    2
+    >>> result = vggcli.finetune("runs/A-1", "photos/", layers="last", max_steps=2)
+    >>> result.run.name, result.last.step
+    ('A-4', 2)
     """,
 )

@@ -74,13 +74,13 @@ class Converted(Result):
 
 
 def convert(
+    places: Places,
     source: str | Path,
     target: str | Path,
     *,
     to: Layout | None = None,
     arch: str | None = None,
     preprocessing: str | None = None,
-    places: Places,
     progress: Progress = silent,
 ) -> Converted:
     """Write the weights of `source` (a run folder, a file, a published name with its network `arch`) to the new file

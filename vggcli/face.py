@@ -1,0 +1,65 @@
+"""The package's functions for Python: those of the libraries, with the user's own folders filled in.
+
+`import vggcli` costs nothing of this; each name is brought here by its first use.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from vggcli.defaults import user_places
+from vggcli.evaluation import ensemble as fusing
+from vggcli.evaluation import load as loading
+from vggcli.evaluation import measure as measuring
+from vggcli.evaluation import predict as predicting
+from vggcli.features import describe as describing
+from vggcli.features import search as searching
+from vggcli.probe import measure as probing
+from vggcli.report.plots import save_curves, save_views
+from vggcli.training import start as training
+from vggcli.training.surroundings import Pictures, Surroundings
+from vggcli.weights import convert as converting
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def _bound(function: Callable[Concatenate[T, P], R], first: Callable[[], T]) -> Callable[P, R]:
+    """`function` with what `first` gives, when it is called, as its first argument."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def bound(*given: P.args, **named: P.kwargs) -> R:
+        return function(first(), *given, **named)
+
+    bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
+    return bound
+
+
+def _surroundings() -> Surroundings:
+    return Surroundings(user_places(), pictures=Pictures(save_curves, save_views))
+
+
+train = _bound(training.train, _surroundings)
+finetune = _bound(training.finetune, _surroundings)
+evaluate = _bound(measuring.evaluate, user_places)
+ensemble = _bound(fusing.ensemble, user_places)
+predict = _bound(predicting.predict, user_places)
+load = _bound(loading.load, user_places)
+features = _bound(describing.features, user_places)
+search = searching.search
+probe = _bound(probing.probe, user_places)
+convert = _bound(converting.convert, user_places)
+
+if TYPE_CHECKING:
+    from vggcli.features.describe import Features as Features  # noqa: PLC0414 (given on)
+else:
+
+    class Features(describing.Features):
+        __doc__ = describing.Features.__doc__
+
+        @functools.wraps(describing.Features.__init__)
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **{"places": user_places(), **named})
