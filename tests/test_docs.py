@@ -109,8 +109,11 @@ def test_the_readmes_python_works(photos: Path) -> None:
     assert run(small(["train", "--data", "photos/", "--arch", "D"])) == 0
     code = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     assert len(code) == 1
+    pytest.importorskip("pandas")
     found: dict[str, Any] = {}
     exec(code[0], found)
+    assert len(found["frame"]) == 1
+    assert sum(found["posteriors"].values()) == pytest.approx(1, rel=1e-5)
     assert found["rows"].shape == (2, 256)  # 4096 units, a sixteenth as wide
     assert found["rows"].dtype == "float32"
     assert (found["rows"] ** 2).sum(1) == pytest.approx([1, 1], rel=1e-4)

@@ -1,6 +1,7 @@
 """The order of the rooms, the speed of help, and that the project speaks of itself alone."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -65,6 +66,29 @@ def library_files() -> list[Path]:
     """All but the command line and what stands in for it."""
     above = ("cli", "__main__.py", "defaults.py")
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in above]
+
+
+def texts_of(path: Path) -> list[str]:
+    """The texts of a file but its docstrings, with {} for what is put into them."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set()
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):  # a docstring
+            skipped.add(node.value)
+        if isinstance(node, ast.JoinedStr):
+            skipped |= set(node.values)
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            found.append("".join(str(part) for part in parts))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+            found.append(node.value)
+    return found
+
+
+def test_libraries_name_no_flag_but_in_a_whole_command() -> None:
+    for path in library_files():
+        for text in texts_of(path):
+            assert not re.search(r"(?<![\w-])--[a-z]", re.sub(r"vgg [^`]*", "", text)), (path, text)
 
 
 def test_libraries_never_print_exit_or_read_the_environment() -> None:

@@ -82,7 +82,7 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     finished = _finished(path, plan, loaded.state)
     if finished is not None:
         if behind:
-            return TrainingResult.of(path, plan, loaded.state.records, 0.0)
+            return TrainingResult(path, plan.arch, str(plan.data), loaded.state.records, 0.0)
         raise finished
     sets = training_sets(plan, options.workers, around, path)
     plan = replace(plan, data=sets.name)

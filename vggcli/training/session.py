@@ -4,7 +4,7 @@ import json
 import logging
 import shlex
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vggcli.device import pick_device, pick_dtype
 from vggcli.errors import MachineError, counted
 from vggcli.files import write_text
 from vggcli.places import made_folder
+from vggcli.results import Result
 from vggcli.training.data import SKIPPED, Skipped
 from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
 from vggcli.training.loop import train_epochs
@@ -39,28 +40,37 @@ LEARNING = {"all": "", "fc": "; the FC layers learn", "last": "; the last layer 
 
 
 @dataclass(frozen=True)
-class TrainingResult:
-    """A finished run: its folder, its network and data by name, its `epochs` (a last one that was cut short counts), the
-    `seconds` of this call, and the records of its best epoch (by top-1 error) and its last."""
+class TrainingResult(Result):
+    """A finished run: its folder, its network and data by name, the `records` of its epochs (of a last one that was cut
+    short too) and the `seconds` of this call."""
 
     run: Path
     arch: str
     data: str
-    epochs: int
+    records: tuple[EpochRecord, ...] = field(repr=False)
     seconds: float
-    best: EpochRecord
-    last: EpochRecord
 
-    @classmethod
-    def of(cls, run: Path, plan: Plan, records: tuple[EpochRecord, ...], seconds: float) -> "TrainingResult":
-        """Of a run with these records, one or more."""
-        best = min(records, key=lambda record: record.top1_error)
-        return cls(run, plan.arch, str(plan.data), len(records), seconds, best, records[-1])
+    @property
+    def epochs(self) -> int:
+        return len(self.records)
+
+    @property
+    def best(self) -> EpochRecord:
+        """The first epoch of the lowest top-1 error."""
+        return min(self.records, key=lambda record: record.top1_error)
+
+    @property
+    def last(self) -> EpochRecord:
+        return self.records[-1]
 
     def to_json(self) -> dict[str, Any]:
         """What `vgg train --json` prints."""
         records = {"best": asdict(self.best), "last": asdict(self.last)}
         return {"run": str(self.run), "epochs": self.epochs, "seconds": self.seconds, **records}
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row an epoch, as log.jsonl has them."""
+        return [asdict(record) for record in self.records]
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
         raise _with_advice(error, plan, path) from error
     finally:
         let_go_of_run(path, session.held)
-    return TrainingResult.of(path, plan, records, time.monotonic() - started)
+    return TrainingResult(path, plan.arch, str(plan.data), records, time.monotonic() - started)
 
 
 def _trained(session: Session, loop: LoopOptions, around: Surroundings) -> tuple[EpochRecord, ...]:
