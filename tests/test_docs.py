@@ -105,6 +105,7 @@ def test_the_readmes_commands_work_one_after_the_other(photos: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the file that Image.open leaves open
 def test_the_readmes_python_works(photos: Path) -> None:
     assert run(small(["train", "--data", "photos/", "--arch", "D"])) == 0
     code = re.findall(r"```python\n(.*?)```", README, flags=re.S)
