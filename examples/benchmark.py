@@ -24,15 +24,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vggcli import paper
-from vggcli.cli.options import compute_device, data_source
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
+from vggcli.data.find import find_source
 from vggcli.data.sources import ImageSet, load_training
 from vggcli.data.test_batches import ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan
 from vggcli.data.training_batches import Schedule, colour_statistics, training_batches
 from vggcli.data.training_views import augment
-from vggcli.defaults import worker_count
+from vggcli.defaults import user_places, worker_count
+from vggcli.device import ready_device
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, image_posteriors
 from vggcli.features.extract import FeatureOptions, check_options, image_rows, view_rows
 from vggcli.features.spool import Spool
@@ -79,7 +80,7 @@ class Ours(Side):
 
     def __init__(self, images: ImageSet, colour: ColourStatistics, arch: str, workers: int) -> None:
         super().__init__(images, colour, arch, workers)
-        self.device = compute_device("cpu")
+        self.device = ready_device("cpu")
         self.network = VGG(NetworkConfig(arch, len(images.classes)))
         initialise(self.network, "he", 0)
         self.views: list[torch.Tensor] = []
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a comparison's name")
     options = parser.parse_args()
     workers = worker_count(None)
-    source = data_source(options.photos, workers, quiet=False)
+    source = find_source(options.photos, user_places(), workers)
     _, images = load_training(Path(source.path))
     stride = max(1, len(images) // options.images)
     kept = slice(0, stride * options.images, stride)

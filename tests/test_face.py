@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_examples_run_one_after_the_other(
     name: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(home)
+    monkeypatch.setattr(logging.getLogger("vggcli"), "handlers", [])  # those of a command line before
     function: Any = getattr(vggcli, name)
     found = doctest.DocTestParser().get_doctest(function.__doc__, {"vggcli": vggcli, "PIL": PIL}, name, None, None)
     assert found.examples

@@ -12,8 +12,8 @@ from tests.conftest import MakeFolder
 from tests.data.voc_sets import Marked, listed, voc_set
 from tests.features.stored_files import write_store
 from vggcli import paper
-from vggcli.cli import options
 from vggcli.cli.app import run
+from vggcli.defaults import user_places
 
 
 def mean_colour(path: Path) -> list[float]:
@@ -133,7 +133,7 @@ def voc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A devkit in the cache, as `voc2007` by name, with `v.safetensors` in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = options.places().cache / "voc2007" / "VOCdevkit" / "VOC2007"
+    folder = user_places().cache / "voc2007" / "VOCdevkit" / "VOC2007"
     stems = [f"{index:06d}" for index in range(60)]
     listed(
         voc_set(folder, {stem: marks(index) for index, stem in enumerate(stems)}),
@@ -176,7 +176,7 @@ def test_caltech256_by_name_has_its_own_numbers(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = options.places().cache / "caltech256"
+    folder = user_places().cache / "caltech256"
     folder.mkdir(parents=True)
     names = [f"{label}/{index}.jpg" for label in "ab" for index in range(64)]
     (folder / "index.csv").write_text("path,label\n" + "".join(f"{name},{name[0]}\n" for name in names))

@@ -7,6 +7,7 @@ import typer
 
 from vggcli import choices
 from vggcli.cli import options
+from vggcli.defaults import user_places
 
 
 def convert(
@@ -43,7 +44,7 @@ def convert(
     from vggcli.report.tables import facts_table
     from vggcli.weights.convert import convert
 
-    places, progress = options.places(), options.progress(quiet)
+    places, progress = user_places(), options.progress(quiet)
     converted = convert(places, source, target, to=to, arch=arch, preprocessing=preprocessing, progress=progress)
     facts = converted.to_json()
     if json:

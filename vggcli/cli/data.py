@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vggcli.cli import options
-from vggcli.defaults import worker_count
+from vggcli.defaults import user_places, worker_count
 
 
 def data(
@@ -17,12 +17,13 @@ def data(
     many images cannot be read, and how many are in both splits."""
     from json import dumps
 
+    from vggcli.data.find import find_source
     from vggcli.data.sources import load_both
     from vggcli.data.survey import survey, survey_notes
     from vggcli.report.tables import survey_table
     from vggcli.report.text import printable
 
-    found_source = options.data_source(source, worker_count(None), quiet)
+    found_source = find_source(source, user_places(), worker_count(None), options.progress(quiet))
     train, val = load_both(found_source.path)
     with options.progress(quiet)("looking at the images", len(train) + len(val), "images") as bar:
         found = survey(train, val, bar)

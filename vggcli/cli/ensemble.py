@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import user_places
 from vggcli.errors import UsageError
 from vggcli.files import writable_output
 
@@ -56,7 +57,7 @@ def ensemble(
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     asked = replace(asked, skip_bad=skip_bad, apart=table)
     outputs = [("save_scores", save_scores)] if save_scores is not None else []
-    places, progress = options.places(), options.progress(quiet)
+    places, progress = user_places(), options.progress(quiet)
     fusion = fuse(members, data, split or "val", asked, given, places=places, progress=progress, outputs=outputs)
 
     def show() -> None:

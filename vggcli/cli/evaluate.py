@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import user_places
 from vggcli.errors import UsageError, counted
 from vggcli.files import writable_output
 
@@ -65,7 +66,7 @@ def evaluate(
     report = _Report(per_class, confusion, worst, save_scores, table, json)
     report.check(len(files))
     asked = replace(asked, skip_bad=skip_bad, apart=table)
-    places, progress = options.places(), options.progress(quiet)
+    places, progress = user_places(), options.progress(quiet)
     found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
     written: list[Written] = [{} for _ in found]
     with options.after_the_figures(lambda: report.show(found, written)):
@@ -83,8 +84,8 @@ def _files(several: Sequence[Path], weights: Path | None, arch: str | None) -> l
     if several and weights is not None:
         raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
     if not several:
-        return [find_weights(weights, arch, options.places())]
-    files = [find_weights(path, arch, options.places()) for path in several]
+        return [find_weights(weights, arch, user_places())]
+    files = [find_weights(path, arch, user_places()) for path in several]
     for path, file in zip(several, files, strict=True):
         if files.count(file) > 1:
             raise UsageError(f"{path} is named twice; once is enough")

@@ -13,7 +13,7 @@ import typer
 from vggcli import choices
 from vggcli.cli import options
 from vggcli.cli.signals import Terminated
-from vggcli.defaults import worker_count
+from vggcli.defaults import user_places, worker_count
 from vggcli.errors import ExitCode, Interrupted, UsageError, counted
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def features(
     )
     with stoppable(shard_size is not None):
         progress = options.progress(quiet or part.rank > 0)
-        outcome = describe_images(asked, options.places(), progress, part, sys.stdin.buffer)
+        outcome = describe_images(asked, user_places(), progress, part, sys.stdin.buffer)
         if outcome is not None and maps is not None:
             _draw_maps(outcome, maps)
     if outcome is not None:

@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vggcli import choices, paper
-from vggcli.defaults import user_places, worker_count
+from vggcli.defaults import worker_count
 from vggcli.errors import MachineError, UsageError
-from vggcli.places import Places
 from vggcli.progress import Progress, silent
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
 
-    from vggcli.data.find import Source
-    from vggcli.data.image_set import ImageSet
-    from vggcli.weights.preprocessing import Pixels
 
 LOG = logging.getLogger("vggcli")
 MOST_WORKERS = 512  # processes
@@ -171,44 +166,11 @@ def note(text: str) -> None:
     LOG.info(text)
 
 
-def note_remarks(*splits: "ImageSet") -> None:
-    """Say what of a source was left out, each thing once."""
-    from vggcli.data.survey import note_remarks
-
-    note_remarks(*splits)
-
-
-def places() -> Places:
-    """The user's folders."""
-    return user_places()
-
-
 def progress(quiet: bool) -> Progress:
     """Bars on stderr, or nothing."""
     from vggcli.report.progress import Bar
 
     return silent if quiet else lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
-
-
-def data_source(data: str | None, workers: int, quiet: bool) -> "Source":
-    """The source that `--data` names; says what was picked where it is unset."""
-    from vggcli.data.find import find_source
-
-    return find_source(data, places(), workers, progress(quiet))
-
-
-def compute_device(name: str) -> "torch.device":
-    """The device that `--device` names, with this process made ready for it."""
-    from vggcli.device import ready_device
-
-    return ready_device(name)
-
-
-def pixels_of(preprocessing: str | None) -> "Pixels | None":
-    """What `--preprocessing` means. Raises UsageError where it means nothing."""
-    from vggcli.weights.preprocessing import read_pixels
-
-    return None if preprocessing is None else read_pixels(preprocessing)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggcli.cli import options
+from vggcli.defaults import user_places
 from vggcli.errors import DataError, MachineError, UsageError, counted
 from vggcli.files import writable_output
 
@@ -42,7 +43,7 @@ def predict(
         if out.suffix not in (".csv", ".json"):
             raise UsageError(f"{out} must be a name that ends in .csv or .json", "out")
         writable_output(out, "out")
-    asked, places = replace(asked, skip_bad=True), options.places()
+    asked, places = replace(asked, skip_bad=True), user_places()
     file, outputs = find_weights(weights, arch, places), [("out", out)] if out is not None else []
     progress, stdin = options.progress(quiet), sys.stdin.buffer
     found = predicted(paths, file, asked, top, places=places, progress=progress, outputs=outputs, stdin=stdin)

@@ -8,7 +8,7 @@ import typer
 
 from vggcli import choices
 from vggcli.cli import options
-from vggcli.defaults import worker_count
+from vggcli.defaults import user_places, worker_count
 from vggcli.errors import counted
 
 if TYPE_CHECKING:
@@ -75,11 +75,13 @@ def probe(
     come from --data, matched by the names of the images; C is chosen on a fifth of the training images, held out."""
     from json import dumps
 
-    from vggcli.probe.measure import probe_stores
-    from vggcli.probe.plan import ProbePlan
+    from vggcli.probe import measure
     from vggcli.probe.svm import COSTS
 
-    plan = ProbePlan(
+    found = measure.probe(
+        user_places(),
+        stores,
+        data,
         protocol=protocol,
         split=split,
         train_split=train_split,
@@ -87,13 +89,13 @@ def probe(
         test_per_class=test_per_class,
         splits=splits,
         ap=ap,
-        costs=tuple(costs or COSTS),
+        costs=costs or COSTS,
         norm=norm,
         skip_missing=skip_missing,
         seed=seed,
+        workers=worker_count(workers),
+        progress=options.progress(quiet),
     )
-    count = worker_count(workers)
-    found = probe_stores(stores, lambda: options.data_source(data, count, quiet), plan, count, options.progress(quiet))
     if json:
         print(dumps(found.to_json(per_class)))
     else:

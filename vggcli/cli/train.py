@@ -12,7 +12,7 @@ import typer
 from vggcli import choices
 from vggcli.cli import options
 from vggcli.cli import training_options as flag
-from vggcli.defaults import worker_count
+from vggcli.defaults import user_places, worker_count
 from vggcli.errors import Interrupted, counted
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
     as_json, quiet = flags.pop("json"), flags.pop("quiet")
     flags["workers"] = worker_count(flags["workers"])
     around = Surroundings(
-        options.places(),
+        user_places(),
         options.progress(quiet),
         lambda found: None if quiet else options.stderr_console().print(survey_table(found)),
         lambda: _on_screen(quiet),

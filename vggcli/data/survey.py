@@ -76,12 +76,6 @@ def survey(train: ImageSet, val: ImageSet, progress: Callable[[int], None] = lam
     return Survey(train.classes, by_class[0], by_class[1], tuple(unreadable), *pairs, remarks)
 
 
-def note_remarks(*splits: ImageSet) -> None:
-    """Note what of a source was left out, each thing once."""
-    for remark in dict.fromkeys(remark for images in splits for remark in images.remarks):
-        LOG.info(f"data: {remark}")
-
-
 def survey_notes(found: Survey) -> list[str]:
     """What a table of classes does not show, a sentence each; nothing where all is well."""
     said = list(found.remarks)

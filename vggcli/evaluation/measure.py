@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from vggcli.colour import ColourStatistics
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet, match_classes
+from vggcli.data.left_out import note_remarks
 from vggcli.data.outputs import Output, check_outside_source
 from vggcli.data.sources import load_split
-from vggcli.data.survey import note_in_both, note_remarks
+from vggcli.data.survey import note_in_both
 from vggcli.errors import UsageError, WeightsError
 from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.protocol import Scores, image_posteriors

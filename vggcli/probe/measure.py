@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import numpy as np
 
 from vggcli import paper
 from vggcli.choices import ProbeProtocol
-from vggcli.data.find import Source, find_source
+from vggcli.data.find import find_source
 from vggcli.data.left_out import note_remarks
 from vggcli.errors import UsageError, counted
 from vggcli.places import Places
@@ -94,7 +94,7 @@ class Probed(Result):
 def probe(
     places: Places,
     stores: str | Path | Sequence[str | Path],
-    data: str,
+    data: str | Path | None = None,
     *,
     protocol: ProbeProtocol = "accuracy",
     split: str | None = None,
@@ -113,8 +113,8 @@ def probe(
     """Train linear SVMs, one class against the rest, on stored descriptors and measure them, as `vgg probe` does.
 
     `stores` are files of `vgg features` or folders of shards: those that were made alike are joined, as of the images of
-    two splits, others are stacked. `data` names the labelled images; all else is as in `ProbePlan`, and `workers` SVMs
-    are trained in parallel.
+    two splits, others are stacked. `data` names the labelled images (the user's own, where it is None); all else is as in
+    `ProbePlan`, and `workers` SVMs are trained in parallel.
 
     >>> found = vggcli.probe("photos.npz", "photos/")
     >>> found.to_json()["measure"], found.plan.split, found.figure > 50
@@ -136,21 +136,21 @@ def probe(
         seed=seed,
     )
     paths = [Path(path) for path in ([stores] if isinstance(stores, str | Path) else stores)]
-    return probe_stores(paths, lambda: find_source(data, places, workers, progress), plan, workers, progress)
-
-
-def probe_stores(
-    paths: Sequence[Path], find: Callable[[], Source], plan: ProbePlan, workers: int, progress: Progress = silent
-) -> Probed:
-    """As `probe`, by a plan; `find` brings the data once the stores are read, and may fetch them. Raises as `probe`."""
     plan.check()
+    return _probed(paths, None if data is None else str(data), plan, workers, places, progress)
+
+
+def _probed(
+    paths: Sequence[Path], data: str | None, plan: ProbePlan, workers: int, places: Places, progress: Progress
+) -> Probed:
+    """The data are looked for, and may be fetched, once the stores are read."""
     started = time.perf_counter()
     require_scikit_learn()
     twice = [path for path in paths if list(paths).count(path) > 1]
     if twice:
         raise UsageError(f"{twice[0]} is named twice; once is enough")
     stores = with_parts_joined([read_descriptors(path.expanduser()) for path in paths])
-    source = find()
+    source = find_source(data, places, workers, progress)
     plan, drawing = plan.settled(source.name), plan.drawing(source.name)
     labelled = _labelled(source.path, stores, plan, drawing)
     _note_left_out(labelled, stores)
