@@ -66,6 +66,8 @@ def test_every_name_has_an_example_and_a_signature_without_the_users_folders() -
 def test_the_package_is_light_and_two_names_mean_functions_though_rooms_are_called_so() -> None:
     code = (
         "import sys, vggcli; print('torch' in sys.modules); import vggcli.features.search, vggcli.probe.svm; "
+        "import vggcli.features.extract as one; from vggcli.features import extract as other; "
+        "assert one is other is vggcli.features.extract; "
         "print(vggcli.features.__module__, vggcli.probe.__module__, 'torch' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

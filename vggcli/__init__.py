@@ -59,11 +59,18 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def _function_of_room(name: str) -> Any:
+    """The function, with the files of the room that is called so as its attributes."""
+    function, room = __getattr__(name), sys.modules[f"{__name__}.{name}"]
+    vars(function).update({file: value for file, value in vars(room).items() if isinstance(value, ModuleType)})
+    return function
+
+
 class _Package(ModuleType):
     """The rooms `features` and `probe` are called as two of the functions: here, these names mean the functions."""
 
-    features = property(lambda self: __getattr__("features"), lambda self, room: None)
-    probe = property(lambda self: __getattr__("probe"), lambda self, room: None)
+    features = property(lambda self: _function_of_room("features"), lambda self, room: None)
+    probe = property(lambda self: _function_of_room("probe"), lambda self, room: None)
 
 
 sys.modules[__name__].__class__ = _Package

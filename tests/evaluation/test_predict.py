@@ -42,5 +42,5 @@ def test_nothing_to_predict_and_results_among_the_images(
         predict(places, tmp_path / "empty", weights)
     folder = make_folder()
     inside = folder / "val" / "class0" / "t.csv"
-    with pytest.raises(UsageError, match="among the images"):
+    with pytest.raises(UsageError, match="inside the input folder"):
         predicted([str(folder)], weights, MeasureOptions(), 5, places=places, outputs=[("out", inside)])
