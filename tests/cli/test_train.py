@@ -143,7 +143,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     ("place", "number"),
-    [(EPOCH, 5), (VALIDATION, 3), (SAVE, 3), (SAVE, 11), (SAVE, 15), (SAVE, 19)],
+    [
+        *((EPOCH, 5), (VALIDATION, 3), (SAVE, 11), (SAVE, 19)),
+        *(pytest.param(SAVE, number, marks=pytest.mark.slow) for number in (3, 15)),
+    ],
 )
 def test_a_kill_at_any_moment_and_a_resume_change_no_bit(
     straight: tuple[Path, Path], here: Path, place: dict[str, str], number: int
