@@ -1,24 +1,39 @@
 """`vgg ensemble` from the command line."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_train import train
-from tests.conftest import MakeFolder
+from tests.conftest import MakeFolder, write_photos
 from vggcli.cli.app import run
 
 
+@pytest.fixture(scope="module")
+def fusible(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos/ and, below here/, two runs trained on them."""
+    root, before = tmp_path_factory.mktemp("fusible"), Path.cwd()
+    (root / "here").mkdir()
+    os.chdir(root / "here")
+    try:
+        write_photos(root / "photos")
+        for seed in ("0", "1"):
+            assert train(root / "photos", "--epochs", "1", "--seed", seed) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
 @pytest.fixture
-def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(fusible: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of photos with two runs trained on it below the current folder."""
-    (tmp_path / "here").mkdir()
+    for name in ("photos", "here"):
+        shutil.copytree(fusible / name, tmp_path / name)
     monkeypatch.chdir(tmp_path / "here")
-    folder = make_folder()
-    for seed in ("0", "1"):
-        assert train(folder, "--epochs", "1", "--seed", seed) == 0
-    return folder
+    return tmp_path / "photos"
 
 
 def fused(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:
