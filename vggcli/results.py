@@ -1,5 +1,6 @@
 """What the functions of the package return knows itself as JSON, as a table of pandas, and as a table of a notebook."""
 
+from abc import ABC, abstractmethod
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 50  # of a table in a notebook
 
 
-class Result:
+class Result(ABC):
     """A result with `to_json()`, the object that its command prints; its table follows from that."""
 
+    @abstractmethod
     def to_json(self) -> Any:
         """Plain lists, dictionaries, texts and numbers."""
-        raise NotImplementedError
 
     def table(self) -> list[dict[str, Any]]:
         """The table, a dictionary a row: here one, of all that `to_json` says in a single value."""

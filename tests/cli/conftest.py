@@ -10,17 +10,24 @@ from tests.cli.test_train import train
 from tests.conftest import write_photos
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos/ and, below here/, a run of network A trained on them for an epoch."""
-    root, before = tmp_path_factory.mktemp("trained"), Path.cwd()
+def trained_in(root: Path, *seeds: str) -> Path:
+    """`root` with photos/ and, below here/, a run of network A trained on them for an epoch for each seed."""
+    before = Path.cwd()
     (root / "here").mkdir()
+    write_photos(root / "photos")
     os.chdir(root / "here")
     try:
-        assert train(write_photos(root / "photos"), "--epochs", "1") == 0
+        for seed in seeds:
+            assert train(root / "photos", "--epochs", "1", "--seed", seed) == 0
     finally:
         os.chdir(before)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `trained_in` makes it, with one run."""
+    return trained_in(tmp_path_factory.mktemp("trained"), "0")
 
 
 @pytest.fixture

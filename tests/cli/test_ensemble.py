@@ -1,30 +1,21 @@
 """`vgg ensemble` from the command line."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import trained_in
 from tests.cli.test_train import train
-from tests.conftest import MakeFolder, write_photos
+from tests.conftest import MakeFolder
 from vggcli.cli.app import run
 
 
 @pytest.fixture(scope="module")
 def fusible(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos/ and, below here/, two runs trained on them."""
-    root, before = tmp_path_factory.mktemp("fusible"), Path.cwd()
-    (root / "here").mkdir()
-    os.chdir(root / "here")
-    try:
-        write_photos(root / "photos")
-        for seed in ("0", "1"):
-            assert train(root / "photos", "--epochs", "1", "--seed", seed) == 0
-    finally:
-        os.chdir(before)
-    return root
+    """A folder as `trained_in` makes it, with two runs."""
+    return trained_in(tmp_path_factory.mktemp("fusible"), "0", "1")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 anything in it being run."""
 
 import json
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -11,18 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.weights.refusals import refusal
 from tests.zoo.nets import about, small
 from vggcli.errors import WeightsError
 from vggcli.weights.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from vggcli.weights.torch_names import to_framework
 from vggcli.weights.torch_write import save_foreign
-
-
-def refused(path: Path, message: str) -> None:
-    with pytest.raises(WeightsError, match=message) as caught:
-        load_checkpoint(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def with_header(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
@@ -63,7 +58,7 @@ def tensor(shape: list[Any], *offsets: Any, dtype: str = "F32") -> dict[str, Any
     ],
 )  # fmt: skip
 def test_hostile_safetensors_headers(header: Any, message: str, tmp_path: Path) -> None:
-    refused(with_header(tmp_path / "w.safetensors", header, bytes(12)), message)
+    assert re.search(message, refusal(with_header(tmp_path / "w.safetensors", header, bytes(12))))
 
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 40, 100, 9 << 20])
@@ -72,12 +67,14 @@ def test_header_lengths_that_no_file_has(length: int, tmp_path: Path) -> None:
     if length == 9 << 20:
         with path.open("ab") as file:
             file.truncate(20 << 20)  # takes no room on the disk
-    refused(path, "claims a header of|invalid header length")
+    assert re.search("claims a header of|invalid header length", refusal(path))
 
 
 def test_an_overlap_hidden_by_an_empty_tensor_is_seen(tmp_path: Path) -> None:
     header = {"a": tensor([2], 0, 8), "b": tensor([0], 4, 4), "c": tensor([1], 8, 12)}
-    refused(with_header(tmp_path / "w.safetensors", header, bytes(12)), "invalid offset for tensor `b`")
+    assert re.search(
+        "invalid offset for tensor `b`", refusal(with_header(tmp_path / "w.safetensors", header, bytes(12)))
+    )
 
 
 def test_a_checkpoint_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
@@ -87,7 +84,7 @@ def test_a_checkpoint_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (1, 7, 8, 9, 500, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        refused(path, "damaged or cut short|holds")
+        assert re.search("damaged or cut short|holds", refusal(path))
         with pytest.raises(WeightsError):
             load_tensors(path)
 
@@ -144,19 +141,19 @@ def changed(path: Path, **fields: Any) -> None:
 )
 def test_absurd_metadata(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
     changed(tmp_path / "w.safetensors", **fields)
-    refused(tmp_path / "w.safetensors", message)
+    assert re.search(message, refusal(tmp_path / "w.safetensors"))
 
 
 def test_metadata_nested_without_end(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors", {"vgg": "[" * 200_000})
-    refused(tmp_path / "w.safetensors", "metadata that cannot be used")
+    assert re.search("metadata that cannot be used", refusal(tmp_path / "w.safetensors"))
 
 
 def test_the_weights_of_e_under_the_name_of_d(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "w.safetensors", small("E"), about(small("D")))
-    refused(tmp_path / "w.safetensors", "conv3_4.bias, which network D does not have")
+    assert re.search("conv3_4.bias, which network D does not have", refusal(tmp_path / "w.safetensors"))
     save_checkpoint(tmp_path / "v.safetensors", small("D"), about(small("E")))
-    refused(tmp_path / "v.safetensors", "no weights for conv3_4.weight")
+    assert re.search("no weights for conv3_4.weight", refusal(tmp_path / "v.safetensors"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -166,9 +163,9 @@ def test_values_that_are_not_finite(value: float, suffix: str, tmp_path: Path) -
     with torch.no_grad():
         network.get_parameter("fc6.weight")[7, 3, 1, 1] = value
     save_checkpoint(tmp_path / "w.safetensors", network, about(network))
-    refused(tmp_path / "w.safetensors", "fc6.weight holds values that are not finite")
+    assert re.search("fc6.weight holds values that are not finite", refusal(tmp_path / "w.safetensors"))
     save_foreign(tmp_path / "w.pth", network, about(network), "torchvision")
-    refused(tmp_path / "w.pth", "fc6.weight holds values that are not finite")
+    assert re.search("fc6.weight holds values that are not finite", refusal(tmp_path / "w.pth"))
 
 
 def test_finite_values_whose_sum_is_not_are_no_error(tmp_path: Path) -> None:
@@ -199,7 +196,7 @@ def test_integers_are_no_weights(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
     tensors["fc7.weight"] = tensors["fc7.weight"].to(dtype)
     save_file(tensors, tmp_path / "w.safetensors", {"vgg": about(network).to_json()})
-    refused(tmp_path / "w.safetensors", "fc7.weight holds")
+    assert re.search("fc7.weight holds", refusal(tmp_path / "w.safetensors"))
 
 
 class Hostile:
@@ -212,9 +209,9 @@ def test_pickles_are_never_run(zipped: bool, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     state = to_framework(small().state_dict(), small().config, "torchvision")
     torch.save({**state, "a": Hostile()}, "w.pth", _use_new_zipfile_serialization=zipped)
-    refused(Path("w.pth"), "cannot be read as weights that torch has saved")
+    assert re.search("cannot be read as weights that torch has saved", refusal(Path("w.pth")))
     torch.save(Hostile(), "w.pt", _use_new_zipfile_serialization=zipped)
-    refused(Path("w.pt"), "cannot be read as weights that torch has saved")
+    assert re.search("cannot be read as weights that torch has saved", refusal(Path("w.pt")))
     assert not Path("ran").exists()
 
 
@@ -235,7 +232,7 @@ def test_pickles_name_only_what_a_state_dict_needs(zipped: bool, tmp_path: Path)
     """torch would make a bytearray of any length for whoever asks."""
     state = to_framework(small().state_dict(), small().config, "torchvision")
     torch.save({**state, "a": bytearray(b"12")}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    refused(tmp_path / "w.pth", "it names .*, which no state dict needs")
+    assert re.search("it names .*, which no state dict needs", refusal(tmp_path / "w.pth"))
 
 
 def test_archives_that_would_be_larger_unpacked_are_refused(tmp_path: Path) -> None:
@@ -244,7 +241,7 @@ def test_archives_that_would_be_larger_unpacked_are_refused(tmp_path: Path) -> N
         for name in good.namelist():
             bad.writestr(name, good.read(name), zipfile.ZIP_DEFLATED)
         bad.writestr("archive/more", bytes(100 << 20), zipfile.ZIP_DEFLATED)
-    refused(tmp_path / "v.pth", "compressed archive")
+    assert re.search("compressed archive", refusal(tmp_path / "v.pth"))
 
 
 def pickled(path: Path, **changes: Any) -> Path:
@@ -255,12 +252,14 @@ def pickled(path: Path, **changes: Any) -> Path:
 
 def test_tensors_that_claim_more_than_their_file_holds(tmp_path: Path) -> None:
     huge = torch.zeros(1).expand(10**6, 512)  # four bytes
-    refused(pickled(tmp_path / "w.pth", **{"classifier.6.weight": huge, "classifier.6.bias": torch.zeros(1).expand(10**6)}),
-            "claims .* bytes of weights")  # fmt: skip
+    last = {"classifier.6.weight": huge, "classifier.6.bias": torch.zeros(1).expand(10**6)}
+    assert re.search("claims .* bytes of weights", refusal(pickled(tmp_path / "w.pth", **last)))
     meta = torch.empty(5, 512, device="meta")
-    refused(pickled(tmp_path / "v.pth", **{"classifier.6.weight": meta}), "no state dict needs")
+    assert re.search("no state dict needs", refusal(pickled(tmp_path / "v.pth", **{"classifier.6.weight": meta})))
     sparse = torch.eye(5).to_sparse()
-    refused(pickled(tmp_path / "u.pth", **{"classifier.6.weight": sparse}), "no state dict|cannot be read")
+    assert re.search(
+        "no state dict|cannot be read", refusal(pickled(tmp_path / "u.pth", **{"classifier.6.weight": sparse}))
+    )
 
 
 def test_a_pickle_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
@@ -268,7 +267,7 @@ def test_a_pickle_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (3, 30, 300, len(whole) // 2, len(whole) - 10):
         path.write_bytes(whole[:length])
-        refused(path, "w.pth")
+        assert re.search("w.pth", refusal(path))
 
 
 @pytest.mark.parametrize(
@@ -293,23 +292,23 @@ def test_a_pickle_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
 )
 def test_a_file_is_what_its_name_says_or_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    refused(tmp_path / name, message)
+    assert re.search(message, refusal(tmp_path / name))
 
 
 def test_a_format_under_anothers_name_is_refused(tmp_path: Path) -> None:
     network = small("A")
     save_checkpoint(tmp_path / "w.pth", network, about(network))
-    refused(tmp_path / "w.pth", "it holds safetensors, not what its suffix .pth says")
+    assert re.search("it holds safetensors, not what its suffix .pth says", refusal(tmp_path / "w.pth"))
     pickled(tmp_path / "w.safetensors")
-    refused(tmp_path / "w.safetensors", "that torch has saved, not what its suffix .safetensors says")
+    assert re.search("that torch has saved, not what its suffix .safetensors says", refusal(tmp_path / "w.safetensors"))
     save_checkpoint(tmp_path / "weights", network, about(network))  # no suffix promises anything
     assert load_checkpoint(tmp_path / "weights")[1] == about(network)
 
 
 def test_folders_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").mkdir()
-    refused(tmp_path / "w.safetensors", "there is no weights file")
-    refused(tmp_path / "none.pth", "there is no weights file")
+    assert re.search("there is no weights file", refusal(tmp_path / "w.safetensors"))
+    assert re.search("there is no weights file", refusal(tmp_path / "none.pth"))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

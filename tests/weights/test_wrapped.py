@@ -4,6 +4,7 @@ import argparse
 import collections
 import itertools
 import pickle
+import re
 import tarfile
 import types
 import warnings
@@ -16,9 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.weights.refusals import refusal
 from tests.zoo.nets import assert_same_bits, small
-from vggcli.errors import WeightsError
-from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.torch_names import to_framework
 from vggcli.zoo.network import VGG
 
@@ -26,13 +26,6 @@ from vggcli.zoo.network import VGG
 def state_of(network: VGG) -> dict[str, Tensor]:
     state = to_framework(network.state_dict(), network.config, "torchvision")
     return {name: value.contiguous() for name, value in state.items()}
-
-
-def refused(path: Path, message: str) -> None:
-    with pytest.raises(WeightsError, match=message) as caught:
-        load_checkpoint(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def parts(tensor: Tensor) -> tuple[Any, ...]:
@@ -74,7 +67,7 @@ def test_the_tar_archives_before_them_are_named(tmp_path: Path) -> None:
     (tmp_path / "sys_info").write_bytes(b"x")
     with tarfile.open(tmp_path / "w.pth", "w", format=tarfile.USTAR_FORMAT) as tar:
         tar.add(tmp_path / "sys_info", "sys_info")
-    refused(tmp_path / "w.pth", "tar archive")
+    assert re.search("tar archive", refusal(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -86,7 +79,7 @@ def test_batch_normalisation_without_counters_is_read(suffix: str, tmp_path: Pat
     assert_same_bits(path, network)
     del state["features.1.running_var"]
     torch.save(state, tmp_path / "v.pth")
-    refused(tmp_path / "v.pth", "no weights for bn1_1.running_var")
+    assert re.search("no weights for bn1_1.running_var", refusal(tmp_path / "v.pth"))
 
 
 WORDS = ("module.", "_orig_mod.", "model.", "net.")
@@ -115,7 +108,7 @@ def test_prefixes_in_any_order_and_depth_are_taken_off(inner: str, tmp_path: Pat
 )  # fmt: skip
 def test_what_prefixes_leave_open_is_named(change: Any, message: str, tmp_path: Path) -> None:
     torch.save(change(state_of(small("A", width=1 / 64))), tmp_path / "w.pth")
-    refused(tmp_path / "w.pth", message)
+    assert re.search(message, refusal(tmp_path / "w.pth"))
 
 
 BESIDE = {
@@ -165,16 +158,17 @@ def test_what_stands_beside_the_weights_is_never_made(tmp_path: Path, monkeypatc
 def test_what_cannot_be_read_says_how_to_save(tmp_path: Path) -> None:
     how = r"torch\.save\(model\.state_dict\(\), 'weights\.pth'\)"
     torch.save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "model.pth")
-    refused(tmp_path / "model.pth", how)
+    assert re.search(how, refusal(tmp_path / "model.pth"))
     torch.save({"epoch": 3}, tmp_path / "nothing.pth")
-    refused(tmp_path / "nothing.pth", how)
+    assert re.search(how, refusal(tmp_path / "nothing.pth"))
     torch.save(state_of(small("A", width=1 / 64)), tmp_path / "four.pth", pickle_protocol=4)
-    refused(tmp_path / "four.pth", f"protocol.*{how}")
+    assert re.search(f"protocol.*{how}", refusal(tmp_path / "four.pth"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it has become old in torch, files of it have not
         torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "script.pt")
-    refused(
-        tmp_path / "script.pt", r"TorchScript program.*torch\.save\(torch\.jit\.load\('script\.pt'\)\.state_dict\(\)"
+    assert re.search(
+        r"TorchScript program.*torch\.save\(torch\.jit\.load\('script\.pt'\)\.state_dict\(\)",
+        refusal(tmp_path / "script.pt"),
     )
 
 
@@ -207,4 +201,4 @@ def test_another_classifier_is_named(head: dict[str, Tensor], tmp_path: Path) ->
     state = {name: value for name, value in state_of(small("A")).items() if name.startswith("features")}
     torch.save(state | head, tmp_path / "w.pth")
     first = next(iter(head)).replace(".", r"\.")
-    refused(tmp_path / "w.pth", rf"not VGG's three linear layers: {first} \[")
+    assert re.search(rf"not VGG's three linear layers: {first} \[", refusal(tmp_path / "w.pth"))
