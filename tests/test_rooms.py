@@ -51,6 +51,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ["probe", "--help"],
         ["features", "--help"],
         ["predict", "--help"],
+        ["runs", "--help"],
         ["data", "--help"],
         ["models", "--help"],
     ],

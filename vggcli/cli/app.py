@@ -22,6 +22,7 @@ from vggcli.cli.greedy import GreedyCommand
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
+from vggcli.cli.runs import runs
 from vggcli.cli.signals import Terminated, received
 from vggcli.cli.train import train
 from vggcli.errors import ExitCode, Interrupted, UsageError, VGGError
@@ -73,6 +74,7 @@ _register("features", features, "vgg features photos/ --gap --scales 256 384 512
 _register("probe", probe, "vgg probe D.safetensors E.safetensors --data caltech101 --protocol caltech")
 _register("predict", predict, "vgg predict photos/ --arch D --dense --out classes.csv")
 _register("convert", convert, "vgg convert vgg16.pth d.safetensors")
+_register("runs", runs, "vgg runs --json")
 _register("data", data, "vgg data photos/")
 _register("models", models, "vgg models D --crop 64 --width 0.25")
 

@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from rich.cells import cell_len, set_cell_size
+
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, escaped bytes of file names, and what ends a line
 TURNING = frozenset(  # the direction of what follows
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -16,3 +18,11 @@ def printable(text: str) -> str:
 def unseen(sign: str) -> bool:
     """Whether a character is none that is shown."""
     return sign in TURNING or unicodedata.category(sign) in UNSEEN
+
+
+def elided(text: str, width: int) -> str:
+    """`text` in at most `width` columns of a terminal: what is too long loses its middle."""
+    if cell_len(text) <= width:
+        return text
+    half = width // 2
+    return f"{set_cell_size(text, width - half - 1)}…{set_cell_size(text[::-1], half)[::-1]}"
