@@ -30,6 +30,16 @@ def error_rate(correct: int, images: int) -> float:
     return 100.0 * (images - correct) / images
 
 
+def chance_error(classes: int) -> float:
+    """The error in per cent of guesses among so many classes."""
+    return 100.0 * (1 - 1 / classes)
+
+
+def is_chance(error: float, classes: int) -> bool:
+    """Whether an error (per cent) is no better than guesses give, but for a hundredth of it."""
+    return error >= 0.99 * chance_error(classes)
+
+
 def confusion_counts(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
     """How many images of each class (rows) are taken for each class (columns): int64 [K, K]."""
     classes = scores_NK.shape[1]

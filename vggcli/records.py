@@ -20,6 +20,7 @@ T = TypeVar("T")
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 OPEN = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)  # of records that others may add to
 LARGEST_SIDE = 100_000  # pixels of a shorter side
+LATER = {"later": True}  # of a field that older files do not have: it may be missing
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Ordinal = Annotated[int, Field(ge=1, lt=1 << 31)]
 Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
@@ -101,7 +102,8 @@ def _missing(record: Any, given: Any, where: str) -> Iterator[str]:
     if isinstance(given, dict) and dataclasses.is_dataclass(record):
         for field in dataclasses.fields(record):
             if field.name not in given:
-                yield f"{where}{field.name}"
+                if field.metadata != LATER:
+                    yield f"{where}{field.name}"
             else:
                 yield from _missing(getattr(record, field.name), given[field.name], f"{where}{field.name}.")
 

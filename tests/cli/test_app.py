@@ -238,8 +238,9 @@ def test_a_hangup_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
     prepare_signals()
     signal.raise_signal(signal.SIGHUP)
-    with asked_to_stop() as asked:
+    told: list[str] = []
+    with asked_to_stop(lambda: told.append("stopping")) as asked:
         signal.raise_signal(signal.SIGHUP)
         assert not asked
         signal.raise_signal(signal.SIGTERM)
-        assert asked == [143]
+        assert (asked, told) == ([143], ["stopping"])

@@ -40,22 +40,24 @@ class Session:
         initialise(self.network, recipe.init, self.options.seed)
         self.shown: list[StepRecord] = []
 
-    def run(self, stop_after: int | None = None) -> list[EpochRecord]:
-        """The records of the epochs; with `stop_after` micro-batches it raises Stopped."""
+    def run(self, stop_after: int | None = None, stop_at_poll: int | None = None) -> list[EpochRecord]:
+        """The records of the epochs. It raises Stopped after more than `stop_after` micro-batches and validations, or at
+        the layer where it is asked for the time `stop_at_poll` whether to stop."""
         network, state, momentum = self.network, RunState(), dict[str, torch.Tensor]()
         if (self.folder.path / "last.safetensors").exists():
             loaded = load_run(self.folder.path, CPU)
             network, state, momentum = loaded.network, loaded.state, loaded.momentum
             network.dropout = self.options.recipe.dropout
-        count = 0
+        before, phases, polls = len(self.shown), list[str](), 0
 
         def stop() -> bool:
-            nonlocal count
-            count += 1
-            return stop_after is not None and count > stop_after
+            nonlocal polls
+            polls += 1
+            done = len(self.shown) - before + phases.count("validation")
+            return polls == stop_at_poll or (stop_after is not None and done > stop_after)
 
         epochs = []
-        for record in train_epochs(network, self.data, self.options, self.folder, state, momentum, stop):
+        for record in train_epochs(network, self.data, self.options, self.folder, state, momentum, stop, phases.append):
             if isinstance(record, EpochRecord):
                 epochs.append(record)
             else:

@@ -137,6 +137,18 @@ def test_a_stopped_run_ends_in_the_same_bits(
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize("poll", [1, 10, 30, 55, 230])
+def test_a_run_that_is_stopped_between_two_layers_ends_in_the_same_bits(
+    make_folder: MakeFolder, tmp_path: Path, poll: int
+) -> None:
+    photos = make_folder(train=8)  # a micro-batch asks some 13 times forward and as often backward
+    Session(photos, tmp_path / "straight").run()
+    with pytest.raises(Stopped):
+        Session(photos, tmp_path / "stopped").run(stop_at_poll=poll)
+    Session(photos, tmp_path / "stopped").run()
+    assert_same_bits(tmp_path / "straight", tmp_path / "stopped")
+
+
 def test_max_steps_ends_inside_an_epoch_and_going_on_equals_a_straight_run(
     make_folder: MakeFolder, tmp_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ def test_whoever_looks_on_is_told_of_everything_and_may_stop_the_run(
     photos, seen, surveys, drawn = make_folder(), list[StepRecord | EpochRecord](), list[Survey](), list[str]()
 
     @contextmanager
-    def watching() -> Iterator[Watch]:
+    def watching(classes: int, best: float) -> Iterator[Watch]:
         yield Watch(seen.append, lambda: len(seen) == 5)  # three steps, an epoch, and a step of the next
 
     pictures = Pictures(lambda log, path: drawn.append(path.name), lambda views, names, path: drawn.append(path.name))

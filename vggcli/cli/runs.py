@@ -12,10 +12,13 @@ from vggcli.errors import UsageError
 
 def runs(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Run folders, or folders of runs. (default: runs)")
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Run folders, or folders of runs. (default: runs)"),
     ] = None,
     json: options.Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print every epoch of every run as CSV, as log.jsonl has them.")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print every epoch of every run as CSV, as log.jsonl has them.")
+    ] = False,
 ) -> None:
     """List runs, the newest first: network, data, recipe, epochs, best top-1 error, the weights they began from, and when
     they were saved last."""

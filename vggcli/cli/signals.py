@@ -9,7 +9,7 @@ the background) stays so.
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -86,9 +86,9 @@ def _unless_raised_here(lost: "sys.UnraisableHookArgs", /) -> None:
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[list[ExitCode]]:
-    """A list that signals put their exit codes into, for what stops by itself where it can; a second SIGINT interrupts at
-    once."""
+def asked_to_stop(said: Callable[[], None]) -> Iterator[list[ExitCode]]:
+    """A list that signals put their exit codes into, for what stops by itself where it can, and `said` tells whoever sent
+    the first one so; a second SIGINT interrupts at once."""
     asked = list(_received)
     if ALARM is not None:
         signal.setitimer(signal.ITIMER_REAL, 0)  # what was lost before is asked for now
@@ -97,6 +97,7 @@ def asked_to_stop() -> Iterator[list[ExitCode]]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(CODES[signal.Signals(number)])
+        said()
 
     heard = [number for number in CODES if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heard}

@@ -86,7 +86,7 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
         user_places(),
         options.progress(quiet),
         lambda found: None if quiet else options.stderr_console().print(survey_table(found)),
-        lambda: _on_screen(quiet),
+        lambda classes, best: _on_screen(quiet, classes, best, flags.get("recipe") != "tiny"),
         Pictures(save_curves, save_views),
     )
     result = start(kind(**flags), around)
@@ -97,7 +97,7 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
 
 
 @contextmanager
-def _on_screen(quiet: bool) -> "Iterator[Watch]":
+def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator[Watch]":
     """Records are displayed, and a signal lets the run save and end: Interrupted is raised then."""
     from vggcli.cli.signals import asked_to_stop
     from vggcli.report.progress import TrainingDisplay
@@ -105,11 +105,14 @@ def _on_screen(quiet: bool) -> "Iterator[Watch]":
     from vggcli.training.state import EpochRecord
     from vggcli.training.surroundings import Watch
 
-    with asked_to_stop() as asked, TrainingDisplay(options.stderr_console(), quiet) as display:
+    advice = "; `vgg train --recipe tiny` takes minutes" if paper else ""
+    display = TrainingDisplay(options.stderr_console(), quiet, classes, best, advice)
+    with asked_to_stop(display.stopping) as asked, display:
         try:
             yield Watch(
                 lambda record: display.epoch_end(record) if isinstance(record, EpochRecord) else display.step(record),
                 lambda: bool(asked),
+                display.phase,
             )
         except Stopped as error:
             raise Interrupted(str(error), asked[0]) from None
@@ -122,9 +125,10 @@ def _show(result: "TrainingResult") -> None:
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
+    top5 = f" (top-5 {best.top5_error:.2f} %)" if result.classes > 5 else ""
     spent = f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s"
     facts = {
-        "best": f"top-1 error {best.top1_error:.2f} %, top-5 {best.top5_error:.2f} %, epoch {best.epoch}",
+        "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
         "trained": spent,
         "run": str(run),
         "files": ", ".join(name for name in (BEST, LAST, LOG, CONFIG, CURVES, VIEWS) if (run / name).is_file()),

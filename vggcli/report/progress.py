@@ -1,50 +1,87 @@
 """Live progress on a terminal, plain lines at a decent pace on a pipe, nothing when quiet."""
 
+import os
+import textwrap
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.spinner import Spinner
+from rich.text import Text
 
+from vggcli.metrics import chance_error, is_chance
+from vggcli.report.text import elided
 from vggcli.training.state import EpochRecord, StepRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 PLAIN_SECONDS = 20.0  # between two lines inside an epoch, on a pipe
+WIDEST = 78  # columns of what moves: a narrower window, or a ^C that the terminal shows, then breaks no line
+LONGEST_TITLE = 30  # columns
+LONG_WORK, LONG_RUN = 60.0, 3600.0  # seconds from which the time that bars and runs will take is said
+FEW = 2.0  # seconds of work that an estimate rests on
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, in at most two units: 12 s, 3 min 5 s, 2 h 10 min, 41 days."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
+    if whole < 36 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{round(seconds / 86400)} days"
+
+
+class _Bars(Progress):
+    """Bars that leave the end of every line free, with a line under them."""
+
+    under: RenderableType | None = None
+
+    def get_renderable(self) -> RenderableType:
+        parts = [super().get_renderable()] if self.tasks else []
+        return _Narrow(Group(*parts, *([self.under] if self.under is not None else [])))
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    whole: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.whole, options.update(width=max(1, min(WIDEST, options.max_width - 2))))
 
 
 class _Live:
-    """A context that shows the `columns` of its tasks while a terminal looks on; lines are for pipes too."""
+    """A context that shows bars while a terminal looks on; lines are for pipes too."""
 
-    def __init__(self, console: Console, quiet: bool, *columns: ProgressColumn) -> None:
+    def __init__(self, console: Console, quiet: bool) -> None:
         self.console, self.quiet = console, quiet
-        self.progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
+        note = TextColumn("{task.fields[note]}", justify="right")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), note)
+        hidden = quiet or not console.is_terminal
+        self.bars = _Bars(*columns, console=console, disable=hidden, transient=True, expand=True)
         self.said = time.monotonic()
 
     def __enter__(self) -> "Self":
-        self.progress.start()
+        self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.progress.disable:  # some versions of rich leave an empty line even then
-            self.progress.stop()
+        if not self.bars.disable:  # some versions of rich leave an empty line even then
+            self.bars.stop()
 
-    def say(self, line: str) -> None:
-        """A line that stays, unless quiet."""
+    def say(self, line: str, indent: int = 0) -> None:
+        """A line that stays, unless quiet; a terminal breaks it between words, with what follows indented."""
         self.said = time.monotonic()
+        if self.console.is_terminal:
+            line = textwrap.fill(line, self.console.width, subsequent_indent=" " * indent, break_on_hyphens=False)
         if not self.quiet:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -55,56 +92,102 @@ class _Live:
 
 
 class Bar(_Live):
-    """A single bar that counts to `total`; use it as a context manager and call it with how many more are done."""
+    """A single bar that counts to `total`; use it as a context manager and call it with how many more are done. Work of
+    more than a minute is announced once its speed is known."""
 
     def __init__(self, console: Console, title: str, total: int, unit: str, quiet: bool) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        super().__init__(console, quiet, *columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        super().__init__(console, quiet)
         self.title, self.total, self.unit = title, total, unit
-        self.done, self.started = 0, self.said
-        self.task = self.progress.add_task(title, total=total, rate="")
+        self.done, self.started, self.announced = 0, self.said, False
+        self.task = self.bars.add_task(elided(title, LONGEST_TITLE), total=total, note="")
 
     def __call__(self, more: int) -> None:
         self.done += more
-        rate = f"{self.done / max(time.monotonic() - self.started, 1e-9):.1f} {self.unit}/s"
-        self.progress.update(self.task, completed=self.done, rate=rate)
-        self.say_now_and_then(f"{self.title}: {self.done}/{self.total}, {rate}")
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        rate, left = self.done / seconds, seconds * (self.total - self.done) / max(self.done, 1)
+        count = f"{self.done:,}/{self.total:,} {self.unit}"
+        self.bars.update(self.task, completed=self.done, note=f"{count}, {rate:.1f}/s, {duration(left)} left")
+        if not self.announced and seconds > FEW:
+            self.announced = True
+            if seconds + left > LONG_WORK:
+                self.say(f"{self.title}: {self.total:,} {self.unit} take about {duration(seconds + left)}")
+        self.say_now_and_then(f"{self.title}: {count}, {rate:.1f} {self.unit}/s")
 
 
 class TrainingDisplay(_Live):
-    """Epoch and step bars with images/s, loss, error and learning rate; a line is left behind for every epoch."""
+    """Bars of the epoch and of the whole run, with the loss, error and speed under them or what the run is busy with; a
+    line is left behind for every epoch. `best` is the lowest top-1 error (per cent) of the epochs before, `advice` what is
+    said of a run that will take long."""
 
-    def __init__(self, console: Console, quiet: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
-        super().__init__(console, quiet, *columns, TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-        self.tasks: tuple[TaskID, TaskID] | None = None
-        self.clock = self.said
-        self.rate, self.done_before, self.epoch = 0.0, 0, 0
+    def __init__(self, console: Console, quiet: bool, classes: int, best: float, advice: str = "") -> None:
+        super().__init__(console, quiet)
+        self.classes, self.best, self.advice = classes, best, advice
+        self.clock, self.rate, self.done_before, self.epoch = self.said, 0.0, 0, 0
+        self.announced = self.stopped = False
 
     def step(self, record: StepRecord) -> None:
         """Show a micro-batch."""
         now = time.monotonic()
         if record.epoch != self.epoch:
             self.epoch, self.done_before = record.epoch, 0
-        speed = (record.done - self.done_before) / max(now - self.clock, 1e-9)
         if self.done_before:  # the first interval of an epoch holds validation or start-up
+            speed = (record.done - self.done_before) / max(now - self.clock, 1e-9)
             self.rate = speed if not self.rate else 0.9 * self.rate + 0.1 * speed
         self.clock, self.done_before = now, record.done
-        numbers = f"{self.rate:.0f} images/s  loss {record.loss:.3f}  error {record.error:.1f} %"
-        note = f"{numbers}  lr {record.learning_rate:g}"
-        if self.tasks is None:
-            whole = self.progress.add_task("run", total=record.epochs * record.images, note="")
-            self.tasks = (whole, self.progress.add_task("epoch", total=record.images, note=note))
-        whole, epoch = self.tasks
-        overall = f"epoch {record.epoch} of {record.epochs}, step {record.step} of {record.steps}"
-        self.progress.update(whole, completed=(record.epoch - 1) * record.images + record.done, note=overall)
-        self.progress.update(epoch, completed=record.done, note=note)
-        self.say_now_and_then(f"epoch {record.epoch}: {record.done}/{record.images} images, {note}")
+        before = (record.epoch - 1) * record.images
+        rest = (record.images - record.done, record.epochs * record.images - before - record.done)
+        left = [f", {duration(images / self.rate)} left" if self.rate else "" for images in rest]
+        numbers = f"training loss {record.loss:.3f}, training error {record.error:.1f} %, lr {record.learning_rate:g}"
+        if self.rate:
+            numbers += f", {self.rate:.3g} images/s"
+        if not self.bars.tasks:
+            self.bars.add_task("", total=record.images, note="")
+            self.bars.add_task("the whole run", total=record.epochs * record.images, note="")
+        epoch, run = self.bars.task_ids
+        step = (record.epoch - 1) * record.steps + record.step
+        counts = f"step {step:,}/{record.epochs * record.steps:,}{left[1]}"
+        self.bars.update(run, completed=before + record.done, note=counts)
+        self.bars.update(
+            epoch,
+            description=f"epoch {record.epoch} of {record.epochs}",
+            total=record.images,
+            completed=record.done,
+            note=f"{record.done:,}/{record.images:,} images{left[0]}",
+        )
+        if not self.stopped:
+            self.bars.under = Text(numbers)
+        if self.rate and not self.announced:
+            self.announced = True
+            if rest[1] / self.rate > LONG_RUN:
+                self.say(f"the whole run takes about {duration(rest[1] / self.rate)} on this machine{self.advice}")
+        self.say_now_and_then(f"epoch {record.epoch}: {record.done}/{record.images} images, {numbers}")
+
+    def phase(self, what: str) -> None:
+        """Show what the run is busy with until its next micro-batch."""
+        if not self.stopped:
+            self.bars.under = Spinner("dots", Text(what))
+            self.say_now_and_then(what)
+
+    def stopping(self) -> None:
+        """Say that the run will stop: a signal handler may call this at any moment, so that nothing is locked for it."""
+        self.stopped, said = True, "stopping and saving; press Ctrl-C again to stop at once"
+        self.bars.under = Spinner("dots", Text(said))
+        if not self.quiet and not self.console.is_terminal:
+            os.write(2, f"{said}\n".encode())
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Leave a line for a finished epoch."""
+        top5 = f" (top-5 {record.top5_error:.2f} %)" if self.classes > 5 else ""
+        training = f", training error {record.training_error:.2f} %" if record.training_error is not None else ""
+        said = ""
+        if is_chance(record.top1_error, self.classes):
+            said = f", which is chance ({chance_error(self.classes):.4g} %)"
+        elif record.top1_error < self.best:
+            said = "; the best so far"
+        self.best = min(self.best, record.top1_error)
         self.say(
-            f"epoch {record.epoch:>3}: loss {record.loss:.3f}, validation loss {record.val_loss:.3f}, top-1 error "
-            f"{record.top1_error:.2f} %, top-5 {record.top5_error:.2f} %, lr {record.learning_rate:g}, "
-            f"{record.images_per_second:.0f} images/s, {record.seconds:.1f} s"
+            f"epoch {record.epoch:>2}: training loss {record.loss:.3f}{training}, validation loss {record.val_loss:.3f}, "
+            f"validation error {record.top1_error:.2f} %{top5}{said}; lr {record.learning_rate:g}, "
+            f"{record.images_per_second:.0f} images/s, {record.seconds:.1f} s",
+            indent=10,
         )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from rich.table import Table
-from rich.text import Text
 
 from vggcli.report.tables import titled
 from vggcli.report.text import elided, printable
@@ -21,7 +20,9 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
         table.add_column(name, justify="right" if name in ("epochs", "best top-1 error") else "left")
     for run in runs:
         one = run.to_json()
-        name, data, weights = (elided(printable(str(one[key] or "")), LONGEST_NAME) for key in ("run", "data", "weights"))
+        name, data, weights = (
+            elided(printable(str(one[key] or "")), LONGEST_NAME) for key in ("run", "data", "weights")
+        )
         best = f"{one['top1_error']:.2f} % (epoch {one['best_epoch']})" if run.best else ""
         epochs = f"{one['epochs']} of {one['planned']}, {run.state}" if run.plan else run.state
         table.add_row(name, data, one["recipe"] or "", epochs, best, run.saved[:16], *([weights] if began else []))

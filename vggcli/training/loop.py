@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from vggcli.data.decode import ImageError
 from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
@@ -39,13 +40,14 @@ def train_epochs(
     state: RunState,
     momentum: dict[str, Tensor],
     stop: Callable[[], bool],
+    phase: Callable[[str], None] = lambda what: None,
 ) -> Iterator[StepRecord | EpochRecord]:
     """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
-    every epoch, and saving to `folder` as it goes.
+    every epoch, and saving to `folder` as it goes; `phase` is told what it is busy with in between.
 
-    Raises Stopped once `stop()` is true, ImageError at an image that cannot be used and WorkerLost where a decoding process
-    is killed (all saved first, as where the caller closes the iterator), DataError at a loss that is not finite (before the
-    step; the last save is left as it was).
+    Raises Stopped, within the time of a layer, once `stop()` is true, ImageError at an image that cannot be used and
+    WorkerLost where a decoding process is killed (all saved first, as where the caller closes the iterator), DataError at a
+    loss that is not finite (before the step; the last save is left as it was).
     """
     recipe = options.recipe
     steps = steps_an_epoch(len(data.train), recipe.batch_size)
@@ -55,9 +57,20 @@ def train_epochs(
     scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
     if state.scaler:
         scaler.load_state_dict(state.scaler)
-    folder.save_last(network, _momentum(stages, optimizer), state)
-    saved = clock = time.monotonic()
+    saved_state: RunState | None = None
+
+    def save() -> float:
+        nonlocal saved_state
+        if state is not saved_state:
+            phase("saving")
+            folder.save_last(network, _momentum(stages, optimizer), state)
+            saved_state = state
+        return time.monotonic()
+
+    saved = clock = save()
     batches = _batches(data, options, state)
+    phase("the first micro-batch")
+    hooks = _stop_between_layers(network, stop)
     try:
         while not _finished(state, options):
             while state.step < steps and not _enough_steps(state, options):
@@ -70,23 +83,43 @@ def train_epochs(
                 clock, seconds = time.monotonic(), time.monotonic() - clock
                 state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
                 if clock - saved > SAVE_SECONDS:
-                    folder.save_last(network, _momentum(stages, optimizer), state)
-                    saved = clock
+                    saved = save()
+                    phase("training")
+            phase("validation")
             record = _epoch_record(validate(stages, data, options, stop), state, options, clock)
             _check_finite("validation loss", record.val_loss, f"after step {state.total_steps};", folder)
             improved = record.top1_error < state.plateau.best_error
             whole = state.step == steps
             state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
             if improved:
+                phase("saving the best weights")
                 folder.save_best(network, state)
-            folder.save_last(network, _momentum(stages, optimizer), state)
-            saved = clock = time.monotonic()
+            saved = clock = save()
+            phase("training")
             yield record
     except (Stopped, ImageError, WorkerLost, GeneratorExit):
-        folder.save_last(network, _momentum(stages, optimizer), state)
+        save()
         raise
     finally:
+        for hook in hooks:
+            hook.remove()
         batches.close()  # ends the workers while there is someone to wait for them
+
+
+def _stop_between_layers(network: VGG, stop: Callable[[], bool]) -> list[RemovableHandle]:
+    """Let a pass through `network`, forward or backward, raise Stopped at its next layer once `stop()` is true: on a CPU a
+    micro-batch of D takes many seconds."""
+
+    def check(*_: object) -> None:
+        if stop():
+            raise Stopped
+
+    def check_both(layer: torch.nn.Module, given: object, output: Tensor) -> None:
+        check()
+        if output.requires_grad:
+            output.register_hook(check)
+
+    return [layer.register_forward_hook(check_both) for layer in network.children()]
 
 
 def _check_finite(name: str, loss: float, where: str, folder: RunFolder) -> None:
@@ -228,4 +261,5 @@ def _epoch_record(
         learning_rate=state.plateau.learning_rate(options.recipe.learning_rate),
         images_per_second=state.seen / max(state.seconds, 1e-9),
         seconds=state.seconds + time.monotonic() - clock,
+        training_error=error_rate(state.correct, state.seen) if state.seen else None,
     )

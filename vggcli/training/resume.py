@@ -82,7 +82,8 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     finished = _finished(path, plan, loaded.state)
     if finished is not None:
         if behind:
-            return TrainingResult(path, plan.arch, str(plan.data), loaded.state.records, 0.0)
+            count = loaded.network.config.classes
+            return TrainingResult(path, plan.arch, str(plan.data), count, loaded.state.records, 0.0)
         raise finished
     sets = training_sets(plan, options.workers, around, path)
     plan = replace(plan, data=sets.name)

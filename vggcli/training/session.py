@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shlex
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -41,12 +42,13 @@ LEARNING = {"all": "", "fc": "; the FC layers learn", "last": "; the last layer 
 
 @dataclass(frozen=True)
 class TrainingResult(Result):
-    """A finished run: its folder, its network and data by name, the `records` of its epochs (of a last one that was cut
-    short too) and the `seconds` of this call."""
+    """A finished run: its folder, its network and data by name, the number of `classes`, the `records` of its epochs (of a
+    last one that was cut short too) and the `seconds` of this call."""
 
     run: Path
     arch: str
     data: str
+    classes: int
     records: tuple[EpochRecord, ...] = field(repr=False)
     seconds: float
 
@@ -173,16 +175,17 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
         raise _with_advice(error, plan, path) from error
     finally:
         let_go_of_run(path, session.held)
-    return TrainingResult(path, plan.arch, str(plan.data), records, time.monotonic() - started)
+    return TrainingResult(path, plan.arch, str(plan.data), config.classes, records, time.monotonic() - started)
 
 
 def _trained(session: Session, loop: LoopOptions, around: Surroundings) -> tuple[EpochRecord, ...]:
     """The records of all epochs of the run, those of earlier sessions first."""
     folder, epochs = session.folder, list(session.state.history)
-    with around.watching() as watch:
+    best = min((record.top1_error for record in epochs), default=math.inf)
+    with around.watching(len(session.data.train.classes), best) as watch:
         try:
             for record in train_epochs(
-                session.network, session.data, loop, folder, session.state, session.momentum, watch.stop
+                session.network, session.data, loop, folder, session.state, session.momentum, watch.stop, watch.phase
             ):
                 watch.record(record)
                 if isinstance(record, EpochRecord):

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from vggcli.records import RECORD, Amount, Count, Ordinal, Percent, Positive, read_record
+from vggcli.records import LATER, RECORD, Amount, Count, Ordinal, Percent, Positive, read_record
 from vggcli.training.plateau import Plateau
 
 
@@ -25,8 +25,9 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of log.jsonl: `loss` over the training views, the others on the validation split by centre crop; errors
-    in per cent; `step` counts from the start of the run; `seconds` of training and validation together."""
+    """One line of log.jsonl: `loss` and `training_error` over the training views (with dropout, as they are learnt from),
+    the others on the validation split by centre crop; errors in per cent; `step` counts from the start of the run;
+    `seconds` of training and validation together. Older runs do not say their `training_error`."""
 
     epoch: Ordinal
     step: Count
@@ -37,6 +38,7 @@ class EpochRecord:
     learning_rate: Positive
     images_per_second: Amount
     seconds: Amount
+    training_error: Percent | None = field(default=None, metadata=LATER)
     __pydantic_config__ = RECORD
 
 

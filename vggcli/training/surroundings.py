@@ -17,15 +17,16 @@ from vggcli.training.state import EpochRecord, StepRecord
 
 @dataclass(frozen=True)
 class Watch:
-    """Whoever looks on: `record` is told of every micro-batch and every epoch; once `stop` is true the run saves what it
-    has and raises Stopped."""
+    """Whoever looks on: `record` is told of every micro-batch and every epoch, `phase` of what the run is busy with in
+    between ("validation", "saving"); once `stop` is true the run saves what it has and raises Stopped."""
 
     record: Callable[[StepRecord | EpochRecord], None] = lambda record: None
     stop: Callable[[], bool] = lambda: False
+    phase: Callable[[str], None] = lambda what: None
 
 
 @contextmanager
-def nobody() -> Iterator[Watch]:
+def nobody(classes: int, best: float) -> Iterator[Watch]:
     """Where no one looks on."""
     yield Watch()
 
@@ -42,10 +43,11 @@ class Pictures:
 @dataclass(frozen=True)
 class Surroundings:
     """`places` are the user's folders; `surveyed` is told what the data hold before a run begins; `watching` is entered
-    while the network learns. Without `pictures` none are drawn."""
+    while the network learns, with the number of classes and the lowest top-1 error (per cent) of the epochs before.
+    Without `pictures` none are drawn."""
 
     places: Places
     progress: Progress = silent
     surveyed: Callable[[Survey], None] = lambda found: None
-    watching: Callable[[], AbstractContextManager[Watch]] = nobody
+    watching: Callable[[int, float], AbstractContextManager[Watch]] = nobody
     pictures: Pictures | None = None
