@@ -3,7 +3,9 @@
 import errno
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -39,6 +41,7 @@ app = typer.Typer(
 )
 
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters that are called otherwise
+RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
@@ -83,7 +86,7 @@ class _Notes(logging.Handler):
     """What the libraries note of their work, a line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(printable(record.getMessage()), file=sys.stderr, flush=True)
+        _tell(record.getMessage())
 
 
 def _show_notes() -> None:
@@ -172,5 +175,15 @@ def _refused(error: BaseException) -> str | None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"vgg: {printable(' '.join(message.split()))}", file=sys.stderr)
+    _tell(f"vgg: {' '.join(message.split())}", RED)
     return code
+
+
+def _tell(text: str, colour: str = "") -> None:
+    """A line on stderr, which a terminal breaks between words and, but for NO_COLOR, shows in `colour`."""
+    text = printable(text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+        text = f"{colour}{text}{PLAIN}" if colour and not os.environ.get("NO_COLOR") else text
+    print(text, file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from vggcli.data.test_views import rescaled_size
 from vggcli.data.to_device import on_device
 from vggcli.data.training_views import training_pixels, view_generator
 from vggcli.data.workers import loaded
+from vggcli.progress import Progress, silent
 
 STATISTICS_IMAGES = 10_000  # colour statistics of a larger set rest on that many, spread evenly
 STATISTICS_SIDE = 128  # pixels of the shorter side they are taken at, at most
@@ -144,14 +145,19 @@ def training_batches(
             yield batch
 
 
-def colour_statistics(images: ImageSet, side: int, workers: int) -> ColourStatistics:
+def colour_statistics(images: ImageSet, side: int, workers: int, progress: Progress = silent) -> ColourStatistics:
     """Of a training set seen at a shorter side of `side` pixels (at most 128); of a set of over 10,000 images, 10,000
     spread evenly. Raises ImageError at the first image that cannot be used."""
     count = min(len(images), STATISTICS_IMAGES)
     order = [rank * len(images) // count for rank in range(count)]
     chunks = [list(order[first : first + STATISTICS_CHUNK]) for first in range(0, len(order), STATISTICS_CHUNK)]
-    with closing(loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)) as sums:
-        return ColourStatistics.from_moments(np.sum(list(_without_errors(sums)), axis=0))
+    total = np.zeros(13)
+    moments = loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
+    with closing(moments), progress("colour statistics", count, "images") as bar:
+        for chunk, one in zip(chunks, _without_errors(moments), strict=True):
+            total += one
+            bar(len(chunk))
+    return ColourStatistics.from_moments(total)
 
 
 @dataclass(frozen=True)

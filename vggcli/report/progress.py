@@ -140,27 +140,23 @@ class TrainingDisplay(_Live):
         numbers = f"training loss {record.loss:.3f}, training error {record.error:.1f} %, lr {record.learning_rate:g}"
         if self.rate:
             numbers += f", {self.rate:.3g} images/s"
-        if not self.bars.tasks:
-            self.bars.add_task("", total=record.images, note="")
-            self.bars.add_task("the whole run", total=record.epochs * record.images, note="")
-        epoch, run = self.bars.task_ids
-        step = (record.epoch - 1) * record.steps + record.step
-        counts = f"step {step:,}/{record.epochs * record.steps:,}{left[1]}"
-        self.bars.update(run, completed=before + record.done, note=counts)
-        self.bars.update(
-            epoch,
-            description=f"epoch {record.epoch} of {record.epochs}",
-            total=record.images,
-            completed=record.done,
-            note=f"{record.done:,}/{record.images:,} images{left[0]}",
-        )
         if not self.stopped:
             self.bars.under = Text(numbers)
+        step = (record.epoch - 1) * record.steps + record.step
+        counts = f"step {step:,}/{record.epochs * record.steps:,}{left[1]}"
+        done = f"{record.done:,}/{record.images:,} images{left[0]}"
+        self._bar(0, f"epoch {record.epoch} of {record.epochs}", record.images, record.done, done)
+        self._bar(1, "the whole run", record.epochs * record.images, before + record.done, counts)
         if self.rate and not self.announced:
             self.announced = True
             if rest[1] / self.rate > LONG_RUN:
                 self.say(f"the whole run takes about {duration(rest[1] / self.rate)} on this machine{self.advice}")
         self.say_now_and_then(f"epoch {record.epoch}: {record.done}/{record.images} images, {numbers}")
+
+    def _bar(self, place: int, title: str, total: int, done: int, note: str) -> None:
+        if place == len(self.bars.task_ids):
+            self.bars.add_task(title, total=total, completed=done, note=note)
+        self.bars.update(self.bars.task_ids[place], description=title, total=total, completed=done, note=note)
 
     def phase(self, what: str) -> None:
         """Show what the run is busy with until its next micro-batch."""

@@ -28,14 +28,15 @@ def prepare(plan: Plan, options: RunOptions, around: Surroundings, again: bool =
         check_run_place(options.folder, around.places.runs)
     sets = surveyed_sets(plan, options, around, again)
     classes = sets.train.classes
-    network = new_network(plan, len(classes), options)
+    with around.progress(f"initialising network {plan.arch}", 1, "network"):
+        network = new_network(plan, len(classes), options)
     if plan.init_from is not None:
         donor = fetched(find_weights(Path(plan.init_from), None, around.places), around.places, around.progress)
         if plan.init_from_sha256 not in (None, digest := file_sha256(donor)):
             raise WeightsError(f"{donor} is not what the run began with; name network A's weights", "init_from")
         plan = replace(plan, init_from=str(donor.resolve()), init_from_sha256=digest)
         _initialise_from(donor, network, classes)
-    colour = colour_statistics(sets.train, plan.recipe.scale[0], options.workers)
+    colour = colour_statistics(sets.train, plan.recipe.scale[0], options.workers, around.progress)
     data = TrainingData(sets.train, sets.val, colour)
     return begun(replace(plan, data=sets.name), network, data, options, around, sets.skipped, again)
 

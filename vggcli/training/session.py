@@ -125,7 +125,8 @@ def begun(
             about["skipped"] = len(skipped)
         checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
         if around.pictures is not None:
-            _draw_views(around.pictures, folder / VIEWS, data, plan)
+            with around.progress(f"drawing {VIEWS}", 1, "picture"):
+                _draw_views(around.pictures, folder / VIEWS, data, plan)
     except BaseException as error:
         let_go_of_run(folder, held)
         if not again:
