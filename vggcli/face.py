@@ -21,17 +21,17 @@ from vggcli.training import start as training
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
 
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_T = TypeVar("_T")
 
 
-def _bound(function: Callable[Concatenate[T, P], R], first: Callable[[], T]) -> Callable[P, R]:
+def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T]) -> Callable[_P, _R]:
     """`function` with what `first` gives, when it is called, as its first argument."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def bound(*given: P.args, **named: P.kwargs) -> R:
+    def bound(*given: _P.args, **named: _P.kwargs) -> _R:
         return function(first(), *given, **named)
 
     bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]

@@ -153,7 +153,7 @@ TEST_SCALE_STEP = 32  # pixels: Q in S-32, S, S+32
 
 
 @dataclass(frozen=True)
-class Result:
+class PublishedResult:
     """An error of section 4 on ImageNet's validation images, in per cent: a network trained at S from `scale` and tested at
     `test_scales` by `protocol`."""
 
@@ -169,34 +169,34 @@ class Result:
 _S256, _S384, _JITTER = (256, 256), (384, 384), (256, 512)
 _Q256, _Q384, _QJITTER = (224, 256, 288), (352, 384, 416), (256, 384, 512)
 RESULTS = (
-    Result(3, "A", _S256, (256,), "dense", 29.6, 10.4),
-    Result(3, "A-LRN", _S256, (256,), "dense", 29.7, 10.5),
-    Result(3, "B", _S256, (256,), "dense", 28.7, 9.9),
-    Result(3, "C", _S256, (256,), "dense", 28.1, 9.4),
-    Result(3, "C", _S384, (384,), "dense", 28.1, 9.3),
-    Result(3, "C", _JITTER, (384,), "dense", 27.3, 8.8),
-    Result(3, "D", _S256, (256,), "dense", 27.0, 8.8),
-    Result(3, "D", _S384, (384,), "dense", 26.8, 8.7),
-    Result(3, "D", _JITTER, (384,), "dense", 25.6, 8.1),
-    Result(3, "E", _S256, (256,), "dense", 27.3, 9.0),
-    Result(3, "E", _S384, (384,), "dense", 26.9, 8.7),
-    Result(3, "E", _JITTER, (384,), "dense", 25.5, 8.0),
-    Result(4, "B", _S256, _Q256, "dense", 28.2, 9.6),
-    Result(4, "C", _S256, _Q256, "dense", 27.7, 9.2),
-    Result(4, "C", _S384, _Q384, "dense", 27.8, 9.2),
-    Result(4, "C", _JITTER, _QJITTER, "dense", 26.3, 8.2),
-    Result(4, "D", _S256, _Q256, "dense", 26.6, 8.6),
-    Result(4, "D", _S384, _Q384, "dense", 26.5, 8.6),
-    Result(4, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(4, "E", _S256, _Q256, "dense", 26.9, 8.7),
-    Result(4, "E", _S384, _Q384, "dense", 26.7, 8.6),
-    Result(4, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(5, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(5, "D", _JITTER, _QJITTER, "multi-crop", 24.6, 7.5),
-    Result(5, "D", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.2),
-    Result(5, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(5, "E", _JITTER, _QJITTER, "multi-crop", 24.6, 7.4),
-    Result(5, "E", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.1),
+    PublishedResult(3, "A", _S256, (256,), "dense", 29.6, 10.4),
+    PublishedResult(3, "A-LRN", _S256, (256,), "dense", 29.7, 10.5),
+    PublishedResult(3, "B", _S256, (256,), "dense", 28.7, 9.9),
+    PublishedResult(3, "C", _S256, (256,), "dense", 28.1, 9.4),
+    PublishedResult(3, "C", _S384, (384,), "dense", 28.1, 9.3),
+    PublishedResult(3, "C", _JITTER, (384,), "dense", 27.3, 8.8),
+    PublishedResult(3, "D", _S256, (256,), "dense", 27.0, 8.8),
+    PublishedResult(3, "D", _S384, (384,), "dense", 26.8, 8.7),
+    PublishedResult(3, "D", _JITTER, (384,), "dense", 25.6, 8.1),
+    PublishedResult(3, "E", _S256, (256,), "dense", 27.3, 9.0),
+    PublishedResult(3, "E", _S384, (384,), "dense", 26.9, 8.7),
+    PublishedResult(3, "E", _JITTER, (384,), "dense", 25.5, 8.0),
+    PublishedResult(4, "B", _S256, _Q256, "dense", 28.2, 9.6),
+    PublishedResult(4, "C", _S256, _Q256, "dense", 27.7, 9.2),
+    PublishedResult(4, "C", _S384, _Q384, "dense", 27.8, 9.2),
+    PublishedResult(4, "C", _JITTER, _QJITTER, "dense", 26.3, 8.2),
+    PublishedResult(4, "D", _S256, _Q256, "dense", 26.6, 8.6),
+    PublishedResult(4, "D", _S384, _Q384, "dense", 26.5, 8.6),
+    PublishedResult(4, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(4, "E", _S256, _Q256, "dense", 26.9, 8.7),
+    PublishedResult(4, "E", _S384, _Q384, "dense", 26.7, 8.6),
+    PublishedResult(4, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(5, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(5, "D", _JITTER, _QJITTER, "multi-crop", 24.6, 7.5),
+    PublishedResult(5, "D", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.2),
+    PublishedResult(5, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(5, "E", _JITTER, _QJITTER, "multi-crop", 24.6, 7.4),
+    PublishedResult(5, "E", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.1),
 )
 
 Member = tuple[

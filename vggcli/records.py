@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from vggcli.errors import VGGError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 OPEN = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)  # of records that others may add to
 LARGEST_SIDE = 100_000  # pixels of a shorter side
@@ -54,7 +54,7 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError("it has a number of too many digits" if "digits" in str(error) else str(error)) from None
 
 
-def read_record(kind: type[T], given: Any, partly: bool = False) -> T:
+def read_record(kind: type[_T], given: Any, partly: bool = False) -> _T:
     """The record (or anything else that annotations can say) that `given` is: a JSON text, or what `parsed` made of one.
     With `partly`, fields that have a default may be missing.
 
@@ -66,7 +66,7 @@ def read_record(kind: type[T], given: Any, partly: bool = False) -> T:
         hidden = ESCAPED.sub(lambda found: chr(ord(found[0]) + AWAY), text)
         if SURROGATE.search(hidden) or NUL.search(hidden):
             raise ValueError("it has a character that no name can have")
-        record: T = _adapter(cast("Any", kind)).validate_json(hidden, strict=True)
+        record: _T = _adapter(cast("Any", kind)).validate_json(hidden, strict=True)
         record = record if hidden == text else _restored(record)
         missing = None if partly else next(_missing(record, value, ""), None)
     except RecursionError:

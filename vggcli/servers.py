@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def within(seconds: float, ask: Callable[[], T]) -> T:
+def within(seconds: float, ask: Callable[[], _T]) -> _T:
     """What `ask` returns or raises, within `seconds`: in a thread of its own, because looking up a name keeps to no time
     limit. Raises TimeoutError where there is nothing by then; the thread is left to end by itself."""
     answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()

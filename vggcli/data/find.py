@@ -1,6 +1,5 @@
 """What names data: a folder, a CSV, a known set, fetched on first use, or the embedded set `shapes`, rendered then."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +7,8 @@ from vggcli.data import shapes
 from vggcli.data.catalogue import KNOWN, fetch
 from vggcli.files import sweep
 from vggcli.places import Places, made_folder
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 
-LOG = logging.getLogger("vggcli")
 SHAPES = "shapes"
 
 

@@ -3,7 +3,6 @@
 A class of nothing else is an error, as it would vanish.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,8 +12,7 @@ from vggcli.data.image_set import ImageSet, Record
 from vggcli.data.own_files import Own, own_sentences
 from vggcli.data.walking import files_below, unread_kind
 from vggcli.errors import DataError, counted
-
-LOG = logging.getLogger("vggcli")
+from vggcli.progress import LOG
 
 
 def note_remarks(*splits: ImageSet) -> None:

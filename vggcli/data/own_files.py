@@ -13,7 +13,7 @@ from vggcli.errors import counted
 DRAWN_BY = {"Software": "vgg"}  # the text that our pictures carry
 DRAWN_MARK = b"Software\0vgg"  # as it stands near the beginning of a PNG
 DRAWN_MARK_BYTES = 256  # in which it stands
-RUN_CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIG, MANIFEST = "config.json", "manifest.json"
 CONFIG_KEYS = {"arch", "recipe"}
 MANIFEST_KEYS = {"shard_size", "settings"}
 RUN_FILES = ("best.safetensors", "last.safetensors", "log.jsonl")
@@ -90,7 +90,7 @@ def is_stored(path: Path) -> bool:
 
 
 def _has_config(folder: Path) -> bool:
-    return _has_keys(folder / RUN_CONFIG, CONFIG_KEYS)
+    return _has_keys(folder / CONFIG, CONFIG_KEYS)
 
 
 def _has_keys(path: Path, keys: set[str]) -> bool:

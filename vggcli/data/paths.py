@@ -3,7 +3,6 @@
 A name is the path as it was given, with `/` between its parts; an image below a folder is named with the folder before it.
 """
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +20,7 @@ from vggcli.data.sources import IMAGE_SUFFIXES, images_below
 from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
 from vggcli.data.walking import HEAD_BYTES, begins_like_image, is_own_picture, unread_kind_of
 from vggcli.errors import DataError, counted
-
-LOG = logging.getLogger("vggcli")
+from vggcli.progress import LOG
 
 
 @dataclass(frozen=True)

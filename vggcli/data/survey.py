@@ -2,7 +2,6 @@
 files that are in the training and in the validation split by content."""
 
 import hashlib
-import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,8 +15,8 @@ from vggcli.data.decode import IMAGE_FORMATS, open_image
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, counted
+from vggcli.progress import LOG
 
-LOG = logging.getLogger("vggcli")
 PROBE_BYTES = 4096  # from the middle of a file; files that differ there are not read whole
 COMPARED = 20_000  # images of two splits that are compared by content before an evaluation; a second or less
 UNEVEN = 3.0  # largest class over smallest from which it is said

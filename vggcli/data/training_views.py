@@ -64,8 +64,8 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
     image = read_image(path, at_least=scale[1])
     view = draw_view(draw, image.size, scale, crop)
     x0, y0, x1, y1 = view.box
-    across = cut(image.width, x0 * image.width, x1 * image.width, crop)
-    down = cut(image.height, y0 * image.height, y1 * image.height, crop)
+    across = crop_span(image.width, x0 * image.width, x1 * image.width, crop)
+    down = crop_span(image.height, y0 * image.height, y1 * image.height, crop)
     region_HWC = torch.from_numpy(np.array(image.crop((across.first, down.first, across.last, down.last))))
     size = (down.pixels, across.pixels)
     resampled = F.interpolate(region_HWC[None].permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
@@ -74,7 +74,7 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
 
 
 @dataclass(frozen=True)
-class Cut:
+class CropSpan:
     """Along one side: the source pixels `first` to `last`, how many `pixels` they are resampled to, and how many of those
     to `skip` before the crop."""
 
@@ -84,17 +84,17 @@ class Cut:
     skip: int
 
 
-def cut(side: int, low: float, high: float, crop: int) -> Cut:
+def crop_span(side: int, low: float, high: float, crop: int) -> CropSpan:
     """How `low` to `high` of a side of so many source pixels become `crop` pixels, its middle to half a pixel of the view
     and right on average: whole source pixels are resampled by torch, whose antialiased bilinear filter takes half the time
     of Pillow's, which would take fractions. Where a view has fewer pixels than its region, the region's ends are rounded to
     whole pixels; where it has more, the view is rounded inside a region that holds it."""
     if high - low >= crop:
-        return Cut(round(low), round(high), crop, 0)
+        return CropSpan(round(low), round(high), crop, 0)
     first, last = math.floor(low + 1e-6), min(side, math.ceil(high - 1e-6))
     pixels = max(crop, round((last - first) * crop / (high - low)))
     middle = ((low + high) / 2 - first) * pixels / (last - first)
-    return Cut(first, last, pixels, min(pixels - crop, max(0, round(middle - crop / 2))))
+    return CropSpan(first, last, pixels, min(pixels - crop, max(0, round(middle - crop / 2))))
 
 
 def augment(images_NHWC: Tensor, flips_N: Tensor, shifts_NC: Tensor, colour: ColourStatistics) -> Tensor:

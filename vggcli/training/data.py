@@ -1,7 +1,6 @@
 """The data of a run: both splits, surveyed, without the images that cannot be used where those are to be left out; the run
 lists them in skipped.json."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from vggcli.data.sources import load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
 from vggcli.errors import UsageError, counted
+from vggcli.progress import LOG
 from vggcli.records import read_record
 from vggcli.regular import need_regular
 from vggcli.training.options import RunOptions
 from vggcli.training.plan import Plan
 from vggcli.training.surroundings import Surroundings
 
-LOG = logging.getLogger("vggcli")
 SKIPPED = "skipped.json"  # of a run
 LISTED = 50  # images that were left out and are noted by name
 
