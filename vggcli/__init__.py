@@ -33,20 +33,8 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
-__all__ = [
-    "Features",
-    "__version__",
-    "convert",
-    "ensemble",
-    "evaluate",
-    "features",
-    "finetune",
-    "load",
-    "predict",
-    "probe",
-    "search",
-    "train",
-]
+__all__ = ["Features", "convert", "ensemble", "evaluate", "features", "finetune", "load", "predict", "probe", "search"]
+__all__ += ["__version__", "train"]
 
 
 def __getattr__(name: str) -> Any:
