@@ -1,6 +1,6 @@
-"""The package's functions for Python: those of the libraries, with the user's own folders filled in.
+"""The functions that `vggcli` offers to Python: those of the library, with the user's own folders filled in.
 
-`import vggcli` costs nothing of this; each name is brought here by its first use.
+`import vggcli` does not import this file; the first use of one of its names does.
 """
 
 import functools
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T]) -> Callable[_P, _R]:
-    """`function` with what `first` gives, when it is called, as its first argument."""
+    """`function` without its first argument, for which `first()` is passed at every call; the docstring stays."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
