@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from vggcli.data.extra_formats import can_read, kind_named, kind_of
+from vggcli.data.extra_formats import EXTRA_SUFFIXES, can_read, kind_named, kind_of
 from vggcli.data.own_files import Own, is_run, is_stored, is_whole_run, was_drawn
 from vggcli.errors import DataError
 
@@ -24,6 +24,7 @@ JUNK = frozenset(
 )
 JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | EXTRA_SUFFIXES
 HEAD_BYTES = 256
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
