@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from vggcli.data.sources import IMAGE_SUFFIXES
 from vggcli.data.tar_entries import BLOCK, LONGEST_PADDING
 from vggcli.data.tars import image_members
 from vggcli.errors import DataError
@@ -40,7 +39,7 @@ def images(layout: str) -> dict[str, bytes]:
 
 def read(path: Path, content: bytes) -> dict[str, bytes]:
     path.write_bytes(content)
-    return {member.name: member.read() for member in image_members(path, IMAGE_SUFFIXES)}
+    return {member.name: member.read() for member in image_members(path)}
 
 
 def flipped(content: bytes, draw: random.Random) -> bytes:

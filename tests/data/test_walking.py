@@ -85,7 +85,7 @@ def test_images_beside_class_folders_are_counted(make_folder: MakeFolder) -> Non
     (root / "train" / "notes.txt").write_text("not an image")
     train, val = load_training(root)
     assert len(train) == 24
-    assert [remark.split(" ")[:3] for remark in train.remarks] == [["5", "images", "right"]]
+    assert [remark.split(" ")[:3] for remark in train.remarks] == [["5", "images", "in"]]
     assert val.remarks == ()
 
 

@@ -100,8 +100,8 @@ def _place(folder: Path) -> VocPlace | None:
         deeper = next((name for name in inner if next(images_below(folder / name), None)), None)
         if deeper is not None:
             raise DataError(
-                f"{folder} has images with annotations beside them and also a folder of images, {deeper}/; move one of "
-                f"the two away, or the annotated images into a folder of their own"
+                f"{folder} holds images with annotations beside them and a folder of images, {deeper}/; move one of the "
+                f"two away, or the annotated images into a folder of their own"
             )
     return VocPlace(pictures, found[0], annotation_files(found[0]))
 
