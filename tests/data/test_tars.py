@@ -61,7 +61,7 @@ def test_what_is_no_tar(tmp_path: Path) -> None:
     for name, words in [
         ("cut.tar", "damaged or cut short"),
         ("text.tar", "damaged or cut short"),
-        ("packed.tar.gz", "unpack it"),
+        ("packed.tar.gz", "decompress it"),
         ("fifo.tar", "not a regular file"),
         ("none.tar", "not a regular file"),
     ]:

@@ -95,12 +95,12 @@ class _TestViews:
         for index in indices:
             place = self.images.path(index)
             try:
-                decoded = decode_image(place)
-                views = rescaled_views(place, decoded.image, self.plan)
+                image, was_turned = decode_image(place)
+                views = rescaled_views(place, image, self.plan)
             except ImageError as error:
                 results.append(ImageError(error.path, error.reason, index))
                 continue
-            turned |= {index} if decoded.turned else set()
+            turned |= {index} if was_turned else set()
             for scale_index, view in enumerate(views):
                 groups[scale_index, view.shape].append((index, view))
         for (scale_index, _), members in groups.items():
