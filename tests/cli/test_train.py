@@ -517,7 +517,7 @@ def test_a_worker_that_is_killed_saves_and_says_how_to_go_on(
     monkeypatch.setattr(workers, "AHEAD", 1)
     assert train(photos, "--out", "run", "-j", "2", "--epochs", "3") == 5
     said = capsys.readouterr().err
-    assert "a decoding process was killed (signal 9)" in said
+    assert "a worker process was killed (signal 9)" in said
     assert "vgg train --resume" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert load_checkpoint(here / "run" / "last.safetensors")[1].training["step"] >= 3
