@@ -1,5 +1,4 @@
-"""Data sets that are known by name: torchvision's own classes fetch each once, into a folder that is made whole or not at
-all.
+"""Data sets that are known by name, which torchvision's own classes fetch once, into a folder made whole or not at all.
 
 The result is an index.csv (path, class name, split) of the files that torchvision unpacks, or a VOC devkit. From then on it
 is read like any CSV or folder, without torchvision and without a network.
