@@ -89,5 +89,5 @@ def test_folders_that_may_be_splits_or_classes_are_an_error(tmp_path: Path, name
 
 def test_a_class_with_folders_that_is_called_train_is_told_what_to_do(tmp_path: Path) -> None:
     root = classes(tmp_path / "set", "train/steam", "car")
-    with pytest.raises(DataError, match="no val/ folder .*rename what is a class"):
+    with pytest.raises(DataError, match="no val/ folder .*rename any class"):
         load_training(root)

@@ -100,7 +100,7 @@ def sparse(content: bytes) -> bytes:
         (HEADER + ONE[BLOCK:1536], "byte 1536 .it has no end mark"),
         (HEADER + ONE[BLOCK:1536] + bytes(BLOCK), "end mark is cut"),
         (ONE + b"garbage", "follows its end mark"),
-        (ONE + b"x" * BLOCK, "byte 10240 .no header"),
+        (ONE + b"x" * BLOCK, "byte 10240 .there is no valid header"),
         (ONE + bytes(LONGEST_PADDING), "as if data were missing"),
         (ONE[:1536] + bytes(BLOCK) + OTHER, "zeros instead of a header"),
         (ONE[:1536] + bytes(3 * BLOCK) + OTHER, "zeros instead of entries"),
