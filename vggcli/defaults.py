@@ -1,5 +1,4 @@
-"""Defaults that depend on the user and the machine: folders and the number of worker processes. Only this file and the
-command line read environment variables."""
+"""Defaults from the user's environment variables and the machine, for which only this file and the command line ask."""
 
 import os
 import sys
@@ -25,11 +24,9 @@ def worker_count(workers: int | None) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(cores, allowed)
     if workers > allowed:
-        raise MachineError(
-            f"{workers} workers need {OWN_FILES + workers * WORKER_FILES} open files, more than the limit; "
-            f"raise it with `ulimit -n`, or use at most {allowed} workers",
-            "workers",
-        )
+        advice = f"raise it with `ulimit -n`, or use at most {allowed} workers"
+        files = OWN_FILES + workers * WORKER_FILES
+        raise MachineError(f"{workers} workers need {files} open files, more than the limit; {advice}", "workers")
     return workers
 
 

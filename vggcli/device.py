@@ -40,8 +40,7 @@ def ready_device(name: str) -> torch.device:
 
 
 def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that convolutions and linear layers compute in: `auto` is bfloat16 on a CUDA device that supports it, else
-    float32."""
+    """The dtype of a precision: `auto` is bfloat16 on a CUDA device that supports it, float32 elsewhere."""
     if precision != "auto":
         return _DTYPES[precision]
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -56,8 +56,7 @@ def appearing(folder: Path, marker: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
-    """A hidden, locked folder beside `path` in which to prepare it, removed at the end. Raises OSError where the disk
-    refuses."""
+    """A hidden, locked folder beside `path` to prepare it in, removed at the end. Raises OSError where the disk refuses."""
     sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -72,8 +71,7 @@ def working_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, pattern: str = ".*.tmp") -> None:
-    """Remove what killed programs left half-written in `folder`: everything that matches `pattern` and that no process has
-    locked."""
+    """Remove what killed programs left in `folder`: everything that matches `pattern` and that no process has locked."""
     for left in folder.glob(pattern):
         try:
             held = lock(left)
@@ -129,8 +127,7 @@ def writable_output(path: Path, *names: str) -> Path:
 
 
 def try_to_write(path: Path) -> None:
-    """Write a small file with the name of `path` beside it, and remove it. Raises MachineError where that fails, OSError
-    where the name is too long."""
+    """Test that `path` can be written. Raises MachineError where it cannot, OSError where its name is too long."""
     try:
         with working_folder(path) as folder:
             (folder / path.name).write_bytes(bytes(TRIAL_BYTES))

@@ -23,13 +23,11 @@ class Places:
 
 
 def made_folder(folder: Path) -> Path:
-    """`folder` of the cache, created if it is missing and cleared of what killed programs left in it. Raises MachineError
-    where it cannot be created."""
+    """`folder` of the cache, created if missing, without what killed programs left. Raises MachineError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
     except OSError as error:
-        raise MachineError(
-            f"cannot create the cache {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder"
-        ) from error
+        reason = f"cannot create the cache {folder}: {error.strerror}"
+        raise MachineError(f"{reason}; set XDG_CACHE_HOME to another folder") from error
     return folder

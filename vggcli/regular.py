@@ -1,5 +1,4 @@
-"""Whether a path is a regular file, checked before it is opened: opening a FIFO would wait forever, and opening a device
-may have side effects."""
+"""Checks that a path is a regular file before it is opened: a FIFO would wait forever, a device may have side effects."""
 
 import stat
 from pathlib import Path

@@ -379,7 +379,7 @@ def test_skip_bad_leaves_images_out_and_lists_them(
     for path in (photos / "train" / "class1").iterdir():
         path.write_bytes(b"no image")
     assert train(photos, "--skip-bad", "--out", "none") == 3
-    assert "no train image of the class 'class1' can be used" in capsys.readouterr().err
+    assert "no train image of class 'class1' can be used" in capsys.readouterr().err
     only_val = make_folder("only-val")
     for path in (only_val / "val" / "class1").iterdir():
         path.write_bytes(b"no image")

@@ -99,10 +99,8 @@ def _place(folder: Path) -> VocPlace | None:
     if found[0] == pictures == folder:
         deeper = next((name for name in inner if next(images_below(folder / name), None)), None)
         if deeper is not None:
-            raise DataError(
-                f"{folder} holds images with annotations beside them and a folder of images, {deeper}/; move one of the "
-                f"two away, or the annotated images into a folder of their own"
-            )
+            what = f"{folder} holds images with annotations beside them and a folder of images, {deeper}/"
+            raise DataError(f"{what}; move one of the two away, or the annotated images into a folder of their own")
     return VocPlace(pictures, found[0], annotation_files(found[0]))
 
 

@@ -62,8 +62,7 @@ def _splits(source: Path, names: Sequence[str], remarks: list[str]) -> dict[str,
 
 def _beside(source: Path, names: Sequence[str], splits: dict[str, str]) -> list[str]:
     """The remark that there are folders with images beside the splits, if there are."""
-    extra = (name for name in names if name not in splits)
-    others = [name for name in extra if next(images_below(source / name, True), None) is not None]
+    others = [name for name in names if name not in splits and any(images_below(source / name, True))]
     shown = ", ".join(f"{name}/" for name in others[:3])
     return [f"{shown} beside the splits of {source} is not a split, and its images are left out"] if others else []
 
@@ -83,12 +82,9 @@ def _records(source: Path, folder: Path, may_be_empty: bool = False) -> Iterator
     for name in names:
         found = {role_of(inner): inner for inner in folders_in(folder / name) if role_of(inner)}
         if "train" in found and len(found) > 1:  # as in a whole data set
-            raise DataError(
-                f"{folder / name} holds {' and '.join(f'{split}/' for split in sorted(found.values()))}: if it is a whole "
-                f"data set, give that folder; if it is a class, its splits belong outside it, as in "
-                f"{found['train']}/{name}/",
-                "data",
-            )
+            what = f"{folder / name} holds {' and '.join(f'{split}/' for split in sorted(found.values()))}"
+            advice = f"if it is a class, its splits belong outside it, as in {found['train']}/{name}/"
+            raise DataError(f"{what}: if it is a whole data set, give that folder; {advice}", "data")
         empty = True
         for path in images_below(folder / name):
             empty = False

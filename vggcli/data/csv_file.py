@@ -6,7 +6,6 @@ No row is skipped: a row that cannot be used is an error that names its line.
 import csv
 import io
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,16 +14,15 @@ from vggcli.data.image_set import Record
 from vggcli.data.listed_text import decoded_text
 from vggcli.data.splits import role_of
 from vggcli.data.tars import COMPRESSED_BEGIN
+from vggcli.data.voc import CORNERS, read_box
 from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
-from vggcli.records import cut, shown
+from vggcli.records import shown
 from vggcli.regular import need_regular
 
-BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
-KNOWN_COLUMNS = ("path", "label", "split", *BOX_COLUMNS)
+KNOWN_COLUMNS = ("path", "label", "split", *CORNERS)
 DELIMITERS = ",;\t|"
-BOXES = ",".join(BOX_COLUMNS)
-CSV_HEADER = f"path,label[,split][,{BOXES}]"
+CSV_HEADER = f"path,label[,split][,{','.join(CORNERS)}]"
 ARCHIVE_MARKS = (*COMPRESSED_BEGIN, b"PK\3\4", b"7z\xbc\xaf", b"Rar!")  # first bytes
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".xlsm", ".numbers")
 
@@ -77,21 +75,14 @@ def _record(where: str, row: CsvRow, spellings: Spellings) -> Record:
     if not row["path"] or not row["label"]:
         raise DataError(f"{where}: the path or the label is missing")
     name, label = spellings.existing(PurePosixPath(row["path"]).as_posix()), composed(row["label"])
-    values = [row.get(column, "") for column in BOX_COLUMNS]
+    values = [row.get(column, "") for column in CORNERS]
     if not any(values):
         return Record(name, label)
-    try:
-        xmin, ymin, xmax, ymax = (float(value) for value in values)
-    except ValueError:
-        raise DataError(f"{where}: {BOXES} must be four numbers, not {cut(','.join(values))}") from None
-    if not (-math.inf < xmin < xmax < math.inf and -math.inf < ymin < ymax < math.inf):
-        raise DataError(f"{where}: the box has no area (xmin < xmax and ymin < ymax)")
-    return Record(name, label, ((xmin, ymin, xmax, ymax),))
+    return Record(name, label, (read_box(f"{where}: the box", values),))
 
 
 def listed_paths(path: Path) -> Iterator[str]:
-    """The paths in the column `path` of a CSV, which are relative to it. Raises DataError where the column or a row's path
-    is missing."""
+    """The paths in a CSV's column `path`, relative to the CSV. Raises DataError where the column or a path is missing."""
     spellings = Spellings(path.parent)
     need_regular(path, DataError)
     for line, row in csv_rows(path, decoded_text(path.read_bytes()), ("path",)):

@@ -133,8 +133,7 @@ def _reason(place: Origin, error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where it is invalid or cannot be read, because broken metadata must not keep an image
-    from being used."""
+    """The EXIF orientation, 1 to 8; 1 where it is invalid or cannot be read."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation if orientation in range(1, 9) else 1

@@ -9,8 +9,6 @@ from vggcli.files import sweep
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
 
-SHAPES = "shapes"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -21,13 +19,12 @@ class Source:
 
 
 def find_source(data: str | None, places: Places, workers: int, progress: Progress = silent) -> Source:
-    """The source that `data` names: `shapes`, a known set, or a path. If it is None, the user's default or else `shapes`,
-    and this choice is logged."""
+    """The source that `data` names. If it is None, the user's default or else `shapes` is used, and this is logged."""
     if not data:
-        data, origin = (places.data, "from $VGG_DATA") if places.data else (SHAPES, "the embedded set")
+        data, origin = (places.data, "from $VGG_DATA") if places.data else ("shapes", "the embedded set")
         LOG.info(f"data: {data} ({origin})")
-    if data == SHAPES:
-        return Source(SHAPES, shapes_index(places, workers, progress))
+    if data == "shapes":
+        return Source(data, shapes_index(places, workers, progress))
     if data in KNOWN:
         return Source(data, fetched_set(data, places, progress))
     path = Path(data).expanduser().resolve()

@@ -81,11 +81,9 @@ def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
         images = replace(images, classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes))
     unknown = [name for name in images.classes_used() if name not in set(classes)]
     if unknown:
-        shown = ", ".join(repr(name) for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        known = ", ".join(repr(name) for name in classes[:3]) + (", …" if len(classes) > 3 else "")
-        raise WeightsError(
-            f"the weights lack {len(unknown)} of the data's classes ({shown}); they have {len(classes)}: {known}"
-        )
+        lacking, have = (", ".join(map(repr, some[:3])) + ", …" * (len(some) > 3) for some in (unknown, classes))
+        what = f"{len(unknown)} of the data's classes ({lacking}); they have {len(classes)}: {have}"
+        raise WeightsError(f"the weights lack {what}")
     return images.with_classes(classes)
 
 

@@ -28,8 +28,7 @@ TRAILER = 64  # with so many bytes after the last end marker, the first one is t
 
 
 class Frame(NamedTuple):
-    """From the header of a JPEG: the marker of its frame, the number of components in the frame and in the first scan, and
-    the offset of the data of that scan."""
+    """A JPEG's frame: its marker, its number of components, that of the first scan, and the offset of that scan's data."""
 
     marker: int
     components: int
@@ -126,8 +125,7 @@ def trimmed(scan: bytes) -> bytes:
 
 
 class ToItsEnd:
-    """Pillow's JPEG decoder, given the whole file at once. Raises OSError where the data end before the last row is
-    complete, or go on after it."""
+    """Pillow's JPEG decoder for a whole file at once. Raises OSError where the data end before or after the last row."""
 
     pulls_fd = False
 

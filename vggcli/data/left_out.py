@@ -28,8 +28,7 @@ def unread_images(folder: Path, own: list[Own] | None = None) -> Iterator[tuple[
 
 
 def left_out_below(folder: Path, own_only: bool = False) -> list[str]:
-    """One sentence for each thing below `folder` that this program wrote and, unless `own_only`, one for each format of
-    images that cannot be read here."""
+    """Sentences on what this program wrote below `folder` and, unless `own_only`, on images that cannot be read here."""
     own: list[Own] = []
     files = files_below(folder, own)
     kinds = [kind for path in files if not own_only and (kind := unread_kind(path)) is not None]

@@ -28,8 +28,7 @@ def decoded_text(raw: bytes) -> str:
 
 
 def listed_names(raw: bytes) -> list[str]:
-    """The names in a list, separated by line breaks or, if there is any, by NUL (`find -print0`). Raises UnicodeDecodeError
-    as `decoded_text` does."""
+    """The names in a list, one a line or separated by NUL (`find -print0`). Raises UnicodeDecodeError if it is damaged."""
     text = decoded_text(raw)
     entries = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
     return [entry for entry in entries if entry.strip()]

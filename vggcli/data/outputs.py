@@ -1,5 +1,4 @@
-"""Checks where results are written: never among the images that they are made from, where they would be read as data the
-next time."""
+"""Checks that results are not written among the images that they are made from, where they would be read as data later."""
 
 import os
 from collections.abc import Iterable, Sequence

@@ -20,8 +20,7 @@ WHITE: Colour = (246, 244, 240)
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws on `picture` and marks the same pixels in `mask`. Coordinates are rounded to whole pixels before drawing, so
-    rounding errors of a cosine make no difference."""
+    """Draws on `picture` and marks the same pixels in `mask`, at whole pixels, so rounding errors make no difference."""
 
     picture: ImageDraw.ImageDraw
     mask: ImageDraw.ImageDraw

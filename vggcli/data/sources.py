@@ -77,8 +77,7 @@ def load_both(source: Path) -> tuple[ImageSet, ImageSet]:
 
 
 def load_whole(source: Path) -> ImageSet:
-    """The training and the validation split joined, sorted by name, for protocols that make their own splits. Raises
-    DataError as `load_split` does."""
+    """The training and the validation split joined, sorted by name. Raises DataError as `load_split` and `joined` do."""
     both = joined(load_split(source, "train"), load_split(source, "val"))
     return both.chosen(sorted(range(len(both)), key=lambda row: both.names[row]))
 

@@ -164,8 +164,7 @@ def _pax_records(text: bytes) -> dict[str, bytes] | None:
 
 
 def _entry(archive: Path, header: _Header, said: dict[str, bytes], size: int) -> tuple[int, TarEntry | None]:
-    """The offset of the header after an entry, and the entry if it is a file, a link, a device or a FIFO. `said` is from
-    extended headers."""
+    """The offset of the header after an entry, and the entry if it is to be yielded. `said` is from extended headers."""
     place = header.place
     name = said.get("path", header.name).decode("utf-8", "surrogateescape")
     if header.kind == b"S" or any(key.startswith("GNU.sparse") for key in said):

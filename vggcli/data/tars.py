@@ -47,9 +47,7 @@ def image_members(archive: Path) -> Iterator[TarMember]:
     if not archive.is_file():
         raise DataError(f"{archive} is not a regular file, so it cannot be read as a tar")
     if archive.name.lower().endswith(COMPRESSED) or head_of(archive).startswith(COMPRESSED_BEGIN):
-        raise DataError(
-            f"{archive} is compressed, so its images cannot be read in place; decompress it to a .tar first"
-        )
+        raise DataError(f"{archive} is compressed, so it cannot be read in place; decompress it to a .tar first")
     files: dict[str, TarMember] = {}
     links: dict[str, str] = {}
     try:
@@ -87,9 +85,7 @@ def _target(archive: Path, name: str, files: dict[str, TarMember], links: dict[s
         if place in files:
             return files[place]
         place = links.get(place, "")
-    raise DataError(
-        f"{archive}/{name} is a link to {links[name]}, which is not a file in the tar; pack the file itself"
-    )
+    raise DataError(f"{archive}/{name} is a link to {links[name]}, which is not in the tar; pack the file itself")
 
 
 def _has_suffix(name: str) -> bool:

@@ -131,8 +131,7 @@ def training_batches(
     workers: int,
     device: torch.device,
 ) -> Iterator[TrainingBatch]:
-    """The micro-batches of `schedule`, in order, on `device`. Workers decode ahead, also across the ends of epochs. Raises
-    ImageError at the first image that cannot be used."""
+    """The micro-batches of `schedule` on `device`. Raises ImageError at the first image that cannot be used."""
     work = partial(_training_batch, images, colour, scale, crop, seed)
     with closing(loaded(work, tasks(schedule, seed), workers)) as batches:
         for batch in on_device(_without_errors(batches), device):

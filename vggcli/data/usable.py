@@ -26,9 +26,7 @@ def without(images: ImageSet, rows: set[int]) -> ImageSet:
     kept = images.chosen([row for row in range(len(images)) if row not in rows])
     lost = sorted(set(images.classes_used()) - set(kept.classes_used()))
     if lost and images.split == "train":
-        raise DataError(
-            f"no {images.split} image of the class {lost[0]!r} can be used; repair one, or remove the class"
-        )
+        raise DataError(f"no {images.split} image of class {lost[0]!r} can be used; repair one, or remove the class")
     if not kept:
         raise DataError(f"no {images.split} image can be used; repair or replace them")
     return kept

@@ -7,7 +7,7 @@ be. An annotation belongs to the image of the same stem, as in the devkit, whate
 import codecs
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -31,8 +31,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class MarkedObject:
-    """One object of an image: its class name, its box (xmin, ymin, xmax, ymax in pixels, as in the file), and whether it is
-    marked as difficult."""
+    """An object in an image: its class name, its box in pixels (in the order of CORNERS), and whether it is difficult."""
 
     label: str
     box: tuple[float, float, float, float]
@@ -159,11 +158,17 @@ def _marked(path: Path, element: ElementTree.Element) -> MarkedObject:
     label = (element.findtext("name") or "").strip()
     if not label:
         raise DataError(f"{path} marks an object without a name")
-    try:
-        xmin, ymin, xmax, ymax = (float(element.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
-    except ValueError:
-        raise DataError(f"{path}: the box of its {shown(label)} is not four numbers") from None
-    if not (xmin < xmax and ymin < ymax and all(map(math.isfinite, (xmin, ymin, xmax, ymax)))):
-        raise DataError(f"{path}: the box of its {shown(label)} has no area (xmin < xmax and ymin < ymax)")
+    corners = [element.findtext(f"bndbox/{corner}") or "" for corner in CORNERS]
     difficult = (element.findtext("difficult") or "").strip() == "1"
-    return MarkedObject(label, (xmin, ymin, xmax, ymax), difficult)
+    return MarkedObject(label, read_box(f"{path}: the box of its {shown(label)}", corners), difficult)
+
+
+def read_box(what: str, corners: Sequence[str]) -> tuple[float, float, float, float]:
+    """The box with these `corners`, in the order of CORNERS. Raises DataError, which calls it `what`, if it is invalid."""
+    try:
+        xmin, ymin, xmax, ymax = map(float, corners)
+    except ValueError:
+        raise DataError(f"{what} is not four numbers ({','.join(CORNERS)}), but {cut(','.join(corners))}") from None
+    if not (-math.inf < xmin < xmax < math.inf and -math.inf < ymin < ymax < math.inf):
+        raise DataError(f"{what} has no area (xmin < xmax and ymin < ymax)")
+    return xmin, ymin, xmax, ymax

@@ -147,10 +147,8 @@ class _Worker:
         self.process.join(END_SECONDS)
         code = self.process.exitcode
         how = f"was killed (signal {-code})" if code is not None and code < 0 else f"ended (exit code {code})"
-        return WorkerLost(
-            f"a worker process {how}, as happens when memory runs out; use fewer workers or a smaller batch size",
-            *("workers", "batch_size"),
-        )
+        reason = f"a worker process {how}, as happens when memory runs out; use fewer workers or a smaller batch size"
+        return WorkerLost(reason, "workers", "batch_size")
 
 
 class _Failure:
