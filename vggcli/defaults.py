@@ -19,7 +19,13 @@ def user_places() -> Places:
 def worker_count(workers: int | None) -> int:
     """`workers`, or where it is None one for each core this process may use, as far as the limit of open files allows.
     Raises MachineError where that limit does not allow `workers`."""
-    allowed = allowed_workers()
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES
+    except ImportError:  # Windows has no such limit
+        allowed = sys.maxsize
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(cores, allowed)
@@ -28,13 +34,3 @@ def worker_count(workers: int | None) -> int:
         files = OWN_FILES + workers * WORKER_FILES
         raise MachineError(f"{workers} workers need {files} open files, more than the limit; {advice}", "workers")
     return workers
-
-
-def allowed_workers() -> int:
-    """How many worker processes the limit of open files (`ulimit -n`) allows."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return sys.maxsize
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES

@@ -97,12 +97,10 @@ def assemble(known: KnownSet, folder: Path, datasets: Any) -> Path:
             for path in (*temporary.glob("*"), *temporary.glob("*/*")):
                 if path.name.endswith(ARCHIVES):
                     path.unlink()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             advice = f"free {2 * known.download_bytes / 1e6:,.0f} MB, or set XDG_CACHE_HOME to another folder"
             raise MachineError(f"no space left for {known.name} on the disk of {folder}: {advice}") from error
-        raise _failed(known, folder, error) from error
-    except (RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
         raise _failed(known, folder, error) from error
     return folder / known.source
 

@@ -38,12 +38,6 @@ def check_outside_source(outputs: Sequence[Output], source: Path, images: ImageS
         check_outside(outputs, other.root, other.names)
 
 
-def check_run_outside(out: Path | None, runs: Path, *splits: ImageSet) -> None:
-    """As `check_outside`, for the run folder `out`, or the folder `runs` where that is None, and the splits of a source."""
-    for images in splits:
-        check_outside([("out", out or runs)], images.root, images.names)
-
-
 def check_outside_folders(outputs: Sequence[Output], paths: Iterable[str], names: Sequence[str]) -> None:
     """Raises UsageError for an output in a folder among `paths`, which were searched for the images `names`, or among those
     of these images that are reached through links in it."""

@@ -16,10 +16,8 @@ RUN_FILES = ("best.safetensors", "last.safetensors", "log.jsonl")
 VIEWS = "views.png"
 RUN_PICTURES = ("curves", "views", "worst")
 STORE_SUFFIXES = (".safetensors", ".npy", ".npz", ".parquet", ".csv")  # of files of descriptors
-STORE_MARKS = (  # in this program's files of numbers, or in those beside them
-    *(b"weights_sha256", "weights_sha256".encode("utf-32-le")),  # descriptors; the second as text in .npz
-    *(b'"vgg"', b'"posteriors"'),  # weights; scores
-)
+# In this program's files of numbers, or in those beside them: descriptors (also as text in .npz), weights, scores.
+STORE_MARKS = (b"weights_sha256", "weights_sha256".encode("utf-32-le"), b'"vgg"', b'"posteriors"')
 MOST_JSON = 1 << 22  # bytes of the largest config or manifest that is read
 END_BYTES = 1 << 16  # that are read from each end of a file of numbers
 

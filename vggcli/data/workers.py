@@ -68,11 +68,10 @@ def loaded(work: Callable[[Task], Answer], tasks: Iterable[Task], workers: int) 
         return
     coming = iter(tasks)
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        # Freed memory that glibc keeps would be copied page by page after the fork, when it is used again, which takes far
-        # longer than to allocate it anew.
+        # After the fork, freed memory that glibc keeps would be copied page by page; allocating it anew is far faster.
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.ExitStack() as running:
-        started = [running.enter_context(_Worker(work)) for _ in range(workers)]
+        started = [running.enter_context(contextlib.closing(_Worker(work))) for _ in range(workers)]
         waiting: deque[_Worker] = deque()
         for worker, task in zip(itertools.chain.from_iterable([started] * AHEAD), coming, strict=False):
             worker.send(task)
@@ -87,7 +86,7 @@ def loaded(work: Callable[[Task], Answer], tasks: Iterable[Task], workers: int) 
 
 
 class _Worker:
-    """A worker process and the main process's end of its socket; a context manager that ends it."""
+    """A worker process and the main process's end of its socket."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         try:
@@ -95,9 +94,7 @@ class _Worker:
             self.socket, theirs = context.Pipe()
             _ends.add(self.socket)
             self.process: Any = context.Process(target=_serve, args=(work, theirs), daemon=True)
-            atexit.register(
-                self.end
-            )  # runs before multiprocessing's own, which would wait for a worker that was not told
+            atexit.register(self.close)  # before multiprocessing's own handler, which would wait for the worker
             with warnings.catch_warnings(), _signals_held():
                 warnings.simplefilter("ignore")  # about forking with threads, whose state no worker uses
                 self.process.start()
@@ -106,15 +103,9 @@ class _Worker:
             reason = f"no worker process can be started ({error.strerror}); use fewer workers"
             raise MachineError(reason, "workers") from error
 
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
+    def close(self) -> None:
         """Close the socket, which ends the process, and wait until it has ended."""
-        atexit.unregister(self.end)
+        atexit.unregister(self.close)
         self.socket.close()
         _ends.discard(self.socket)
         if self.process.pid is not None:
