@@ -15,8 +15,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`. Raises UsageError for any other name, MachineError for
-    a device that this machine does not have."""
+    """The device called `name`. Raises UsageError for an unknown name, MachineError for a device that is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())

@@ -40,9 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def appearing(folder: Path, marker: str) -> Iterator[Path]:
-    """A hidden folder to fill. When the block ends without an error it is renamed to `folder`; otherwise it is removed.
-    A `folder` that another process finished first, which shows in the file `marker` in it, is kept. Raises OSError where
-    the disk refuses."""
+    """A hidden folder to fill. When the block ends without an error it is renamed to `folder`; otherwise it is removed. A
+    `folder` with the file `marker`, which another process finished first, stays. Raises OSError where the disk refuses."""
     with working_folder(folder) as hidden:
         temporary = hidden / folder.name
         temporary.mkdir()

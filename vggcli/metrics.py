@@ -38,9 +38,8 @@ def confusion_counts(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
 
 
 def calibration_error(posteriors_NK: Tensor, labels_N: Tensor, bins: int = 15) -> float:
-    """The expected calibration error, in per cent: the gap between the mean confidence of the answers and the share of them
-    that is right, averaged over equally wide bins of confidence, weighted by their images (Guo et al., 2017; not in the
-    paper)."""
+    """The expected calibration error in per cent (Guo et al., 2017; not in the paper): the gap between the mean confidence
+    and the share of right answers, averaged over equally wide bins of confidence, weighted by their images."""
     confidence_N = posteriors_NK.double().amax(1)
     right_N = (answers(posteriors_NK, labels_N) == labels_N).double()
     bin_N = (confidence_N * bins).ceil().long().clamp(1, bins) - 1

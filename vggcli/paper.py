@@ -92,8 +92,7 @@ TEST_SCALE_STEP = 32  # pixels: Q in S-32, S, S+32
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """An error of section 4 on ImageNet's validation images, in per cent: a network trained at S from `scale` and tested at
-    `test_scales` by `protocol`."""
+    """A result of section 4 on ImageNet's validation images: errors, in per cent, of a network trained at S in `scale`."""
 
     table: int
     arch: str

@@ -9,8 +9,7 @@ from vggcli.files import sweep
 
 @dataclass(frozen=True)
 class Places:
-    """`runs` holds run folders; `cache` holds what was fetched, rendered or computed, and may be removed; `data` names the
-    default data, None for the embedded set."""
+    """The folder of runs; the `cache`, which may be removed; and the name of the default `data`, None for `shapes`."""
 
     runs: Path
     cache: Path

@@ -141,8 +141,7 @@ def _header(path: Path, text: str, needed: Sequence[str]) -> tuple[str, list[str
 
 
 def _text(path: Path) -> str:
-    """The file's text: UTF-8, or UTF-16 with a byte order mark. Raises DataError for other encodings, for an archive, a
-    spreadsheet, an image or anything but a regular file."""
+    """The file's text: UTF-8, or UTF-16 with a byte order mark. Raises DataError for anything else."""
     need_regular(path, DataError)
     with path.open("rb") as file:
         head = file.read(512)

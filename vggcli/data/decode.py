@@ -146,8 +146,7 @@ class UnknownRange(ValueError):
 
 
 def open_image(place: Origin) -> Image.Image:
-    """The image at `place`, opened, without metadata that Pillow refuses if they are broken or long. Raises ImageError for
-    anything but a regular file."""
+    """The image at `place`, opened without broken or long metadata. Raises ImageError for anything but a regular file."""
     if isinstance(place, TarMember):
         data = place.read()
     elif isinstance(place, OpenedImage):
@@ -192,8 +191,7 @@ def check_pixels(place: Origin, size: Size) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode of Pillow as 8-bit RGB, transparent pixels over white. Raises UnknownRange for floating-point
-    pixels and for whole numbers of more than 16 bits."""
+    """An image as 8-bit RGB, over white. Raises UnknownRange for floating-point pixels and those of more than 16 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # 16-bit grey, stored in 16 or 32 bits: 65535 becomes 255

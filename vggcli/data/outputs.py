@@ -13,8 +13,7 @@ Output = tuple[str, Path]  # the parameter that it comes from, and the path
 
 def check_outside(outputs: Iterable[Output], root: Path, names: Iterable[str], whole: bool = True) -> None:
     """Raises UsageError for an output that would be in the folder of one of the images `names` (relative to `root`) or, if
-    `whole`, anywhere in a folder of `root` that has images in or below it. Folders are compared by identity, so links make
-    no difference."""
+    `whole`, anywhere in a folder of `root` with images in or below it. Links make no difference."""
     folders = {os.path.dirname(name) for name in names} - {""}  # noqa: PTH120 (names, not paths of this system)
     if whole:
         folders |= {PurePosixPath(name).parts[0] for name in folders if not name.startswith(("/", "..", "./"))}
@@ -39,8 +38,7 @@ def check_outside_source(outputs: Sequence[Output], source: Path, images: ImageS
 
 
 def check_outside_folders(outputs: Sequence[Output], paths: Iterable[str], names: Sequence[str]) -> None:
-    """Raises UsageError for an output in a folder among `paths`, which were searched for the images `names`, or among those
-    of these images that are reached through links in it."""
+    """Raises UsageError for an output in a folder among `paths`, or among those of the images `names` found below it."""
     for folder in (path for path in paths if os.path.isdir(path)):  # noqa: PTH112 (may be no valid path)
         for name, path in outputs:
             if _identity(Path(folder)) in map(_identity, Path(os.path.realpath(path)).parents):

@@ -24,9 +24,8 @@ END_BYTES = 1 << 16  # that are read from each end of a file of numbers
 
 @dataclass
 class Own:
-    """What this program wrote in the folder `path` and below it: numbers of runs, of stored files and of pictures. `others`
-    counts the images in runs without the mark of this program. `whole` means that there is no other image, `is_run` that
-    the folder is itself a run."""
+    """The number of runs, stored files and pictures that this program wrote in the folder `path` or below, and of images
+    in runs without its mark (`others`). `whole`: there is no other image. `is_run`: the folder itself is a run."""
 
     path: Path
     runs: int = 0

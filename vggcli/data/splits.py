@@ -32,8 +32,7 @@ def role_of(name: str) -> str | None:
 
 
 def loose_role(name: str) -> str | None:
-    """The role of a name with one word for it among others (`X_train`, `train_256`, `trainA`, `1_val`), else None; for
-    folders whose contents show that they may be splits."""
+    """The role of a name with one word for it (`X_train`, `train_256`, `trainA`, `1_val`), else None; for likely splits."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
     roles = {ROLES[word] for word in words if word in ROLES}
     return roles.pop() if len(roles) == 1 else None

@@ -105,9 +105,8 @@ def _block(archive: Path, file: BinaryIO, place: int, size: int, lacking: str) -
 
 
 def _next_archive(archive: Path, file: BinaryIO, start: int, place: int, size: int) -> int:
-    """Where the file continues after the end mark at `place` of an archive that began at `start`: at its end or at another
-    archive. That must begin where tar would have ended the previous one, directly after the mark or at the end of a
-    record; anywhere else the zeros have replaced entries."""
+    """The offset of the archive, or of the end, after the end mark at `place` of an archive that began at `start`. An
+    archive must begin directly after the mark or at the end of a record; elsewhere, zeros have replaced entries."""
     if any(_block(archive, file, place + BLOCK, size, "its end mark is cut")):
         raise damaged_tar(archive, place, "there are zeros instead of a header")
     after = place + 2 * BLOCK

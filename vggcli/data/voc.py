@@ -123,8 +123,6 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
             if declared is None or codecs.lookup(declared[1].decode("ascii")).name not in WIDE_ENCODINGS:
                 raise LookupError("its encoding is not supported") from None
             root = _parsed(raw.decode(declared[1].decode("ascii")))
-    except _Refused:
-        raise DataError(f"{path} declares a document type, which is refused; remove the DOCTYPE from it") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
         hint = (
             "; save it as UTF-8"
@@ -145,13 +143,9 @@ def _parsed(document: bytes | str) -> ElementTree.Element:
     return root
 
 
-class _Refused(Exception):
-    pass
-
-
 class _NoDocumentType(ElementTree.TreeBuilder):
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise _Refused
+        raise ElementTree.ParseError("it declares a document type, which is refused; remove its DOCTYPE")
 
 
 def _marked(path: Path, element: ElementTree.Element) -> MarkedObject:

@@ -67,8 +67,7 @@ def files_below(folder: Path, left_out: list[Own] | None = None) -> Iterator[Pat
 
 
 def own_in(folder: Path) -> Own | None:
-    """What this program wrote in `folder` and below it, or None where it wrote nothing or there is any other image. The
-    search ends at the first other image."""
+    """What this program wrote in `folder` and below it, or None where it wrote nothing or there is any other image."""
     own = Own(folder, is_run=is_run(folder))
     waiting, seen = [folder], set[str]()
     while waiting:
@@ -139,8 +138,7 @@ def is_junk(name: str) -> bool:
 
 
 def looks_like_image(path: Path) -> bool:
-    """Whether a file counts as an image, by its suffix (even if it is damaged) or by its first bytes. Extra formats count
-    if they can be read here."""
+    """Whether a file counts as an image by its suffix or its first bytes. Extra formats count if they can be read here."""
     named = kind_named(path.name)
     if path.suffix.lower() in IMAGE_SUFFIXES or (named is not None and can_read(named)):
         return True
@@ -177,8 +175,7 @@ def begins_like_image(head: bytes) -> bool:
 
 
 class Spellings:
-    """Finds files whose names on disk differ only in Unicode form (macOS writes é as two characters) or by backslashes (of
-    Windows)."""
+    """Finds files whose names on disk differ only in Unicode form (é as two characters, on macOS) or in backslashes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -142,6 +142,10 @@ class _Worker:
         return WorkerLost(reason, "workers", "batch_size")
 
 
+class _RemoteTraceback(Exception):
+    """The traceback in the worker, as the cause of its error."""
+
+
 class _Failure:
     """An error that the work raised, sent instead of an answer."""
 
@@ -152,10 +156,6 @@ class _Failure:
             self.error = error
         except Exception:  # of a class that cannot be pickled and restored
             self.error = RuntimeError(f"{type(error).__name__}: {error}")
-
-
-class _RemoteTraceback(Exception):
-    """The traceback in the worker, as the cause of its error."""
 
 
 def _serve(work: Callable[[Any], Any], socket: connection.Connection) -> None:
