@@ -27,10 +27,6 @@ class NpyHeader:
     shape: tuple[int, ...]
     start: int
 
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
 
 def read_npy_header(file: IO[bytes], size: int) -> NpyHeader:
     """The header of a .npy file of `size` bytes, of which `file` is at the beginning.
@@ -46,9 +42,9 @@ def read_npy_header(file: IO[bytes], size: int) -> NpyHeader:
         raise ValueError("its header has an unknown version, or is too long")
     start = len(MAGIC) + 2 + count + length
     header = _header(file.read(length), start)
-    if size != start + header.nbytes:
-        needed = f"{start + header.nbytes:,} for the shape {header.shape}"
-        raise ValueError(f"it has {size:,} bytes and needs {needed}"[:200])
+    needed = start + math.prod(header.shape) * header.dtype.itemsize
+    if size != needed:
+        raise ValueError(f"it has {size:,} bytes and needs {needed:,} for the shape {header.shape}"[:200])
     return header
 
 

@@ -91,9 +91,12 @@ def assemble(known: KnownSet, folder: Path, datasets: Any) -> Path:
     """The part of `fetch` that downloads and unpacks; `datasets` is the module torchvision.datasets."""
     try:
         with appearing(folder, known.source) as temporary:
-            rows = list(known.make(datasets, temporary))
+            rows = sorted(known.make(datasets, temporary))
+            columns = 3 if any(split for _, _, split in rows) else 2
             if known.source == CSV_INDEX:
-                _write_index(temporary / CSV_INDEX, rows)
+                with (temporary / CSV_INDEX).open("w", newline="", encoding="utf-8") as file:
+                    listed = [("path", "label", "split"), *rows]
+                    csv.writer(file, lineterminator="\n").writerows(row[:columns] for row in listed)
             for path in (*temporary.glob("*"), *temporary.glob("*/*")):
                 if path.name.endswith(ARCHIVES):
                     path.unlink()
@@ -131,14 +134,6 @@ def _reach(known: KnownSet, folder: Path) -> None:
         error.close()
     except Exception as error:
         raise _failed(known, folder, error) from error
-
-
-def _write_index(path: Path, rows: list[IndexRow]) -> None:
-    columns = 3 if any(split for _, _, split in rows) else 2
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "label", "split")[:columns])
-        writer.writerows(row[:columns] for row in sorted(rows))
 
 
 def _imagenette(datasets: Any, folder: Path) -> Iterator[IndexRow]:

@@ -29,7 +29,11 @@ def class_folder_records(source: Path, split: str, remarks: list[str]) -> Iterab
     role, inner = splits[folder.name], folders_in(folder)
     if len(inner) == 1 and role_of(inner[0]) == role:  # seg_train/seg_train, as unpacked
         folder /= inner[0]
-    remarks += _loose(folder) + _beside(source, names, splits)
+    remarks += _loose(folder)
+    others = [name for name in names if name not in splits and any(images_below(source / name, True))]
+    if others:
+        shown = ", ".join(f"{name}/" for name in others[:3])
+        remarks.append(f"{shown} beside the splits of {source} is not a split, and its images are left out")
     return _records(source, folder, may_be_empty=role != "train")
 
 
@@ -58,13 +62,6 @@ def _splits(source: Path, names: Sequence[str], remarks: list[str]) -> dict[str,
     advice = "if they are splits, rename them train/ and val/"
     remarks.append(f"{shown} of {source} hold the same folders ({inner}) and are used as classes; {advice}")
     return {}
-
-
-def _beside(source: Path, names: Sequence[str], splits: dict[str, str]) -> list[str]:
-    """The remark that there are folders with images beside the splits, if there are."""
-    others = [name for name in names if name not in splits and any(images_below(source / name, True))]
-    shown = ", ".join(f"{name}/" for name in others[:3])
-    return [f"{shown} beside the splits of {source} is not a split, and its images are left out"] if others else []
 
 
 def _loose(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from vggcli.errors import counted
 DRAWN_BY = {"Software": "vgg"}  # the metadata of this program's pictures
 DRAWN_MARK, DRAWN_MARK_BYTES = b"Software\0vgg", 256  # the same in a PNG, within so many bytes from its beginning
 CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIG_KEYS = {"arch", "recipe"}
 RUN_FILES = ("best.safetensors", "last.safetensors", "log.jsonl")
 VIEWS = "views.png"
 RUN_PICTURES = ("curves", "views", "worst")
@@ -51,12 +52,12 @@ class Own:
 
 def is_run(folder: Path) -> bool:
     """Whether `folder` has a file of one of this program's runs."""
-    return any((folder / name).is_file() for name in RUN_FILES) or _has_config(folder)
+    return any((folder / name).is_file() for name in RUN_FILES) or _has_keys(folder / CONFIG, CONFIG_KEYS)
 
 
 def is_whole_run(folder: Path) -> bool:
     """Whether `folder` is certainly a run: it has the config of one and another of its files."""
-    return any((folder / name).is_file() for name in (*RUN_FILES, VIEWS)) and _has_config(folder)
+    return any((folder / name).is_file() for name in (*RUN_FILES, VIEWS)) and _has_keys(folder / CONFIG, CONFIG_KEYS)
 
 
 def was_drawn(path: Path) -> bool:
@@ -74,10 +75,6 @@ def is_stored(path: Path) -> bool:
     beside = path.with_name(f"{path.name}.json")
     both = _ends(path, END_BYTES, END_BYTES), _ends(beside, END_BYTES, END_BYTES)
     return any(mark in ends for ends in both for mark in STORE_MARKS)
-
-
-def _has_config(folder: Path) -> bool:
-    return _has_keys(folder / CONFIG, {"arch", "recipe"})
 
 
 def _has_keys(path: Path, keys: set[str]) -> bool:

@@ -156,7 +156,7 @@ def _equal_files(files: Sequence[tuple[Path, int, str]]) -> list[list[tuple[int,
     """Groups of files (path, part, name) of more than one part that are equal byte for byte, each with (part, name) in
     order. Files are compared by size first, then by a piece of their middle, then whole; unreadable ones equal none."""
     groups = [list(files)]
-    for tell in (_size, _middle, _whole):
+    for tell in (_size, _middle, lambda path: hashlib.sha256(path.read_bytes()).digest()):
         alike: dict[tuple[int, bytes], list[tuple[Path, int, str]]] = {}
         for number, group in enumerate(groups):
             for file in group:
@@ -178,7 +178,3 @@ def _middle(path: Path) -> bytes:
         size = path.stat().st_size
         file.seek(max(0, (size - PROBE_BYTES) // 2))
         return hashlib.sha256(size.to_bytes(8, "little") + file.read(PROBE_BYTES)).digest()
-
-
-def _whole(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
