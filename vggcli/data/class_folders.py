@@ -33,7 +33,7 @@ def class_folder_records(source: Path, split: str, remarks: list[str]) -> Iterab
     others = [name for name in names if name not in splits and any(images_below(source / name, True))]
     if others:
         shown = ", ".join(f"{name}/" for name in others[:3])
-        remarks.append(f"{shown} beside the splits of {source} is not a split, and its images are left out")
+        remarks.append(f"{shown} beside the splits of {source}: these images belong to no split and are left out")
     return _records(source, folder, may_be_empty=role != "train")
 
 

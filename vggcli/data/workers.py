@@ -34,7 +34,6 @@ from vggcli.errors import MachineError
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
-Item = TypeVar("Item")
 
 AHEAD = 4  # unanswered tasks of each worker
 CHUNK = 16  # images that a worker is sent at once
@@ -50,7 +49,7 @@ class WorkerLost(MachineError):
     """A worker ended unexpectedly."""
 
 
-def chunked(items: Iterable[Item]) -> Iterator[list[Item]]:
+def chunked(items: Iterable[Task]) -> Iterator[list[Task]]:
     """`items` in lists of CHUNK, the last of which may be shorter."""
     remaining = iter(items)
     while chunk := list(itertools.islice(remaining, CHUNK)):
