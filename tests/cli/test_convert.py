@@ -137,7 +137,7 @@ def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureF
     save_checkpoint(Path("w.safetensors"), network, about(network))
     assert run(["eval", "--weights", "w.safetensors", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
-    assert "do not know 3 of the data's classes ('class0', 'class1', 'class2')" in said
+    assert "lack 3 of the data's classes ('class0', 'class1', 'class2')" in said
     assert "they were trained on photos" in said
 
 

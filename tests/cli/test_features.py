@@ -293,7 +293,7 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         ("bad.jpg none.jpg --gap --out f.npy", 3, "none of the 2 images can be used"),
         ("bad.csv --gap --out f.npy", 3, "no column 'path'"),
         ("bad.tar --gap --out f.npy", 3, "cannot be read as a tar"),
-        ("bad.tar.gz --gap --out f.npy", 3, "unpack it"),
+        ("bad.tar.gz --gap --out f.npy", 3, "decompress it"),
         ("--search photos/000.jpg", 2, "one store"),
         ("--search photos/000.jpg bad.csv", 3, "there is no bad.csv.json"),
     ],

@@ -379,7 +379,7 @@ def test_skip_bad_leaves_images_out_and_lists_them(
     for path in (photos / "train" / "class1").iterdir():
         path.write_bytes(b"no image")
     assert train(photos, "--skip-bad", "--out", "none") == 3
-    assert "no train image of the class 'class1' can be used" in capsys.readouterr().err
+    assert "no train image of class 'class1' can be used" in capsys.readouterr().err
     only_val = make_folder("only-val")
     for path in (only_val / "val" / "class1").iterdir():
         path.write_bytes(b"no image")
@@ -517,7 +517,7 @@ def test_a_worker_that_is_killed_saves_and_says_how_to_go_on(
     monkeypatch.setattr(workers, "AHEAD", 1)
     assert train(photos, "--out", "run", "-j", "2", "--epochs", "3") == 5
     said = capsys.readouterr().err
-    assert "a decoding process was killed (signal 9)" in said
+    assert "a worker process was killed (signal 9)" in said
     assert "vgg train --resume" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert load_checkpoint(here / "run" / "last.safetensors")[1].training["step"] >= 3

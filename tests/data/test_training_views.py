@@ -11,7 +11,7 @@ from PIL import Image
 
 from vggcli.colour import ColourStatistics, normalise, pixel_moments
 from vggcli.data.test_views import rescaled_size
-from vggcli.data.training_views import Pixels, augment, cut, draw_view, training_pixels, view_generator
+from vggcli.data.training_views import Pixels, augment, crop_span, draw_view, training_pixels, view_generator
 
 RNG = np.random.default_rng(0)
 
@@ -59,7 +59,7 @@ def test_a_view_depends_on_seed_epoch_and_image_alone() -> None:
 
 def shown(side: int, low: float, high: float) -> tuple[float, float]:
     """The source pixels that a crop of 48 shows, which was drawn as `low` to `high`."""
-    one = cut(side, low, high, 48)
+    one = crop_span(side, low, high, 48)
     scale = one.pixels / (one.last - one.first)
     return one.first + one.skip / scale, one.first + (one.skip + 48) / scale
 

@@ -1,7 +1,6 @@
 """The flags that commands share, declared once, and what they mean: files, folders, devices."""
 
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ import typer
 from vggcli import choices, paper
 from vggcli.defaults import worker_count
 from vggcli.errors import MachineError, UsageError
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-LOG = logging.getLogger("vggcli")
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 

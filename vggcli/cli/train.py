@@ -117,8 +117,9 @@ def _on_screen(quiet: bool) -> "Iterator[Watch]":
 
 def _show(result: "TrainingResult") -> None:
     """The best epoch of a finished run, and what to do with it."""
+    from vggcli.data.own_files import CONFIG, VIEWS
     from vggcli.report.tables import facts_table
-    from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS
+    from vggcli.training.run import CURVES, LOG
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run

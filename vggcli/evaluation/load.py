@@ -1,6 +1,5 @@
 """A trained network with all that is needed to use it: its classes, how pixels become its input, where it runs."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,11 @@ from vggcli.data.image_set import ImageSet
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, image_posteriors
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, need_classifier
 from vggcli.weights.find import check_published_classifier, fetched, find_weights
 from vggcli.zoo.network import VGG
-
-LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True, repr=False)

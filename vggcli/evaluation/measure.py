@@ -1,6 +1,5 @@
 """Weights and data become evaluations: what `vgg evaluate` measures, and what an ensemble measures its networks by."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from vggcli.evaluation.protocol import Scores, image_posteriors
 from vggcli.evaluation.result import Evaluation, evaluation_of, keep_record
 from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vggcli.evaluation.options import Asked
-
-LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def paper_member(about: Mapping[str, Any], protocol: str) -> paper.Member | None
 
 def published_result(
     evaluation: Evaluation, classes: Sequence[str], table: int | None = None, protocol: str | None = None
-) -> paper.Result | None:
+) -> paper.PublishedResult | None:
     """The paper's result for the same network, training scale, protocol and test scales; of any of Tables 3 to 5, or of
     `table` alone. `protocol` is that of a part of the evaluation."""
     if not imagenet_validation(classes, evaluation.images + evaluation.skipped):

@@ -1,7 +1,6 @@
 """What an evaluation found: its record, kept in the run of the weights, the error class by class, the worst mistakes."""
 
 import json
-import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,11 +11,11 @@ from vggcli.errors import MachineError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
 from vggcli.files import append_line, file_sha256
 from vggcli.metrics import answers, calibration_error, confusion_counts, count_correct, error_rate
+from vggcli.progress import LOG
 from vggcli.records import OPEN
 from vggcli.regular import need_regular
 from vggcli.weights.checkpoint import Checkpoint
 
-LOG = logging.getLogger("vggcli")
 RECORDS = "evaluations.jsonl"  # of a run, one `EvaluationRecord` a line
 
 

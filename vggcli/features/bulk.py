@@ -5,7 +5,6 @@ before anything is computed; rows go to the disk as they are finished, so that m
 """
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -41,15 +40,13 @@ from vggcli.features.shards import drop_damaged, finish_shards, write_shards
 from vggcli.features.spool import Spool
 from vggcli.features.write import write_table
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
 from vggcli.weights.preprocessing import Pixels, read_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import paper_scales
-
-LOG = logging.getLogger("vggcli")
 
 
 def describe_images(

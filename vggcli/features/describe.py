@@ -148,7 +148,7 @@ def features(
     its rows are in the outcome. An image that cannot be used is listed there (`bad`, or `check()`) and stops no other.
 
     `paths` are images, folders, globs, .csv lists and tars (none, where `data` names a set); `weights` a run, a file or a
-    published name, by default of the newest run of `arch` below `places.runs`; all else is as in `Features`, and `out` a
+    published name, by default the newest run of `arch` in the folder of runs; all else is as in `Features`, and `out` a
     .safetensors, .npy, .npz, .parquet or .csv, or with a `shard_size` the folder of shards, which goes on where it stopped.
 
     >>> found = vggcli.features(["photos/"], "runs/D-1", out="photos.npz")

@@ -1,6 +1,5 @@
 """What comes of describing images: how many rows where, which images could not be used, and the rows of a single one."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,9 @@ from vggcli.data.decode import Place
 from vggcli.errors import DataError, counted
 from vggcli.features.extract import RowArray
 from vggcli.features.settings import HowMade, escaped
+from vggcli.progress import LOG
 from vggcli.results import Result
 
-LOG = logging.getLogger("vggcli")
 LISTED_BAD = 50  # images that could not be used, noted by name
 
 

@@ -148,7 +148,7 @@ def place_of(root: Path, name: str) -> Place:
     for parent in path.parents:
         if parent.name.lower().endswith(SUFFIX) and parent.is_file():
             wanted = path.relative_to(parent).as_posix()
-            for member in image_members(parent, frozenset([path.suffix.lower()])):
+            for member in image_members(parent):
                 if member.name == wanted:
                     return member
             raise DataError(f"{parent} no longer holds {wanted}")

@@ -1,6 +1,5 @@
 """From stored descriptors and labelled images to a figure: `probe` is what `vgg probe` does."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,10 +28,8 @@ from vggcli.probe.svm import (
     svms_in,
 )
 from vggcli.probe.targets import Drawing
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.results import Result
-
-LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The protocols of Appendix B: what is asked of a probe, and what the name of a data set decides where nobody says it."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -10,8 +9,8 @@ from vggcli.choices import ProbeProtocol
 from vggcli.errors import UsageError
 from vggcli.probe.svm import COSTS
 from vggcli.probe.targets import Drawing
+from vggcli.progress import LOG
 
-LOG = logging.getLogger("vggcli")
 LARGEST_COST = 1e9
 DRAWN = ("train_per_class", "test_per_class", "splits")
 # What differs from the defaults where a set is given by name

@@ -21,7 +21,7 @@ class NetworkRow:
     scale: tuple[int, int]
     test_scales: tuple[int, ...]
     weights: str
-    errors: tuple[tuple[Errors, paper.Result | None], ...]
+    errors: tuple[tuple[Errors, paper.PublishedResult | None], ...]
 
 
 @dataclass(frozen=True)

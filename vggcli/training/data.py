@@ -1,24 +1,23 @@
 """The data of a run: both splits, surveyed, without the images that cannot be used where those are to be left out; the run
 lists them in skipped.json."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet
-from vggcli.data.outputs import check_run_outside
+from vggcli.data.outputs import check_outside
 from vggcli.data.sources import load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
 from vggcli.errors import UsageError, counted
+from vggcli.progress import LOG
 from vggcli.records import read_record
 from vggcli.regular import need_regular
 from vggcli.training.options import RunOptions
 from vggcli.training.plan import Plan
 from vggcli.training.surroundings import Surroundings
 
-LOG = logging.getLogger("vggcli")
 SKIPPED = "skipped.json"  # of a run
 LISTED = 50  # images that were left out and are noted by name
 
@@ -69,7 +68,8 @@ def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: 
     """As `training_sets`, before a run begins (or begins `again` in its own folder): raises UsageError too where that would
     lie among the images, and tells what the data hold."""
     sets = training_sets(plan, options.workers, around, options.folder if again else None)
-    check_run_outside(options.folder, around.places.runs, sets.train, sets.val)
+    for images in (sets.train, sets.val):
+        check_outside([("out", options.folder or around.places.runs)], images.root, images.names)
     with around.progress("looking at the images", len(sets.train) + len(sets.val), "images") as bar:
         found = survey(sets.train, sets.val, bar)
     around.surveyed(found)

@@ -1,6 +1,5 @@
 """A run from trained weights: they become the start of its network, and their scale and recipe the defaults of its plan."""
 
-import logging
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from vggcli.data.sources import ImageSet
 from vggcli.data.training_batches import colour_statistics
 from vggcli.errors import UsageError, WeightsError
 from vggcli.files import file_sha256
+from vggcli.progress import LOG
 from vggcli.training.data import surveyed_sets
 from vggcli.training.frozen import Stages
 from vggcli.training.options import FinetuneOptions, TrainingData
@@ -26,8 +26,6 @@ from vggcli.weights.find import fetched, find_weights, is_published_name
 from vggcli.weights.preprocessing import Pixels, read_pixels
 from vggcli.zoo.initialise import inherit
 from vggcli.zoo.network import VGG
-
-LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ Shapes: N images, C channels, H and W pixels or map positions, K classes.
 
 import hashlib
 import io
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,12 +32,12 @@ from vggcli.device import autocast
 from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
+from vggcli.progress import LOG
 from vggcli.zoo.network import VGG
 
-LOG = logging.getLogger("vggcli")
 ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array
-CHUNK = 4 << 20  # bytes that are hashed at once
+HASH_BYTES = 4 << 20  # bytes that are hashed at once
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,8 @@ def _kept(path: Path, rows: int) -> NDArray[np.float32]:
             raise ValueError(f"{header.dtype} of the shape {header.shape} for {rows} images")
         digest = hashlib.sha256()
         file.seek(0)
-        for start in range(0, size, CHUNK):
-            digest.update(file.read(min(CHUNK, size - start)))
+        for start in range(0, size, HASH_BYTES):
+            digest.update(file.read(min(HASH_BYTES, size - start)))
         if file.read() != digest.digest():
             raise ValueError("its SHA-256 is another")
     return _mapped(path, header)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vggcli.colour import ColourStatistics
+from vggcli.data.own_files import CONFIG
 from vggcli.data.training_batches import steps_an_epoch
 from vggcli.device import pick_device
 from vggcli.errors import DataError, UsageError, WeightsError, counted
@@ -16,7 +17,7 @@ from vggcli.training.finetune import prepare_finetuning
 from vggcli.training.options import FinetuneOptions, TrainingData, TrainOptions
 from vggcli.training.plan import Plan
 from vggcli.training.recipe import Recipe
-from vggcli.training.run import CONFIG, CURVES, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
+from vggcli.training.run import CURVES, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.scratch import prepare
 from vggcli.training.session import Session, TrainingResult, with_frozen_outputs
 from vggcli.training.state import RunState

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import MachineError, UsageError, WeightsError
-from vggcli.files import machine_error, sweep, working_folder, write_text
+from vggcli.files import TRIAL_BYTES, machine_error, sweep, working_folder, write_text
 from vggcli.locks import Busy, let_go, lock
 from vggcli.training.state import RunState
 from vggcli.weights.checkpoint import (
@@ -34,9 +34,7 @@ from vggcli.weights.checkpoint import (
 from vggcli.weights.find import numbered_runs
 from vggcli.zoo.network import VGG
 
-CONFIG, LOG, LOCK = "config.json", "log.jsonl", ".lock"
-CURVES, VIEWS = "curves.png", "views.png"
-TRIAL_BYTES = 4096
+LOG, LOCK, CURVES = "log.jsonl", ".lock", "curves.png"
 LOCK_SECONDS = 2.0  # that a process which was just killed may take to let go
 
 

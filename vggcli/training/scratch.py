@@ -1,12 +1,12 @@
 """A run from random weights, or from net A's layers (section 3.1)."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 from vggcli.data.training_batches import colour_statistics
 from vggcli.errors import WeightsError
 from vggcli.files import file_sha256
+from vggcli.progress import LOG
 from vggcli.training.data import surveyed_sets
 from vggcli.training.options import RunOptions, TrainingData
 from vggcli.training.plan import Plan
@@ -17,8 +17,6 @@ from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
 from vggcli.zoo.initialise import initialise_from_network_a
 from vggcli.zoo.network import VGG
-
-LOG = logging.getLogger("vggcli")
 
 
 def prepare(plan: Plan, options: RunOptions, around: Surroundings, again: bool = False) -> Session:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vggcli.data.decode import read_image
+from vggcli.data.own_files import CONFIG, VIEWS
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.data.training_batches import Schedule, epoch_order, training_batches
 from vggcli.data.training_views import augment
@@ -26,7 +27,7 @@ from vggcli.training.loop import train_epochs
 from vggcli.training.memory import automatic_micro_batch, check_memory
 from vggcli.training.options import LoopOptions, RunOptions, Stopped, TrainingData
 from vggcli.training.plan import Plan
-from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS, RunFolder, create_run, let_go_of_run, remove_unused
+from vggcli.training.run import CURVES, LOG, RunFolder, create_run, let_go_of_run, remove_unused
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights.checkpoint import Checkpoint

@@ -55,7 +55,7 @@ def _by_keywords(
 train = _by_keywords(
     TrainOptions,
     """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does; keywords are the fields of
-    `TrainOptions`. Raises as `start` does.
+    `TrainOptions`. Raises UsageError, DataError, WeightsError or MachineError (`vggcli.errors`) for what cannot be used.
 
     >>> result = vggcli.train("photos/", "A", recipe="tiny", width=0.0625, max_steps=2)
     >>> result.run.name, result.last.step
@@ -66,7 +66,7 @@ train = _by_keywords(
 finetune = _by_keywords(
     FinetuneOptions,
     """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network; keywords are the
-    fields of `FinetuneOptions`. Raises as `start` does.
+    fields of `FinetuneOptions`. Raises UsageError, DataError, WeightsError or MachineError for what cannot be used.
 
     >>> result = vggcli.finetune("runs/A-1", "photos/", layers="last", max_steps=2)
     >>> result.run.name, result.last.step

@@ -1,6 +1,5 @@
 """What weights of another framework do not say of themselves, and is assumed: preprocessing, operations, classes."""
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 from vggcli.errors import WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.places import Places
+from vggcli.progress import LOG
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.published import published_file
 
-LOG = logging.getLogger("vggcli")
 _SHOWN_CLASSES = 12  # of an assumed order
 
 

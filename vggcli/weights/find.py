@@ -1,6 +1,5 @@
 """What names weights: a file, a run folder, the newest run of a network, or published weights, fetched when used."""
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from vggcli.data.image_set import ImageSet, match_classes
 from vggcli.errors import DataError, WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.places import Places, made_folder
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.regular import irregular
 from vggcli.weights.checkpoint import BEST, LAST, network_of, read_checkpoint
 from vggcli.weights.published import (
@@ -25,8 +24,6 @@ from vggcli.weights.published import (
     verify,
 )
 from vggcli.zoo.layers import arch_of
-
-LOG = logging.getLogger("vggcli")
 
 
 def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path:
