@@ -73,29 +73,16 @@ def probe(
 ) -> None:
     """Train a linear SVM, one class against the rest, on descriptors that `vgg features` has stored, and measure it. Labels
     come from --data, matched by the names of the images; C is chosen on a fifth of the training images, held out."""
+    given = dict(locals())
     from json import dumps
 
     from vggcli.probe import measure
     from vggcli.probe.svm import COSTS
 
-    found = measure.probe(
-        user_places(),
-        stores,
-        data,
-        protocol=protocol,
-        split=split,
-        train_split=train_split,
-        train_per_class=train_per_class,
-        test_per_class=test_per_class,
-        splits=splits,
-        ap=ap,
-        costs=costs or COSTS,
-        norm=norm,
-        skip_missing=skip_missing,
-        seed=seed,
-        workers=worker_count(workers),
-        progress=options.progress(quiet),
-    )
+    for name in ("stores", "data", "json", "quiet", "per_class"):
+        del given[name]
+    given |= {"workers": worker_count(workers), "costs": costs or COSTS}
+    found = measure.probe(user_places(), stores, data, **given, progress=options.progress(quiet))
     if json:
         print(dumps(found.to_json(per_class)))
     else:

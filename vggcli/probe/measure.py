@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,19 +122,8 @@ def probe(
 
     Raises UsageError, DataError or MachineError where stores, data and protocol do not fit, or scikit-learn is missing.
     """
-    plan = ProbePlan(
-        protocol=protocol,
-        split=split,
-        train_split=train_split,
-        train_per_class=train_per_class,
-        test_per_class=test_per_class,
-        splits=splits,
-        ap=ap,
-        costs=tuple(costs),
-        norm=norm,
-        skip_missing=skip_missing,
-        seed=seed,
-    )
+    given = dict(locals())
+    plan = ProbePlan(**{one.name: given[one.name] for one in fields(ProbePlan)})
     paths = [Path(path) for path in ([stores] if isinstance(stores, str | Path) else stores)]
     plan.check()
     return _probed(paths, None if data is None else str(data), plan, workers, places, progress)

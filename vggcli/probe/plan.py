@@ -1,7 +1,7 @@
 """The protocols of Appendix B: what is asked of a probe, and what the name of a data set decides where nobody says it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -42,7 +42,7 @@ class ProbePlan:
     test_per_class: int | None = None
     splits: int | None = None
     ap: Literal["11", "all"] | None = None
-    costs: tuple[float, ...] = COSTS
+    costs: Sequence[float] = COSTS
     norm: Literal["l2", "none"] = "l2"
     skip_missing: bool = False
     seed: int | None = None

@@ -35,7 +35,7 @@ class ProbeOptions:
     all), the seed of the held-out images, and how many SVMs are trained in parallel."""
 
     protocol: ProbeProtocol = "accuracy"
-    costs: tuple[float, ...] = COSTS
+    costs: Sequence[float] = COSTS
     eleven_points: bool = False
     seed: int = 0
     workers: int = 1
