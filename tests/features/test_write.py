@@ -19,7 +19,8 @@ from vggcli.features.extract import Rows
 from vggcli.features.read import open_rows, open_store
 from vggcli.features.search import nearest
 from vggcli.features.spool import Spool, stored
-from vggcli.features.write import Table, check_format, column_of, sidecar, write_table
+from vggcli.features.table import Column, Table, column_of, sidecar
+from vggcli.features.write import check_format, write_table
 from vggcli.probe.descriptors import read_descriptors
 
 NAMES = ("plain.jpg", "new\nline.jpg", 'quote"d, comma.jpg', "bytes\udcff\udc80.jpg", "ünï/\r.png", " leading.jpg")
@@ -169,7 +170,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         yield
 
     content, _ = table()
-    broken = write.Column(6, (5,), "float32", lambda: full(None))  # type: ignore[arg-type, return-value]
+    broken = Column("float32", (6, 5), lambda: full(None))  # type: ignore[arg-type, return-value]
     with pytest.raises(MachineError, match="no space left"):
         write_table(tmp_path / "f.safetensors", Table(content.names, {"features": broken}, ABOUT))
     assert list(tmp_path.iterdir()) == []
@@ -207,8 +208,8 @@ def test_what_is_no_store(tmp_path: Path) -> None:
         ("a.txt", "no file of"),
         ("none.npy", "is not there"),
         ("folder", "manifest"),
-        ("maps.npz", "maps as they are"),
-        ("f.npy", "has lost what belongs to it"),
+        ("maps.npz", r"holds maps of the shape \[1, 2, 3, 3\]"),
+        ("f.npy", "there is no .*f.npy.json, which belongs to"),
     ]:
         with pytest.raises(DataError, match=words):
             open_store(tmp_path / name)

@@ -68,7 +68,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "images", "message"),
     [
-        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"shape \[3, 4, 2, 2\].*as pooling gives"),
+        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"maps of the shape \[3, 4, 2, 2\], not rows"),
         (ROWS, "ab", "3 descriptors and the names of 2 images"),
         (ROWS[:0], "", "holds no descriptor"),
         (ROWS, "aba", "two descriptors of 'a'"),

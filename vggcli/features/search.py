@@ -1,6 +1,6 @@
 """The nearest of stored images to a query by cosine (not in the paper, which compares descriptors by their inner product).
 
-The query is described as the store says that its rows were, by the same weights.
+The query is described by the same weights and settings as the stored images.
 
 Shapes: N stored rows, D entries of a row.
 """
@@ -52,7 +52,7 @@ class Neighbours(Result):
         return {"query": str(self.query), "store": str(self.store), "neighbours": self.table()}
 
     def table(self) -> list[dict[str, Any]]:
-        """A row an image, the nearest first."""
+        """A row for each image, the nearest first."""
         return [{"path": one.name, "cosine": one.cosine} for one in self.found]
 
 
@@ -75,19 +75,14 @@ class OpenStore:
         self, query: str | Path, top: int, weights: str | Path | None, device: str, precision: Precision
     ) -> Neighbours:
         """As `search`."""
-        row_D = self._describer(weights, device, precision)([query])[0]
-        found = tuple(nearest(self.rows, row_D, top))
-        about = self.settings
-        return Neighbours(Path(query), self.path, len(self.rows.names), about.layer, Path(about.root), found)
-
-    def _describer(self, weights: str | Path | None, device: str, precision: Precision) -> Features:
         about = self.settings
         path = weights_file(Path(weights).expanduser() if weights else Path(about.weights))
         if file_sha256(path) != about.weights_sha256:
-            raise WeightsError(f"{path} holds other weights than {self.path} was made with; name those", "weights")
+            what = f"{path} holds other weights than {self.path} was made with"
+            raise WeightsError(f"{what}; give those that it was made with", "weights")
         ready_device(device)
         try:
-            return Features(
+            describe = Features(
                 path,
                 about.layer,
                 about.pool,
@@ -100,7 +95,9 @@ class OpenStore:
                 preprocessing=Pixels.from_json(about.preprocessing) if about.preprocessing else None,
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise DataError(f"{self.path} was made in no way that these weights know: {error}") from error
+            raise DataError(f"{self.path} says settings that do not fit its weights: {error}") from error
+        found = tuple(nearest(self.rows, describe([query])[0], top))
+        return Neighbours(Path(query), self.path, len(self.rows.names), about.layer, Path(about.root), found)
 
 
 def search(
