@@ -159,7 +159,7 @@ def test_stores_that_were_made_alike_are_parts_of_one() -> None:
     assert whole.features_ND[:, 0].tolist() == [1, 1, 2]
     images = image_set(Path("/photos"), ["val/a", "train/b", "train/a"])
     assert matched_rows(whole, images).tolist() == [2, 1, 0]
-    with pytest.raises(DataError, match="t and x were made alike, and both describe a"):
+    with pytest.raises(DataError, match="t and x were made with the same settings, and both describe a"):
         with_parts_joined([train, val, made("x", "/photos/train", ["a"], 5)])
 
 

@@ -1,4 +1,4 @@
-"""The images of a set with their descriptors: which are trained on, which measured on, and which classes they show.
+"""The images of a data set with their descriptors and classes: which are trained on, and which measured on.
 
 Descriptors are matched by name in every store, so that several can be stacked row by row.
 """
@@ -79,12 +79,9 @@ def with_descriptors(
                 f"{store.path} describes none of the {counted(len(images), 'image')} of {images.root} ({images.split})"
             )
         if len(missing) and not skip_missing:
-            raise DataError(
-                f"{store.path} has no descriptor of {len(missing)} of the {counted(len(images), 'image')} "
-                f"of {images.root}; the first "
-                f"is {images.names[missing[0]]}: describe them, or leave them out",
-                "skip_missing",
-            )
+            few = f"{len(missing)} of the {counted(len(images), 'image')} of {images.root}"
+            what = f"{store.path} has no descriptor of {few}; the first is {images.names[missing[0]]}"
+            raise DataError(f"{what}: describe them, or leave them out", "skip_missing")
     kept = np.flatnonzero(np.all([rows_N >= 0 for rows_N in rows], axis=0))
     if not len(kept):
         raise DataError(f"no image of {images.root} ({images.split}) is described by all of the {len(stores)} stores")

@@ -1,4 +1,4 @@
-"""What a probe learns from and is measured on: targets, random splits, and the images held out to choose C.
+"""The targets of a probe, its random splits, and the images held out to choose C.
 
 N images, K classes. A target is 1 where the image shows the class, -1 where it does not, and 0 where the image does not
 count for the class.
@@ -53,11 +53,8 @@ def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: i
     members = [np.flatnonzero(labels_N == index) for index in range(len(classes))]
     for name, rows in zip(classes, members, strict=True):
         if len(rows) <= drawing.train_per_class:
-            raise DataError(
-                f"class {name!r} has {counted(len(rows), 'image')}, too few to train on {drawing.train_per_class} and test "
-                f"on the rest; train on fewer",
-                "train_per_class",
-            )
+            what = f"class {name!r} has {counted(len(rows), 'image')}, too few to train on {drawing.train_per_class}"
+            raise DataError(f"{what} and test on the rest; train on fewer", "train_per_class")
     parts = []
     for split in range(drawing.splits):
         draw = np.random.default_rng([seed, split])
@@ -70,7 +67,7 @@ def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: i
 
 
 def held_out_rows(labels_N: Ints, seed: int) -> NDArray[np.bool_]:
-    """Which fifth of the training images (of each class, rounded; at least one where there are two) chooses C."""
+    """Which training images choose C: a fifth of each class, rounded, and at least one where it has two or more."""
     draw = np.random.default_rng([seed, 1 << 16])
     held_N = np.zeros(len(labels_N), bool)
     for label in np.unique(labels_N):

@@ -68,9 +68,8 @@ def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) 
         name, *sides = _sides(row)
         table.add_row(name, "\n".join(sides), *cells, Text(row.weights))
     published = any(theirs for row in rows for _, theirs in row.errors)
-    table.caption = Text(
-        f"Errors in per cent{'; in brackets the figures of Table 5 of the paper' if published else ''}."
-    )
+    brackets = "; in brackets the paper's (Table 5)" if published else ""
+    table.caption = Text(f"Errors in per cent{brackets}.")
     return table
 
 
