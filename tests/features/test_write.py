@@ -15,11 +15,12 @@ from vggcli.data.decode import ImageError
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError, MachineError, UsageError
 from vggcli.features import write
+from vggcli.features.claims import sidecar
 from vggcli.features.extract import Rows
 from vggcli.features.read import open_rows, open_store
 from vggcli.features.search import nearest
 from vggcli.features.spool import Spool, stored
-from vggcli.features.table import Column, Table, column_of, sidecar
+from vggcli.features.table import Column, Table, column_of
 from vggcli.features.write import check_format, write_table
 from vggcli.probe.descriptors import read_descriptors
 

@@ -18,7 +18,6 @@ from vggcli.errors import ExitCode, Interrupted, UsageError, counted
 
 if TYPE_CHECKING:
     from vggcli.features.manifest import Part
-    from vggcli.features.outcome import Outcome
 
 NOT_WITH_SEARCH = (  # the query is described as the store says
     *("data", "split", "arch", "gap", "gmp", "multi_scale", "flip", "aggregate", "norm", "dtype", "shard_size", "maps"),
@@ -122,32 +121,36 @@ def features(
     does not stop the others: it is listed at the end, and the exit code is 3."""
     given = dict(locals())
     if search is not None:
-        _check_search_flags(given)
-        _search(search, paths or [], top or 12, out, weights, device, precision, json)
+        _search(given)
         return
     if top is not None:
         raise UsageError("--top has no effect without --search")
     if gap and gmp:
         raise UsageError("--gap and --gmp contradict each other; give one")
     pool = "gap" if gap else "gmp" if gmp else "none"
-    _describe({**given, "pool": pool, "workers": worker_count(workers)}, json, quiet)
+    _describe({**given, "pool": pool, "workers": worker_count(workers)})
 
 
-def _describe(given: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """Describe the images that the flags `given` name, and show what came of it."""
+def _describe(given: dict[str, Any]) -> None:
+    """Describe the images that the flags `given` name, and show the result."""
+    from vggcli.data.decode import read_image
     from vggcli.features.bulk import describe_images
     from vggcli.features.bulk_options import BulkOptions
+    from vggcli.report.maps import save_maps
     from vggcli.report.tables import features_table
 
     part = this_part()
     asked = BulkOptions.of(given)
     with stoppable(asked.shard_size is not None):
-        progress = options.progress(quiet or part.rank > 0)
+        progress = options.progress(given["quiet"] or part.rank > 0)
         outcome = describe_images(asked, user_places(), progress, part, sys.stdin.buffer)
         if outcome is not None and asked.maps is not None:
-            _draw_maps(outcome, asked.maps)
+            assert outcome.single is not None and outcome.single.maps_CHW is not None
+            image = read_image(outcome.single.place)
+            save_maps(image, outcome.single.maps_CHW, outcome.how.options.layers[0], asked.maps)
+            options.note(f"written: {asked.maps}")
     if outcome is not None:
-        if as_json:
+        if given["json"]:
             print(dumps(outcome.to_json()))
         else:
             options.stdout_console().print(features_table(outcome))
@@ -178,42 +181,21 @@ def stoppable(resumable: bool) -> Iterator[None]:
         raise Interrupted(f"stopped; {left}", code) from None
 
 
-def _draw_maps(outcome: "Outcome", path: Path) -> None:
-    """Draw the strongest channels of the layer over the image."""
-    from vggcli.data.decode import read_image
-    from vggcli.report.maps import save_maps
-
-    assert outcome.single is not None and outcome.single.maps_CHW is not None
-    save_maps(read_image(outcome.single.place), outcome.single.maps_CHW, outcome.how.options.layers[0], path)
-    options.note(f"written: {path}")
-
-
-def _check_search_flags(given: dict[str, Any]) -> None:
-    """Raises UsageError for a flag that says how to describe images, which with --search the store says."""
-    for name in NOT_WITH_SEARCH:
-        value = given[name]
-        if value is not None and (value is not False or name == "flip"):
-            flag = "--no-flip" if value is False else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} has no effect with --search: the query is described as the store was")
-
-
-def _search(
-    query: Path,
-    stores: list[str],
-    top: int,
-    out: Path | None,
-    weights: Path | None,
-    device: str,
-    precision: choices.Precision,
-    as_json: bool,
-) -> None:
-    """Show the `top` stored images nearest to `query`; with `out`, as a contact sheet too."""
+def _search(given: dict[str, Any]) -> None:
+    """Show the stored images nearest to the query; with --out, as a sheet of images too. Raises UsageError for flags that
+    say how to describe images, which here the store says."""
     from vggcli.data.outputs import check_outside
     from vggcli.features.search import OpenStore
     from vggcli.files import writable_output
     from vggcli.report.maps import save_neighbours
     from vggcli.report.tables import neighbours_table
 
+    for name in NOT_WITH_SEARCH:
+        value = given[name]
+        if value is not None and (value is not False or name == "flip"):
+            flag = "--no-flip" if value is False else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} has no effect with --search: the query is described as the store was")
+    query, stores, out = given["search"], given["paths"] or [], given["out"]
     if len(stores) != 1:
         raise UsageError("--search looks through one store: `vgg features --search QUERY.jpg STORE.safetensors`")
     if out is not None:
@@ -223,11 +205,11 @@ def _search(
     store = OpenStore.at(stores[0])
     if out is not None:
         check_outside([("out", out)], Path(store.settings.root), store.rows.names, whole=False)
-    result = store.nearest_to(query, top, weights, device, precision)
+    result = store.nearest_to(query, given["top"] or 12, given["weights"], given["device"], given["precision"])
     if out is not None:
         save_neighbours(result, out)
         options.note(f"written: {out}")
-    if as_json:
+    if given["json"]:
         print(dumps(result.to_json()))
         return
     title = f"Nearest to {query} of {counted(result.images, 'image')}, {result.layer} of {result.store}"

@@ -12,13 +12,15 @@ from vggcli.defaults import user_places, worker_count
 from vggcli.errors import counted
 
 if TYPE_CHECKING:
-    from vggcli.probe.descriptors import Descriptors
     from vggcli.probe.measure import Probed
 
 
 def probe(
     stores: Annotated[
-        list[Path], typer.Argument(metavar="STORE...", help="Files of `vgg features`: parts of one, or stacked.")
+        list[Path],
+        typer.Argument(
+            metavar="STORE...", help="Files of `vgg features`: those of one kind are joined, others stacked."
+        ),
     ],
     data: options.Data = None,
     protocol: Annotated[
@@ -104,21 +106,31 @@ def _show(probed: "Probed", per_class: bool) -> None:
         console.print(facts_table(f"By class: {unit} %", rows))
     if probed.published:
         where = ", on its test images" if probed.data == "voc2012" else ""
-        theirs = {row.method: _published(getattr(row, probed.data)) for row in probed.published}
-        console.print(facts_table(f"The paper's Table 11: {measure} %{where}", theirs))
+        theirs = {row.method: getattr(row, probed.data) for row in probed.published}
+        shown = {
+            name: f"{one[0]:.1f} ± {one[1]:.1f}" if isinstance(one, tuple) else f"{one:.1f}"
+            for name, one in theirs.items()
+        }
+        console.print(facts_table(f"The paper's Table 11: {measure} %{where}", shown))
 
 
 def _facts(probed: "Probed", measure: str) -> dict[str, str]:
+    from vggcli.probe.descriptors import SETTINGS
+
     result, plan, first = probed.result, probed.plan, probed.result.splits[0]
     each = ", ".join(f"{one.measured.figure:.1f}" for one in result.splits)
     deviation = "" if result.deviation is None else f" ± {result.deviation:.1f} over the splits ({each})"
     skipped = f", {probed.labelled.skipped} without a descriptor" if probed.labelled.skipped else ""
+    stores = []
+    for store in probed.stores:
+        said = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
+        stores.append(f"{store.path}: {counted(store.dimension, 'number')}{f' ({said})' if said else ''}")
     return {
         measure: f"{result.figure:.2f} %{deviation}",
         "protocol": f"{plan.protocol}: {_how(probed)}",
         "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {len(result.classes)} classes",
         "data": probed.data,
-        "descriptors": "\n".join(_described_as(store) for store in probed.stores),
+        "descriptors": "\n".join(stores),
         "dimension": f"{result.dimension}, {'each L2-normalised' if plan.norm == 'l2' else 'as stored'}",
         "C": "\n".join(_choice(one.cost, one.held_out, plan.costs) for one in result.splits),
         "time": f"{probed.seconds:.1f} s",
@@ -136,19 +148,6 @@ def _how(probed: "Probed") -> str:
     return f"trained on {plan.train_split}, measured on {plan.split}{points}"
 
 
-def _described_as(store: "Descriptors") -> str:
-    from vggcli.probe.descriptors import SETTINGS
-
-    known = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
-    return f"{store.path}: {counted(store.dimension, 'number')}{f' ({known})' if known else ''}"
-
-
 def _choice(cost: float, held_out: Sequence[float], grid: Sequence[float]) -> str:
-    if not held_out:
-        return f"{cost:g}"
-    tried = ", ".join(f"{one:g}: {figure:.1f}" for one, figure in zip(grid, held_out, strict=True))
-    return f"{cost:g}, by a fifth of the training images held out ({tried})"
-
-
-def _published(value: float | tuple[float, float]) -> str:
-    return f"{value[0]:.1f} ± {value[1]:.1f}" if isinstance(value, tuple) else f"{value:.1f}"
+    tried = ", ".join(f"{one:g}: {figure:.1f}" for one, figure in zip(grid, held_out, strict=False))
+    return f"{cost:g}, best on a fifth of the training images held out ({tried})" if tried else f"{cost:g}"

@@ -13,8 +13,8 @@ from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.data.paths import ImageList
 from vggcli.device import pick_dtype
 from vggcli.errors import UsageError, counted
+from vggcli.features.claims import sidecar
 from vggcli.features.extract import FeatureOptions
-from vggcli.features.table import sidecar
 from vggcli.features.write import arrow, check_format
 from vggcli.files import try_to_write, writable_output
 from vggcli.weights.checkpoint import Checkpoint
@@ -126,7 +126,14 @@ def output_place(asked: BulkOptions, images: ImageList) -> Path | None:
             raise UsageError(f"there are {counted(len(images), 'image')}; give a file for their descriptors", "out")
         return None
     if asked.shard_size is not None:
-        _check_shards_place(out)
+        if out.suffix in STORE_SUFFIXES:
+            what = f"{out}: shards are written to a folder of .safetensors files"
+            raise UsageError(f"{what}; give a name without a suffix", "out", "shard_size")
+        if not out.parent.is_dir():
+            raise UsageError(f"there is no folder {out.parent} for {out}; make it first", "out")
+        if not out.exists():
+            try_to_write(out)
+        arrow()
         return out
     out = out if out.suffix else out.with_name(f"{out.name}{STORE_SUFFIXES[0]}")
     check_format(out, asked.layer, asked.pool != "none")
@@ -134,17 +141,6 @@ def output_place(asked: BulkOptions, images: ImageList) -> Path | None:
     if out.suffix in (".npy", ".csv"):
         writable_output(sidecar(out), "out")
     return out
-
-
-def _check_shards_place(out: Path) -> None:
-    if out.suffix in STORE_SUFFIXES:
-        what = f"{out}: shards are written to a folder of .safetensors files"
-        raise UsageError(f"{what}; give a name without a suffix", "out", "shard_size")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} for {out}; make it first", "out")
-    if not out.exists():
-        try_to_write(out)
-    arrow()
 
 
 def _check_outside_inputs(asked: BulkOptions, images: ImageList) -> None:

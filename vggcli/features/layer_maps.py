@@ -1,7 +1,7 @@
 """Layers by name, and their maps: what `conv4_3`, `fc7` or `fc7:pre` mean in a network, and how far it must run for them.
 
-A layer's own name means its output after the ReLU that follows it (behind its batch normalisation, where there is one);
-`:pre` means the output of that layer itself, before.
+The name of a layer means its output after the ReLU that follows it (and after its batch normalisation, where there is one);
+with `:pre` it means the output of the layer itself.
 """
 
 import difflib
@@ -35,7 +35,7 @@ def layer_outputs(network: VGG, names: Sequence[str]) -> tuple[LayerOutput, ...]
     """
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"layer {name} is named twice; once is enough", "layer")
+            raise UsageError(f"layer {name} is given twice; give it once", "layer")
     return tuple(_layer_output(network, name) for name in names)
 
 
@@ -59,18 +59,13 @@ def _layer_output(network: VGG, asked: str) -> LayerOutput:
             f"(`vgg models {network.config.arch}` lists them all)",
             "layer",
         )
-    relu = _relu_after(network, name)
-    if asked.endswith(PRE) and relu is None:
-        raise UsageError(f"no ReLU follows {name}, so {asked} means nothing; ask for {name}", "layer")
-    child = name if relu is None or asked.endswith(PRE) else relu
-    return LayerOutput(asked, child, _channels(network, name))
-
-
-def _relu_after(network: VGG, name: str) -> str | None:
-    if name in ("fc6", "fc7"):  # their ReLUs are no modules
-        return f"relu{name.removeprefix('fc')}"
-    relu = f"relu{name.removeprefix('conv').removeprefix('bn')}"
-    return relu if name.startswith(("conv", "bn")) and relu in dict(network.named_children()) else None
+    relu = f"relu{name.removeprefix('fc').removeprefix('conv').removeprefix('bn')}"
+    has_relu = name in ("fc6", "fc7") or (  # whose ReLUs are not modules
+        name.startswith(("conv", "bn")) and relu in dict(network.named_children())
+    )
+    if asked.endswith(PRE) and not has_relu:
+        raise UsageError(f"no ReLU follows {name}, so {asked} has no meaning; ask for {name}", "layer")
+    return LayerOutput(asked, relu if has_relu and not asked.endswith(PRE) else name, _channels(network, name))
 
 
 def _channels(network: VGG, name: str) -> int:
@@ -82,9 +77,9 @@ def _channels(network: VGG, name: str) -> int:
 
 
 def smallest_scale(config: NetworkConfig, outputs: Sequence[LayerOutput]) -> int:
-    """The smallest Q at which each of `outputs` has a map: the training crop from fc6 on, else a pixel after the poolings
-    that come before."""
-    needs = [paper.STRIDE]
+    """The smallest Q at which each of `outputs` has a map: from fc6 on the training crop, else what leaves one pixel after
+    the poolings before it."""
+    needs = []
     for output in outputs:
         side = 1
         for layer in network_layers(config):
@@ -95,7 +90,7 @@ def smallest_scale(config: NetworkConfig, outputs: Sequence[LayerOutput]) -> int
             if layer.name == output.name.removesuffix(PRE):
                 break
         needs.append(side)
-    return max(needs[1:], default=paper.STRIDE)
+    return max(needs, default=paper.STRIDE)
 
 
 def layer_results(

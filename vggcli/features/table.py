@@ -7,21 +7,17 @@ in every format but CSV, where `rows_sha256` is that of the file itself.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import NDArray
-
-from vggcli.records import read_record
 
 ONLY_COLUMN = "features"  # the column's name where there is one layer
 CHUNK_ROWS = 1024  # rows that are read or written at a time
 WHOLE_DIGEST, ROWS_DIGEST = "sha256", "rows_sha256"  # keys of the metadata
 
 AnyArray = NDArray[Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,40 +71,3 @@ def column_of(rows: AnyArray) -> Column:
 def column_names(layers: Sequence[str]) -> list[str]:
     """What the columns are called: "features" where there is one layer, else by the layers' own names."""
     return [ONLY_COLUMN] if len(layers) == 1 else list(layers)
-
-
-def sidecar(path: Path) -> Path:
-    """The file beside a .npy with its names and metadata, or beside a .csv with its metadata: the same name and .json."""
-    return path.with_name(f"{path.name}.json")
-
-
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """The JSON object in the file beside a .npy or a .csv. Raises ValueError where there is none."""
-    beside = sidecar(path)
-    if not beside.is_file():  # a link may lead to a file; anything else might block when it is read
-        raise ValueError(f"{beside.name} is not a regular file" if beside.exists() else f"there is no {beside.name}")
-    return read_part(dict[str, Any], beside.read_bytes(), beside.name)
-
-
-def read_names(value: Any) -> tuple[str, ...]:
-    """A list of names, as JSON or already parsed. Raises ValueError where `value` is anything else."""
-    return tuple(read_part(list[str], value, "its metadata do not list the names of its images"))
-
-
-def read_metadata(value: Any) -> dict[str, str]:
-    """Texts by name, as JSON or already parsed. Raises ValueError where `value` is anything else."""
-    return read_part(dict[str, str], value, "its metadata are not texts by name")
-
-
-def read_part(kind: type[T], value: Any, wrong: str) -> T:
-    """As `read_record`, with `wrong` before the reason of a ValueError."""
-    try:
-        return read_record(kind, value)
-    except ValueError as error:
-        raise ValueError(f"{wrong}: {error}") from error
-
-
-def first_of(names: Iterable[str]) -> str:
-    """The first four of some names, for a message."""
-    several = list(names)
-    return ", ".join(several[:4]) + (", …" if len(several) > 4 else "") or "nothing"

@@ -1,7 +1,6 @@
 """Live progress on a terminal, plain lines at a decent pace on a pipe, nothing when quiet."""
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -36,9 +35,7 @@ class _Live:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if not self.progress.disable:  # some versions of rich leave an empty line even then
             self.progress.stop()
 
