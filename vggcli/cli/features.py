@@ -27,36 +27,26 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."),
 ]
-Data = Annotated[
-    str | None, typer.Option("--data", metavar="SRC", help="Instead of PATH...: the images of a data set.")
-]
-Split = Annotated[
-    str | None, typer.Option("--split", metavar="NAME", help="Which part of --data. (default: train, then val)")
-]
+Data = Annotated[str | None, typer.Option(metavar="SRC", help="Instead of PATH...: the images of a data set.")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Which part of --data. (default: train, then val)")]
 Layer = Annotated[
     list[str] | None,
-    typer.Option(
-        "--layer", metavar="NAME...", help="As `vgg models` lists them; NAME:pre is before its ReLU. (default: fc7)"
-    ),
+    typer.Option(metavar="NAME...", help="As `vgg models` lists them; NAME:pre is before its ReLU. (default: fc7)"),
 ]
 Gap = Annotated[bool, typer.Option("--gap", help="Global average pooling: the paper's descriptor.")]
 Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the unpooled map)")]
 Scales = Annotated[
     list[int] | None,
     typer.Option(
-        "--scales",
         min=1,
         max=options.LARGEST_SCALE,
         metavar="Q...",
         help="Shorter sides in pixels. (default: the training S, or its middle)",
     ),
 ]
-Aggregate = Annotated[
-    choices.Aggregate | None, typer.Option("--aggregate", help="How several scales make one row. (default: mean)")
-]
+Aggregate = Annotated[choices.Aggregate | None, typer.Option(help="How several scales make one row. (default: mean)")]
 Norm = Annotated[
-    choices.Norm | None,
-    typer.Option("--norm", help="Finally divide the descriptor by this norm. (default: l2; none for maps)"),
+    choices.Norm | None, typer.Option(help="Finally divide the descriptor by this norm. (default: l2; none for maps)")
 ]
 Flip = Annotated[
     bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --gap and --gmp)")
@@ -71,21 +61,16 @@ Out = Annotated[
         ".png with --search.",
     ),
 ]
-RowType = Annotated[choices.RowType | None, typer.Option("--dtype", help="Of the numbers in --out. (default: float32)")]
+RowType = Annotated[choices.RowType | None, typer.Option(help="Of the numbers in --out. (default: float32)")]
 ShardSize = Annotated[
     int | None,
-    typer.Option(
-        "--shard-size", min=1, metavar="N", help="Write shards of N images and an index; a killed run can be continued."
-    ),
+    typer.Option(min=1, metavar="N", help="Write shards of N images and an index; a killed run can be continued."),
 ]
-Maps = Annotated[
-    Path | None, typer.Option("--maps", metavar="FILE.png", help="Draw a layer's strongest channels over an image.")
-]
+Maps = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a layer's strongest channels over an image.")]
 Search = Annotated[
-    Path | None,
-    typer.Option("--search", metavar="QUERY", help="Find the images of the store PATH that are nearest to this one."),
+    Path | None, typer.Option(metavar="QUERY", help="Find the images of the store PATH that are nearest to this one.")
 ]
-Top = Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="How many --search finds. (default: 12)")]
+Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many --search finds. (default: 12)")]
 
 
 def features(

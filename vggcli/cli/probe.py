@@ -15,61 +15,60 @@ if TYPE_CHECKING:
     from vggcli.probe.measure import Probed
 
 
+Stores = Annotated[
+    list[Path],
+    typer.Argument(metavar="STORE...", help="Files of `vgg features`: parts of one are joined, others stacked."),
+]
+Protocol = Annotated[
+    choices.ProbeProtocol, typer.Option(help="accuracy; caltech: mean class recall over random splits; voc: mean AP.")
+]
+Split = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Split to measure on. (default: val; voc on voc2007: test)")
+]
+TrainSplit = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Split to train on. (default: train; voc on voc2007: trainval)")
+]
+TrainPerClass = Annotated[int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")]
+TestPerClass = Annotated[
+    int | None, typer.Option(min=1, help="With caltech, at most. (default: 50; caltech256: the rest)")
+]
+Splits = Annotated[int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")]
+Points = Annotated[
+    Literal["11", "all"] | None, typer.Option(help="Points of average precision, with voc. (default: all; voc2007: 11)")
+]
+Costs = Annotated[
+    list[float] | None, typer.Option(metavar="C...", help="Values to choose C from. (default: 0.01 0.1 1 10 100)")
+]
+Norm = Annotated[Literal["l2", "none"], typer.Option(help="Divide each store's rows by this norm, before stacking.")]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
+]
+PerClass = Annotated[bool, typer.Option("--per-class", help="Show the figure of every class too.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of random splits and held-out images. (default: 0)")
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option("--workers", "-j", min=1, max=options.MOST_WORKERS, help="SVMs trained in parallel. (default: cores)"),
+]
+
+
 def probe(
-    stores: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="STORE...", help="Files of `vgg features`: those of one kind are joined, others stacked."
-        ),
-    ],
+    stores: Stores,
     data: options.Data = None,
-    protocol: Annotated[
-        choices.ProbeProtocol,
-        typer.Option("--protocol", help="accuracy; caltech: mean class recall over random splits; voc: mean AP."),
-    ] = "accuracy",
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="NAME", help="Split to measure on. (default: val; voc on voc2007: test)"),
-    ] = None,
-    train_split: Annotated[
-        str | None,
-        typer.Option(
-            "--train-split", metavar="NAME", help="Split to train on. (default: train; voc on voc2007: trainval)"
-        ),
-    ] = None,
-    train_per_class: Annotated[
-        int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")
-    ] = None,
-    test_per_class: Annotated[
-        int | None, typer.Option(min=1, help="With caltech, at most. (default: 50; caltech256: the rest)")
-    ] = None,
-    splits: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")
-    ] = None,
-    ap: Annotated[
-        Literal["11", "all"] | None,
-        typer.Option("--ap", help="Points of average precision, with voc. (default: all; voc2007: 11)"),
-    ] = None,
-    costs: Annotated[
-        list[float] | None,
-        typer.Option("--costs", metavar="C...", help="Values to choose C from. (default: 0.01 0.1 1 10 100)"),
-    ] = None,
-    norm: Annotated[
-        Literal["l2", "none"], typer.Option("--norm", help="Divide each store's rows by this norm, before stacking.")
-    ] = "l2",
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
-    ] = False,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Show the figure of every class too.")] = False,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of random splits and held-out images. (default: 0)")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", "-j", min=1, max=options.MOST_WORKERS, help="SVMs trained in parallel. (default: cores)"
-        ),
-    ] = None,
+    protocol: Protocol = "accuracy",
+    split: Split = None,
+    train_split: TrainSplit = None,
+    train_per_class: TrainPerClass = None,
+    test_per_class: TestPerClass = None,
+    splits: Splits = None,
+    ap: Points = None,
+    costs: Costs = None,
+    norm: Norm = "l2",
+    skip_missing: SkipMissing = False,
+    per_class: PerClass = False,
+    seed: Seed = None,
+    workers: Parallel = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -79,7 +78,7 @@ def probe(
     from json import dumps
 
     from vggcli.probe import measure
-    from vggcli.probe.svm import COSTS
+    from vggcli.probe.plan import COSTS
 
     for name in ("stores", "data", "json", "quiet", "per_class"):
         del given[name]

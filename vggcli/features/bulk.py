@@ -7,7 +7,6 @@ are written to the disk as they are finished, so that memory does not grow with 
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -23,7 +22,7 @@ from vggcli.data.sources import load_split
 from vggcli.device import ready_device
 from vggcli.errors import UsageError, counted
 from vggcli.features.bulk_options import BulkOptions, output_place
-from vggcli.features.extract import RowArray, Rows, check_options, described, image_rows, row_shapes
+from vggcli.features.extract import RowArray, check_options, described, image_rows, row_shapes
 from vggcli.features.manifest import ALONE, MANIFEST_FORMAT, Job, Manifest, Part, inputs_hashes, open_folder, texts
 from vggcli.features.outcome import OneImage, Outcome, note_bad
 from vggcli.features.read import SKIPPED_KEY
@@ -43,11 +42,7 @@ LOG = logging.getLogger("vggcli")
 
 
 def describe_images(
-    asked: BulkOptions,
-    places: Places,
-    progress: Progress = silent,
-    part: Part = ALONE,
-    stdin: IO[bytes] | None = None,
+    asked: BulkOptions, places: Places, progress: Progress = silent, part: Part = ALONE, stdin: IO[bytes] | None = None
 ) -> Outcome | None:
     """Describe all images that are `asked` for, or of their shards those of this `part`; None for all processes but the
     first. `stdin` is where `-` among the paths reads a list.
@@ -136,39 +131,28 @@ def _one_image(work: _Work) -> Outcome:
     return Outcome(work.how, 1, shapes, (), turned, None, time.perf_counter() - started, 1, single)
 
 
-class _Count:
-    """Reports how many views are done, and counts the images that EXIF had turned."""
-
-    def __init__(self, scales: int, tell: Callable[[int], None]) -> None:
-        self.scales, self.tell, self.turned = scales, tell, 0
-
-    def __call__(self, results: Iterable[Rows | ImageError]) -> Iterator[Rows | ImageError]:
-        for result in results:
-            yield result
-            self.tell(self.scales if isinstance(result, ImageError) else result.views)
-            self.turned += 0 if isinstance(result, ImageError) else result.turned
-
-
 def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
     """All rows to one file, by way of a nameless temporary one beside it."""
     names, how, options = work.images.names, work.how, work.how.options
-    started = time.perf_counter()
+    started, turned = time.perf_counter(), 0
     with (
         Spool(out.parent, options.layers, names, how.dtype) as spool,
         progress("describing", len(names) * len(options.scales), "views") as tell,
     ):
-        count = _Count(len(options.scales), tell)
-        for result in count(image_rows(work.network, work.images, work.colour, options)):
+        for result in image_rows(work.network, work.images, work.colour, options):
             if isinstance(result, ImageError):
                 spool.leave_out(result)
+                tell(len(options.scales))
             else:
                 spool.put(result)
+                tell(result.views)
+                turned += result.turned
         bad = tuple((names[index], error.reason) for index, error in sorted(spool.bad.items()))
         if not spool.present.any():
             note_bad(bad)
         write_table(out, spool.table({**texts(how.settings), SKIPPED_KEY: json.dumps(bad)}))
         rows, shapes = int(spool.present.sum()), tuple(spool.shapes)
-    return Outcome(how, rows, shapes, bad, count.turned, out, time.perf_counter() - started, len(names))
+    return Outcome(how, rows, shapes, bad, turned, out, time.perf_counter() - started, len(names))
 
 
 def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -> Outcome | None:
@@ -178,25 +162,28 @@ def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -
     manifest = Manifest(len(names), size, how.settings, hashes, MANIFEST_FORMAT)
     job = Job(out, names, options.layers, how.dtype, manifest)
     open_folder(job, part)
-    for reason in drop_damaged(job, part).values():
+    for reason in drop_damaged(job, part):
         LOG.info(f"{escaped(reason)}; computed again")
     missing, there = job.mine(part, written=False), len(job.mine(part, written=True))
     if there:
         shards = counted(there + len(missing), "shard")
         LOG.info(f"of {shards}, {there} {'is' if there == 1 else 'are'} there already; computing the others")
     order = [index for number in missing for index in manifest.span(number)]
-    started = time.perf_counter()
+    started, turned = time.perf_counter(), 0
     with progress("describing", len(order) * len(options.scales), "views") as tell:
-        count = _Count(len(options.scales), tell)
         results = image_rows(work.network, work.images, work.colour, options, order, block=size)
         shapes = row_shapes(check_options(work.network, options), options)
-        for _ in count(write_shards(job, results if order else (), shapes)):
-            pass
+        for result in write_shards(job, results if order else (), shapes):
+            if isinstance(result, ImageError):
+                tell(len(options.scales))
+            else:
+                tell(result.views)
+                turned += result.turned
     if part.rank > 0:
         return None
     written = finish_shards(job)
     seconds = time.perf_counter() - started
-    return Outcome(how, written.rows, written.shapes, written.skipped, count.turned, out, seconds, len(order))
+    return Outcome(how, written.rows, written.shapes, written.skipped, turned, out, seconds, len(order))
 
 
 def _file_size(place: Place) -> int:

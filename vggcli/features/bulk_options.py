@@ -113,7 +113,12 @@ class BulkOptions:
 def output_place(asked: BulkOptions, images: ImageList) -> Path | None:
     """Where the rows go, None where they are those of a single image and go nowhere. Raises UsageError where that exists,
     lies among the inputs or cannot hold them, MachineError where the disk refuses."""
-    _check_outside_inputs(asked, images)
+    outputs = [(name, path) for name, path in (("out", asked.out), ("maps", asked.maps)) if path is not None]
+    beside_csv = asked.data and asked.data.lower().endswith(".csv")  # beside which anything may lie
+    searched = [] if beside_csv else [str(images.root)] if asked.data else list(asked.paths)
+    check_outside_folders(outputs, searched, images.names)
+    if asked.data:
+        check_outside(outputs, images.root, images.names)
     if asked.maps is not None:
         if asked.maps.suffix.lower() != ".png":
             raise UsageError(f"{asked.maps}: give a name that ends in .png", "maps")
@@ -141,13 +146,3 @@ def output_place(asked: BulkOptions, images: ImageList) -> Path | None:
     if out.suffix in (".npy", ".csv"):
         writable_output(sidecar(out), "out")
     return out
-
-
-def _check_outside_inputs(asked: BulkOptions, images: ImageList) -> None:
-    """Raises UsageError for an output inside an input folder, or among the images of the data."""
-    outputs = [(name, path) for name, path in (("out", asked.out), ("maps", asked.maps)) if path is not None]
-    beside_csv = asked.data and asked.data.lower().endswith(".csv")  # beside which anything may lie
-    searched = [] if beside_csv else [str(images.root)] if asked.data else list(asked.paths)
-    check_outside_folders(outputs, searched, images.names)
-    if asked.data:
-        check_outside(outputs, images.root, images.names)

@@ -78,10 +78,10 @@ class ShardFacts:
     skipped: tuple[tuple[str, str], ...]
 
 
-def drop_damaged(job: Job, part: Part) -> dict[int, str]:
+def drop_damaged(job: Job, part: Part) -> list[str]:
     """Read through the shards of one process that are there already, every row of them, and remove those that are damaged
-    or not what is asked, so that they are computed again: their numbers, and what is wrong with each."""
-    dropped = {}
+    or not what is asked, so that they are computed again: what is wrong with each."""
+    dropped = []
     for number in job.mine(part, written=True):
         try:
             _shard_facts(job, number)
@@ -89,7 +89,7 @@ def drop_damaged(job: Job, part: Part) -> dict[int, str]:
                 for _ in column.chunks():
                     pass
         except DataError as error:
-            dropped[number] = str(error)
+            dropped.append(str(error))
             job.path(number).unlink(missing_ok=True)
     return dropped
 

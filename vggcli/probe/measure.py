@@ -17,17 +17,8 @@ from vggcli.errors import UsageError, counted
 from vggcli.places import Places
 from vggcli.probe.descriptors import SETTINGS, Descriptors, read_descriptors, stacked, with_parts_joined
 from vggcli.probe.labelled import Labelled, drawn_images, split_images
-from vggcli.probe.plan import PUBLISHED_PLANS, ProbePlan
-from vggcli.probe.svm import (
-    COSTS,
-    MEASURES,
-    ProbeOptions,
-    ProbeResult,
-    best_at_an_end,
-    probe_splits,
-    require_scikit_learn,
-    svms_in,
-)
+from vggcli.probe.plan import COSTS, PUBLISHED_PLANS, ProbePlan
+from vggcli.probe.svm import MEASURES, ProbeResult, best_at_an_end, probe_splits, require_scikit_learn, svms_in
 from vggcli.probe.targets import Drawing
 from vggcli.progress import Progress, silent
 from vggcli.results import Result
@@ -150,11 +141,11 @@ def _probed(
         labelled = split_images(source.path, plan.train_split, plan.split, stores, by_objects, skip)
     _note_left_out(labelled, stores)
     images = labelled.images
-    options = ProbeOptions(plan.protocol, plan.costs, plan.ap == "11", seed, workers)
     features_ND = stacked(stores, labelled.rows, plan.norm == "l2")
     labels_N = np.array(images.labels, np.int64)
-    with progress("training", svms_in(len(labelled.parts), len(images.classes), options), "SVMs") as tell:
-        result = probe_splits(features_ND, labelled.targets_NK, labels_N, images.classes, labelled.parts, options, tell)
+    with progress("training", svms_in(len(labelled.parts), len(images.classes), plan), "SVMs") as tell:
+        given = features_ND, labelled.targets_NK, labels_N, images.classes, labelled.parts
+        result = probe_splits(*given, plan, workers, tell)
     _note_doubts(result)
     return Probed(result, plan, source.name, labelled, drawing, stores, time.perf_counter() - started)
 

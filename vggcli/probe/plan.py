@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from vggcli import paper
 from vggcli.choices import ProbeProtocol
 from vggcli.errors import UsageError
-from vggcli.probe.svm import COSTS
 from vggcli.probe.targets import Drawing
 
 LOG = logging.getLogger("vggcli")
+COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C; not in the paper
 LARGEST_COST = 1e9
 DRAWN = ("train_per_class", "test_per_class", "splits")
 # Defaults of data sets that are given by name

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vggcli.choices import ProbeProtocol
 from vggcli.errors import DataError, MachineError
 from vggcli.metrics import average_precision
+from vggcli.probe.plan import ProbePlan
 from vggcli.probe.targets import Ints, TrainTest, held_out_rows
 
 MEASURES: dict[ProbeProtocol, str] = {
@@ -23,22 +24,9 @@ MEASURES: dict[ProbeProtocol, str] = {
     "caltech": "mean class recall",
     "voc": "mean average precision",
 }
-COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C; not in the paper
 ITERATIONS = 1000  # of the solver; scikit-learn's own
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How to probe: the protocol, the values of C to choose from, the points of average precision (11 as in VOC 2007, else
-    all), the seed of the held-out images, and how many SVMs are trained in parallel."""
-
-    protocol: ProbeProtocol = "accuracy"
-    costs: Sequence[float] = COSTS
-    eleven_points: bool = False
-    seed: int = 0
-    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,11 +93,12 @@ def probe_splits(
     labels_N: Ints,
     classes: tuple[str, ...],
     parts: Sequence[TrainTest],
-    options: ProbeOptions,
+    plan: ProbePlan,
+    workers: int = 1,
     progress: Callable[[int], None] = lambda more: None,
 ) -> ProbeResult:
     """Train on the first rows of each part and measure on the others. `labels_N` only spread the held-out images over the
-    classes. `progress` is told how many more SVMs are trained, of `svms_in`.
+    classes; `workers` SVMs are trained in parallel. `progress` is told how many more are trained, of `svms_in`.
 
     Raises DataError where a class cannot be learnt, MachineError without scikit-learn.
     """
@@ -118,16 +107,16 @@ def probe_splits(
     for train, test in parts:
         _check_learnable(targets_NK[train], classes)
         train_ND, test_ND = _compact(features_ND[train].astype(np.float64), features_ND[test].astype(np.float64))
-        cost, held_out = _choose(train_ND, targets_NK[train], labels_N[train], options, progress)
-        scores_NK, unfinished = _scores(train_ND, targets_NK[train], test_ND, cost, options.workers, progress)
-        measured = _measure(scores_NK, targets_NK[test], options)
+        cost, held_out = _choose(train_ND, targets_NK[train], labels_N[train], plan, workers, progress)
+        scores_NK, unfinished = _scores(train_ND, targets_NK[train], test_ND, cost, workers, progress)
+        measured = _measure(scores_NK, targets_NK[test], plan)
         results.append(SplitResult(measured, len(train), len(test), cost, held_out, unfinished))
     return ProbeResult(classes, features_ND.shape[1], tuple(results))
 
 
-def svms_in(parts: int, classes: int, options: ProbeOptions) -> int:
+def svms_in(parts: int, classes: int, plan: ProbePlan) -> int:
     """How many SVMs `probe_splits` trains."""
-    return parts * classes * (1 + (len(options.costs) if len(options.costs) > 1 else 0))
+    return parts * classes * (1 + (len(plan.costs) if len(plan.costs) > 1 else 0))
 
 
 def _check_learnable(targets_NK: Ints, classes: Sequence[str]) -> None:
@@ -153,21 +142,21 @@ def _compact(train_ND: Floats, test_ND: Floats) -> tuple[Floats, Floats]:
 
 
 def _choose(
-    train_ND: Floats, targets_NK: Ints, labels_N: Ints, options: ProbeOptions, progress: Callable[[int], None]
+    train_ND: Floats, targets_NK: Ints, labels_N: Ints, plan: ProbePlan, workers: int, progress: Callable[[int], None]
 ) -> tuple[float, tuple[float, ...]]:
     """The C with the best figure on the held-out fifth, of equal ones the smallest, and the figure of each."""
-    if len(options.costs) == 1:
-        return options.costs[0], ()
-    held_N = held_out_rows(labels_N, options.seed)
+    if len(plan.costs) == 1:
+        return plan.costs[0], ()
+    held_N = held_out_rows(labels_N, plan.seed or 0)
     if not held_N.any():
         raise DataError("every class has one training image, so none can be held out to choose C; give one C", "costs")
     figures = []
-    for cost in options.costs:
+    for cost in plan.costs:
         train = train_ND[~held_N], targets_NK[~held_N]
-        scores_NK, _ = _scores(*train, train_ND[held_N], cost, options.workers, progress)
-        figures.append(_measure(scores_NK, targets_NK[held_N], options).figure)
-    best = max(range(len(figures)), key=lambda index: (figures[index], -options.costs[index]))
-    return options.costs[best], tuple(figures)
+        scores_NK, _ = _scores(*train, train_ND[held_N], cost, workers, progress)
+        figures.append(_measure(scores_NK, targets_NK[held_N], plan).figure)
+    best = max(range(len(figures)), key=lambda index: (figures[index], -plan.costs[index]))
+    return plan.costs[best], tuple(figures)
 
 
 def best_at_an_end(figures: Sequence[float]) -> bool:
@@ -213,17 +202,17 @@ def require_scikit_learn() -> None:
         raise MachineError("a probe needs scikit-learn; install it with `pip install 'vggcli[probe]'`") from error
 
 
-def _measure(scores_NK: Floats, targets_NK: Ints, options: ProbeOptions) -> Figures:
+def _measure(scores_NK: Floats, targets_NK: Ints, plan: ProbePlan) -> Figures:
     per_class: list[float | None] = []
     right_N = targets_NK[np.arange(len(targets_NK)), scores_NK.argmax(1)] == 1
     for scores_N, targets_N in zip(scores_NK.T, targets_NK.T, strict=True):
         shown_N, counts_N = targets_N == 1, targets_N != 0
-        if options.protocol == "voc":
-            found = average_precision(scores_N[counts_N], shown_N[counts_N], options.eleven_points)
+        if plan.protocol == "voc":
+            found = average_precision(scores_N[counts_N], shown_N[counts_N], eleven_points=plan.ap == "11")
         else:
             found = float(right_N[shown_N].mean()) if shown_N.any() else None
         per_class.append(None if found is None else 100 * found)
-    if options.protocol == "accuracy":
+    if plan.protocol == "accuracy":
         return Figures(100 * float(right_N.mean()), tuple(per_class))
     present = [value for value in per_class if value is not None]
     if not present:
