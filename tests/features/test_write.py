@@ -126,7 +126,7 @@ def test_formats_say_what_they_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> N
     for name, layers, pooled, words in [
         ("f.txt", ["fc7"], True, "ends in .safetensors"),
         ("f.npy", ["fc6", "fc7"], True, "one layer"),
-        ("f.csv", ["fc7"], False, "no maps"),
+        ("f.csv", ["fc7"], False, "not maps"),
     ]:
         with pytest.raises(UsageError, match=words):
             check_format(Path(name), layers, pooled)
@@ -206,7 +206,7 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     path, _ = written(tmp_path, ".npy")
     sidecar(path).unlink()
     for name, words in [
-        ("a.txt", "no file of"),
+        ("a.txt", "is not a file of"),
         ("none.npy", "is not there"),
         ("folder", "manifest"),
         ("maps.npz", r"holds maps of the shape \[1, 2, 3, 3\]"),

@@ -23,19 +23,19 @@ NOT_WITH_SEARCH = (  # the query is described as the store says
     *("data", "split", "arch", "gap", "gmp", "multi_scale", "flip", "aggregate", "norm", "dtype", "shard_size", "maps"),
     *("batch_size", "preprocessing", "layer", "scales", "workers"),
 )
-Paths = Annotated[
+_Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."),
 ]
-Data = Annotated[str | None, typer.Option(metavar="SRC", help="Instead of PATH...: the images of a data set.")]
-Split = Annotated[str | None, typer.Option(metavar="NAME", help="Which part of --data. (default: train, then val)")]
-Layer = Annotated[
+_Data = Annotated[str | None, typer.Option(metavar="SRC", help="Instead of PATH...: the images of a data set.")]
+_Split = Annotated[str | None, typer.Option(metavar="NAME", help="Which part of --data. (default: train, then val)")]
+_Layer = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME...", help="As `vgg models` lists them; NAME:pre is before its ReLU. (default: fc7)"),
 ]
-Gap = Annotated[bool, typer.Option("--gap", help="Global average pooling: the paper's descriptor.")]
-Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the unpooled map)")]
-Scales = Annotated[
+_Gap = Annotated[bool, typer.Option("--gap", help="Global average pooling: the paper's descriptor.")]
+_Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the unpooled map)")]
+_Scales = Annotated[
     list[int] | None,
     typer.Option(
         min=1,
@@ -44,14 +44,14 @@ Scales = Annotated[
         help="Shorter sides in pixels. (default: the training S, or its middle)",
     ),
 ]
-Aggregate = Annotated[choices.Aggregate | None, typer.Option(help="How several scales make one row. (default: mean)")]
-Norm = Annotated[
+_Aggregate = Annotated[choices.Aggregate | None, typer.Option(help="How several scales make one row. (default: mean)")]
+_Norm = Annotated[
     choices.Norm | None, typer.Option(help="Finally divide the descriptor by this norm. (default: l2; none for maps)")
 ]
-Flip = Annotated[
+_Flip = Annotated[
     bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --gap and --gmp)")
 ]
-Out = Annotated[
+_Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
@@ -61,39 +61,41 @@ Out = Annotated[
         ".png with --search.",
     ),
 ]
-RowType = Annotated[choices.RowType | None, typer.Option(help="Of the numbers in --out. (default: float32)")]
-ShardSize = Annotated[
+_RowType = Annotated[choices.RowType | None, typer.Option(help="Of the numbers in --out. (default: float32)")]
+_ShardSize = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Write shards of N images and an index; a killed run can be continued."),
 ]
-Maps = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a layer's strongest channels over an image.")]
-Search = Annotated[
+_Maps = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="Draw a layer's strongest channels over an image.")
+]
+_Search = Annotated[
     Path | None, typer.Option(metavar="QUERY", help="Find the images of the store PATH that are nearest to this one.")
 ]
-Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many --search finds. (default: 12)")]
+_Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many --search finds. (default: 12)")]
 
 
 def features(
-    paths: Paths = None,
-    data: Data = None,
-    split: Split = None,
+    paths: _Paths = None,
+    data: _Data = None,
+    split: _Split = None,
     arch: options.Arch = None,
     weights: options.Weights = None,
     preprocessing: options.Preprocessing = None,
-    layer: Layer = None,
-    gap: Gap = False,
-    gmp: Gmp = False,
+    layer: _Layer = None,
+    gap: _Gap = False,
+    gmp: _Gmp = False,
     multi_scale: options.MultiScale = False,
-    scales: Scales = None,
-    aggregate: Aggregate = None,
-    norm: Norm = None,
-    flip: Flip = None,
-    out: Out = None,
-    dtype: RowType = None,
-    shard_size: ShardSize = None,
-    maps: Maps = None,
-    search: Search = None,
-    top: Top = None,
+    scales: _Scales = None,
+    aggregate: _Aggregate = None,
+    norm: _Norm = None,
+    flip: _Flip = None,
+    out: _Out = None,
+    dtype: _RowType = None,
+    shard_size: _ShardSize = None,
+    maps: _Maps = None,
+    search: _Search = None,
+    top: _Top = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch_size: options.ViewBatch = None,
@@ -143,14 +145,14 @@ def _describe(given: dict[str, Any]) -> None:
 
 
 def this_part() -> "Part":
-    """Which process this is of those that torchrun has started, by its RANK and WORLD_SIZE."""
+    """Which of the processes that torchrun has started this is, by RANK and WORLD_SIZE."""
     from vggcli.features.manifest import Part
 
     rank, world, local = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if rank is None or world is None:
         return Part()
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
-        what = f"RANK={rank} and WORLD_SIZE={world} do not number a process among several (such as 0 and 2)"
+        what = f"RANK={rank} and WORLD_SIZE={world} are not the number of a process and how many there are"
         raise UsageError(f"{what}; unset them, or use torchrun")
     return Part(int(rank), int(world), int(local) if local and local.isdecimal() else None)
 

@@ -15,60 +15,60 @@ if TYPE_CHECKING:
     from vggcli.probe.measure import Probed
 
 
-Stores = Annotated[
+_Stores = Annotated[
     list[Path],
     typer.Argument(metavar="STORE...", help="Files of `vgg features`: parts of one are joined, others stacked."),
 ]
-Protocol = Annotated[
+_Protocol = Annotated[
     choices.ProbeProtocol, typer.Option(help="accuracy; caltech: mean class recall over random splits; voc: mean AP.")
 ]
-Split = Annotated[
+_Split = Annotated[
     str | None, typer.Option(metavar="NAME", help="Split to measure on. (default: val; voc on voc2007: test)")
 ]
-TrainSplit = Annotated[
+_TrainSplit = Annotated[
     str | None, typer.Option(metavar="NAME", help="Split to train on. (default: train; voc on voc2007: trainval)")
 ]
-TrainPerClass = Annotated[int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")]
-TestPerClass = Annotated[
+_TrainPerClass = Annotated[int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")]
+_TestPerClass = Annotated[
     int | None, typer.Option(min=1, help="With caltech, at most. (default: 50; caltech256: the rest)")
 ]
-Splits = Annotated[int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")]
-Points = Annotated[
+_Splits = Annotated[int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")]
+_Points = Annotated[
     Literal["11", "all"] | None, typer.Option(help="Points of average precision, with voc. (default: all; voc2007: 11)")
 ]
-Costs = Annotated[
+_Costs = Annotated[
     list[float] | None, typer.Option(metavar="C...", help="Values to choose C from. (default: 0.01 0.1 1 10 100)")
 ]
-Norm = Annotated[Literal["l2", "none"], typer.Option(help="Divide each store's rows by this norm, before stacking.")]
-SkipMissing = Annotated[
+_Norm = Annotated[Literal["l2", "none"], typer.Option(help="Divide each store's rows by this norm, before stacking.")]
+_SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
 ]
-PerClass = Annotated[bool, typer.Option("--per-class", help="Show the figure of every class too.")]
-Seed = Annotated[
+_PerClass = Annotated[bool, typer.Option("--per-class", help="Show the figure of every class too.")]
+_Seed = Annotated[
     int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of random splits and held-out images. (default: 0)")
 ]
-Parallel = Annotated[
+_Parallel = Annotated[
     int | None,
     typer.Option("--workers", "-j", min=1, max=options.MOST_WORKERS, help="SVMs trained in parallel. (default: cores)"),
 ]
 
 
 def probe(
-    stores: Stores,
+    stores: _Stores,
     data: options.Data = None,
-    protocol: Protocol = "accuracy",
-    split: Split = None,
-    train_split: TrainSplit = None,
-    train_per_class: TrainPerClass = None,
-    test_per_class: TestPerClass = None,
-    splits: Splits = None,
-    ap: Points = None,
-    costs: Costs = None,
-    norm: Norm = "l2",
-    skip_missing: SkipMissing = False,
-    per_class: PerClass = False,
-    seed: Seed = None,
-    workers: Parallel = None,
+    protocol: _Protocol = "accuracy",
+    split: _Split = None,
+    train_split: _TrainSplit = None,
+    train_per_class: _TrainPerClass = None,
+    test_per_class: _TestPerClass = None,
+    splits: _Splits = None,
+    ap: _Points = None,
+    costs: _Costs = None,
+    norm: _Norm = "l2",
+    skip_missing: _SkipMissing = False,
+    per_class: _PerClass = False,
+    seed: _Seed = None,
+    workers: _Parallel = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -69,7 +69,7 @@ def describe_images(
 
 
 def _data_images(asked: BulkOptions, places: Places, progress: Progress) -> ImageList:
-    """The images of a set: of one split, or of the training and then the validation split."""
+    """The images of a data set: of one split, or of the training and then the validation split."""
     assert asked.data is not None
     source = find_source(asked.data, places, asked.workers, progress)
     splits = [load_split(source.path, name) for name in ([asked.split] if asked.split else ["train", "val"])]
@@ -79,7 +79,7 @@ def _data_images(asked: BulkOptions, places: Places, progress: Progress) -> Imag
 
 @dataclass(frozen=True)
 class _Work:
-    """A network, the images, and how rows are made of them."""
+    """A network, the images, and how they are described."""
 
     network: VGG
     colour: ColourStatistics
@@ -88,7 +88,7 @@ class _Work:
 
 
 def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: Progress, part: Part) -> _Work:
-    """The network loaded and the options checked against it."""
+    """Load the network and check the options against it."""
     name = asked.device
     if name == "auto" and part.world > 1 and part.local is not None and torch.cuda.is_available():
         name = f"cuda:{part.local % torch.cuda.device_count()}"
@@ -132,7 +132,7 @@ def _one_image(work: _Work) -> Outcome:
 
 
 def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
-    """All rows to one file, by way of a nameless temporary one beside it."""
+    """Write all rows to one file, by way of a nameless temporary one beside it."""
     names, how, options = work.images.names, work.how, work.how.options
     started, turned = time.perf_counter(), 0
     with (
@@ -156,7 +156,7 @@ def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
 
 
 def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -> Outcome | None:
-    """Rows in shards; those that are there already are kept. None for all processes but the first."""
+    """Write rows in shards, keeping those that are there already; None for all processes but the first."""
     names, how, options = work.images.names, work.how, work.how.options
     hashes = inputs_hashes(names, (_file_size(work.images.path(index)) for index in range(len(names))), size)
     manifest = Manifest(len(names), size, how.settings, hashes, MANIFEST_FORMAT)
@@ -167,7 +167,7 @@ def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -
     missing, there = job.mine(part, written=False), len(job.mine(part, written=True))
     if there:
         shards = counted(there + len(missing), "shard")
-        LOG.info(f"of {shards}, {there} {'is' if there == 1 else 'are'} there already; computing the others")
+        LOG.info(f"of {shards}, {there} {'exists' if there == 1 else 'exist'} already; computing the others")
     order = [index for number in missing for index in manifest.span(number)]
     started, turned = time.perf_counter(), 0
     with progress("describing", len(order) * len(options.scales), "views") as tell:

@@ -63,7 +63,7 @@ class Features:
         if not isinstance(layer, str):
             raise UsageError(f"give one layer by name, not {layer!r}; make a Features for each")
         if arch is not None and places is None:
-            raise UsageError("a network has no effect without places, where its weights are looked for", "arch")
+            raise UsageError("a network has no effect without places in which to look for its weights", "arch")
         asked = BulkOptions.of({**given, "layer": [layer]})
         where, self.weights = pick_device(device), Path(weights).expanduser()
         at = self.weights

@@ -1,7 +1,7 @@
-"""From images to rows: views in batches through the network, both mirrors at once, until an image has all its scales.
+"""From images to rows: batches of views and their mirror images pass the network until an image has all its scales.
 
-Rows come as they are finished, not in the order of the images; each with the index of its image. With a `block` of images,
-a row depends on the images of its own block alone, so a block computed again is the same to the last bit.
+Rows come as they are finished, not in the order of the images, each with the index of its image. With a `block` of images,
+a row depends only on the images of its own block, so a block that is computed again is the same to the last bit.
 
 Shapes: N images, C channels, H and W pixels or map positions, S scales.
 """
@@ -61,7 +61,7 @@ class Rows:
 def check_options(network: VGG, options: FeatureOptions) -> tuple[LayerOutput, ...]:
     """The layers that `options` ask for.
 
-    Raises UsageError or WeightsError for a layer that is not there, and UsageError for scales that do not suit.
+    Raises UsageError or WeightsError for a layer that is not there, UsageError for scales that are too small or too large.
     """
     outputs = layer_outputs(network, options.layers)
     smallest, low = smallest_scale(network.config, outputs), min(options.scales)
@@ -95,8 +95,8 @@ def image_rows(
     order: Sequence[int] | None = None,
     block: int | None = None,
 ) -> Iterator[Rows | ImageError]:
-    """The rows of every image of `images` (of `order` alone, where given), as they are finished; an image that cannot be
-    used comes as its ImageError. Each image is decoded once, and rescaled once a scale.
+    """The rows of all `images` (or of those in `order`), as they are finished; for an image that cannot be used its
+    ImageError. Each image is decoded once, and rescaled once for each scale.
 
     Raises as `check_options` does; WeightsError where a row is not finite.
     """
@@ -149,7 +149,7 @@ def _completed(
 
 
 def _finished(layers_SND: Sequence[Tensor], options: FeatureOptions) -> tuple[RowArray, ...]:
-    """Scales aggregated, then normalised: one array a layer."""
+    """Rows with their scales aggregated, then normalised: an array for each layer."""
     result = []
     for rows_SND in layers_SND:
         rows = rows_SND[0] if len(rows_SND) == 1 else aggregated(rows_SND, options.aggregate)

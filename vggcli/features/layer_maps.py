@@ -20,7 +20,7 @@ PRE = ":pre"
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """`name` as it was asked for, the network's child whose output it is, and its channels."""
+    """A layer by its `name` as asked for, the child module of the network whose output it is, and its channels."""
 
     name: str
     child: str
@@ -31,7 +31,7 @@ def layer_outputs(network: VGG, names: Sequence[str]) -> tuple[LayerOutput, ...]
     """What `names` mean in `network`, in their order.
 
     Raises UsageError for a name that the network does not have (its nearest are offered), one that is given twice, or
-    `:pre` where no ReLU follows; WeightsError for a fully connected layer that these weights come without.
+    `:pre` where no ReLU follows; WeightsError for a fully connected layer that these weights do not have.
     """
     for name in names:
         if names.count(name) > 1:
@@ -45,35 +45,27 @@ def named_layers(network: VGG) -> list[str]:
 
 
 def _layer_output(network: VGG, asked: str) -> LayerOutput:
-    name, known = asked.removesuffix(PRE), named_layers(network)
+    name, known, arch = asked.removesuffix(PRE), named_layers(network), network.config.arch
+    if name not in known and name in ("fc6", "fc7", "fc8"):
+        what = f"these weights of network {arch} have no layer {name}"
+        raise WeightsError(f"{what}; ask for one that they have: {', '.join(known)}", "layer")
     if name not in known:
-        if name in ("fc6", "fc7", "fc8"):
-            raise WeightsError(
-                f"these weights of network {network.config.arch} have no layer {name}; ask for one that they have: "
-                f"{', '.join(known)}",
-                "layer",
-            )
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:]
-        raise UsageError(
-            f"network {network.config.arch} has no layer {name!r}; the nearest are {', '.join(near)} "
-            f"(`vgg models {network.config.arch}` lists them all)",
-            "layer",
-        )
+        near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:])
+        what = f"network {arch} has no layer {name!r}; the nearest are {near}"
+        raise UsageError(f"{what} (`vgg models {arch}` lists them all)", "layer")
     relu = f"relu{name.removeprefix('fc').removeprefix('conv').removeprefix('bn')}"
     has_relu = name in ("fc6", "fc7") or (  # whose ReLUs are not modules
         name.startswith(("conv", "bn")) and relu in dict(network.named_children())
     )
     if asked.endswith(PRE) and not has_relu:
         raise UsageError(f"no ReLU follows {name}, so {asked} has no meaning; ask for {name}", "layer")
-    return LayerOutput(asked, relu if has_relu and not asked.endswith(PRE) else name, _channels(network, name))
-
-
-def _channels(network: VGG, name: str) -> int:
     weight = getattr(network.get_submodule(name), "weight", None)
-    if weight is not None:
-        return int(weight.shape[0])
-    block = int(name.removeprefix("pool").removeprefix("lrn"))
-    return scaled_channels(paper.BLOCK_CHANNELS[block - 1], network.config.width)
+    if weight is None:
+        block = int(name.removeprefix("pool").removeprefix("lrn"))
+        channels = scaled_channels(paper.BLOCK_CHANNELS[block - 1], network.config.width)
+    else:
+        channels = int(weight.shape[0])
+    return LayerOutput(asked, relu if has_relu and not asked.endswith(PRE) else name, channels)
 
 
 def smallest_scale(config: NetworkConfig, outputs: Sequence[LayerOutput]) -> int:

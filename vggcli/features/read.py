@@ -39,7 +39,7 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
 SKIPPED_KEY = "skipped"  # of the metadata: JSON, [name, reason] of each image without a row
 NUMBERS = ("float16", "float32", "float64", "bfloat16", ">f2", ">f4", ">f8")
 # Errors that say nothing about the file: no permission, a failing disk, too little memory, too many open files
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def open_file(path: Path) -> Table:
     """All that a file holds, checked; its columns' `chunks` check the rows and raise DataError. The metadata are without
     the digests and what the formats add. Raises DataError as `open_rows` does, but for what the columns are."""
     if path.suffix not in READERS:
-        raise DataError(f"{path} is no file of `vgg features`, whose names end in {', '.join(STORE_SUFFIXES)}")
+        raise DataError(f"{path} is not a file of `vgg features`, whose names end in {', '.join(STORE_SUFFIXES)}")
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "is not there"
         raise DataError(f"{path} {what}; make one with `vgg features`")
@@ -126,7 +126,7 @@ def _checked(path: Path, names: Sequence[str], column: Column, digest: str | Non
                 yield numbers
                 start += len(rows)
             if start != column.shape[0]:
-                raise ValueError(f"it has {start} rows and says {column.shape[0]}")
+                raise ValueError(f"it has {start} rows but says that it has {column.shape[0]}")
             if digest is not None and seen.hexdigest() != digest:
                 raise ValueError("its rows are not those that were written (SHA-256 mismatch)")
 
@@ -144,7 +144,9 @@ def _reading(
         SafetensorError, zipfile.BadZipFile, csv.Error, struct.error, OSError, EOFError, ValueError, TypeError,
         LookupError, ArithmeticError, AttributeError, RuntimeError,
     ) as error:  # fmt: skip
-        if isinstance(error, OSError) and (error.errno in REFUSALS or "(os error 24)" in str(error)):  # as Rust says it
+        if isinstance(error, OSError) and (
+            error.errno in MACHINE_ERRORS or "(os error 24)" in str(error)
+        ):  # as Rust says it
             raise
         raise DataError(f"{path} {wrong.format(str(error)[:300] or type(error).__name__)}") from error
 

@@ -46,7 +46,7 @@ def npy(path: Path) -> Table:
     about = read_sidecar(path)
     names, rows = read_names(about.pop("images", None)), about.pop("rows", None)
     if rows != len(names):
-        raise ValueError(f"{sidecar(path).name} lists {len(names)} names and says {rows!r} rows"[:200])
+        raise ValueError(f"{sidecar(path).name} lists {len(names)} names but says {rows!r} rows"[:200])
     with path.open("rb") as file:
         header = read_npy_header(file, path.stat().st_size)
     column = Column(str(header.dtype), header.shape, lambda: _rows(lambda: path.open("rb"), header))
@@ -59,7 +59,7 @@ def npz(path: Path) -> Table:
     if compressed(members):
         raise ValueError("its arrays are compressed, which `vgg features` never does; save them with numpy.savez")
     if claimed(members) > path.stat().st_size:
-        raise ValueError("it claims more bytes of arrays than it has")
+        raise ValueError("it says that its arrays have more bytes than the file itself")
     headers: dict[str, NpyHeader] = {}
     for name, member in members.items():
         with _member(path, name) as file:

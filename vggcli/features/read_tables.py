@@ -117,10 +117,10 @@ def csv_file(path: Path) -> Table:
     names = []
     for number, line in enumerate(itertools.islice(_lines(path), 1, None), start=1):
         if len(line) != width + 1:
-            raise ValueError(f"row {number} has {len(line) - 1} numbers and the first line {width}")
+            raise ValueError(f"row {number} has {len(line) - 1} numbers, but the first line {width}")
         names.append(line[0])
     if rows != len(names):
-        raise ValueError(f"it has {len(names)} rows, and {sidecar(path).name} says {rows!r}"[:200])
+        raise ValueError(f"it has {len(names)} rows, but {sidecar(path).name} says {rows!r}"[:200])
 
     def chunks() -> Iterator[AnyArray]:
         lines = itertools.islice(_lines(path), 1, None)

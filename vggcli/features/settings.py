@@ -17,7 +17,8 @@ from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 @dataclass(frozen=True)
 class HowMade:
     """The options by which the network in the file `weights` makes rows, and the type that they are stored in; names of
-    images are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where the weights do not say it."""
+    images are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where it was given because the
+    weights do not say it."""
 
     options: FeatureOptions
     dtype: str
@@ -31,9 +32,7 @@ class HowMade:
         """All of it, as JSON. Raises UsageError where the name of the folder `root` cannot be written to a file."""
         one, root = self.options, str(Path.cwd() / self.root)
         if root != escaped(root):
-            raise UsageError(
-                f"the folder {escaped(root)} is not named in UTF-8, as files need it; work in another folder"
-            )
+            raise UsageError(f"the name of the folder {escaped(root)} is not UTF-8, as files need it; work in another")
         return {
             **({"preprocessing": self.pixels} if self.pixels else {}),
             "layer": " ".join(one.layers),
@@ -86,6 +85,4 @@ class StoreSettings:
                 about[name] = None if about[name] is None else parsed(about[name])
             return read_record(cls, about)
         except ValueError as error:
-            raise DataError(
-                f"{store} does not say how its rows were made, so nothing can be compared with them: {error}"
-            ) from error
+            raise DataError(f"{store} cannot be searched: it does not say how its rows were made ({error})") from error

@@ -59,12 +59,12 @@ class Spool:
             self.present[index] = True
 
     def leave_out(self, error: ImageError) -> None:
-        """Note an image that has no row."""
+        """Record an image that has no row."""
         assert error.index is not None
         self.bad[error.index] = error
 
     def table(self, metadata: dict[str, str]) -> Table:
-        """What is kept, in the order of the images. Raises DataError where that is nothing."""
+        """The rows in the order of the images. Raises DataError where there are none."""
         kept = np.flatnonzero(self.present).tolist()
         if not kept:
             raise DataError(none_usable(len(self.names), next(iter(self.bad.values()))))

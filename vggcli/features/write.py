@@ -1,4 +1,4 @@
-"""Files of rows: .safetensors, .npy, .npz, .parquet and .csv, each with names of rows, what was asked, and SHA-256s.
+"""Files of rows: .safetensors, .npy, .npz, .parquet and .csv, each with names of images, settings, and SHA-256s.
 
 Rows are written as they are read, a thousand at a time, so memory does not grow with their number. Names survive exactly,
 whatever bytes they hold: JSON and NumPy keep Python's escapes of what is not UTF-8 (surrogateescape), a CSV has the bytes
@@ -29,8 +29,8 @@ UNKNOWN = "0" * 64  # in the place of a digest that is not known yet
 
 
 def check_format(path: Path, layers: Sequence[str], pooled: bool) -> None:
-    """Raises UsageError where the suffix of `path` is none of ours or its format cannot hold what is asked, MachineError
-    where the library that writes it is missing."""
+    """Raises UsageError where the suffix of `path` is unknown or its format cannot hold the rows, MachineError where the
+    library that writes it is missing."""
     suffix = path.suffix
     if suffix not in STORE_SUFFIXES:
         endings = f"{', '.join(STORE_SUFFIXES[:-1])} or {STORE_SUFFIXES[-1]}"
@@ -39,7 +39,7 @@ def check_format(path: Path, layers: Sequence[str], pooled: bool) -> None:
         raise UsageError(f"{path}: {suffix} holds one layer; give .safetensors, .npz or .parquet for several", "out")
     if suffix in (".parquet", ".csv") and not pooled:
         raise UsageError(
-            f"{path}: {suffix} holds rows of numbers, no maps; pool these over space, or give another suffix",
+            f"{path}: {suffix} holds pooled rows, not maps; pool over space, or give another suffix",
             *("pool", "out"),
         )
     if suffix == ".parquet":

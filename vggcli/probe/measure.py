@@ -146,7 +146,11 @@ def _probed(
     with progress("training", svms_in(len(labelled.parts), len(images.classes), plan), "SVMs") as tell:
         given = features_ND, labelled.targets_NK, labels_N, images.classes, labelled.parts
         result = probe_splits(*given, plan, workers, tell)
-    _note_doubts(result)
+    unfinished = sum(one.unfinished for one in result.splits)
+    if unfinished:
+        LOG.info(f"{counted(unfinished, 'SVM')} did not converge; try a smaller C")
+    if any(best_at_an_end(one.held_out) for one in result.splits):
+        LOG.info("the best C is at an end of the range; try a wider one")
     return Probed(result, plan, source.name, labelled, drawing, stores, time.perf_counter() - started)
 
 
@@ -157,11 +161,3 @@ def _note_left_out(labelled: Labelled, stores: Sequence[Descriptors]) -> None:
     for store, unused in zip(stores, labelled.unused, strict=True):
         if unused:
             LOG.info(f"{store.path}: left out {counted(unused, 'descriptor')} of images that are not in the data")
-
-
-def _note_doubts(result: ProbeResult) -> None:
-    unfinished = sum(one.unfinished for one in result.splits)
-    if unfinished:
-        LOG.info(f"{counted(unfinished, 'SVM')} did not converge; try a smaller C")
-    if any(best_at_an_end(one.held_out) for one in result.splits):
-        LOG.info("the best C is at an end of the range; try a wider one")

@@ -97,8 +97,8 @@ def probe_splits(
     workers: int = 1,
     progress: Callable[[int], None] = lambda more: None,
 ) -> ProbeResult:
-    """Train on the first rows of each part and measure on the others. `labels_N` only spread the held-out images over the
-    classes; `workers` SVMs are trained in parallel. `progress` is told how many more are trained, of `svms_in`.
+    """Train on the first rows of each part and measure on the others. `labels_N` serve only to hold out images of every
+    class; `workers` SVMs are trained in parallel. `progress` is told how many more are trained, of `svms_in`.
 
     Raises DataError where a class cannot be learnt, MachineError without scikit-learn.
     """
@@ -124,7 +124,9 @@ def _check_learnable(targets_NK: Ints, classes: Sequence[str]) -> None:
         raise DataError(f"there is one class only, {classes[0]!r}; a probe needs two or more")
     for name, targets_N in zip(classes, targets_NK.T, strict=True):
         if not (targets_N == 1).any():
-            raise DataError(f"class {name!r} has no training image that counts, so it cannot be learnt")
+            raise DataError(
+                f"class {name!r} has no training image (but perhaps difficult ones), so it cannot be learnt"
+            )
         if not (targets_N == -1).any():
             raise DataError(
                 f"class {name!r} is in every training image, so there are no images without it to learn from"
@@ -175,7 +177,7 @@ def _scores(
 
     def fitted(targets_N: Ints) -> Any:
         counts_N = targets_N != 0
-        if len(np.unique(targets_N[counts_N])) < 2:  # of a class that is in held-out images only: it is never predicted
+        if len(np.unique(targets_N[counts_N])) < 2:  # none left beside the held-out images: its score is -1 then
             return None
         machine = LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)  # in the primal, which needs no random order
         return machine.fit(train_ND if counts_N.all() else train_ND[counts_N], targets_N[counts_N])

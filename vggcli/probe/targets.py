@@ -25,7 +25,7 @@ def label_targets(labels_N: Ints, classes: int) -> Ints:
 
 def object_targets(objects: Sequence[Sequence[MarkedObject]], classes: Sequence[str]) -> Ints:
     """Targets [N, K] of images with marked objects, as the VOC devkit has them: 1 with an object of the class that is not
-    difficult, 0 where all objects of the class are difficult, -1 without any. Objects of no class listed are left out."""
+    difficult, 0 where all objects of the class are difficult, -1 without any. Objects of other classes are ignored."""
     order = {name: index for index, name in enumerate(classes)}
     targets_NK = np.full((len(objects), len(classes)), -1, np.int64)
     for row, marked in enumerate(objects):
@@ -38,7 +38,7 @@ def object_targets(objects: Sequence[Sequence[MarkedObject]], classes: Sequence[
 
 @dataclass(frozen=True)
 class Drawing:
-    """Random splits: images a class to train on, at most how many to test on (None: the rest), and how many splits."""
+    """Random splits: images of each class to train on, the most to test on (None: the rest), and the number of splits."""
 
     train_per_class: int = paper.CALTECH_TRAIN
     test_per_class: int | None = paper.CALTECH_TEST

@@ -32,7 +32,7 @@ def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, pat
 
 
 def overlaid(image: Image.Image, map_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image in grey, and in matplotlib's "inferno" where the map is strong: uint8 [H, W, 3] of the image's size."""
+    """The image in grey, and in matplotlib's "inferno" where the map is large: uint8 [H, W, 3] of the image's size."""
     import matplotlib
 
     largest = float(map_HW.max())

@@ -1,4 +1,4 @@
-"""Measurements in the form of the paper's Tables 3 to 7, with its figures beside ours where there are any."""
+"""Measurements in the form of the paper's Tables 3 to 7, beside its own figures where there are any."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
 
 
 def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) -> Table:
-    """Rows with one column of errors for each of `columns`, protocols, as Table 5 compares them."""
+    """Rows with one column of errors for each of `columns`, which are protocols, as in Table 5."""
     errors = _unbroken(*(f"{name}\ntop-1, top-5" for name in columns))
     table = _narrow(title, *fold("ConvNet\nconfig.", "train (S)\ntest (Q)"), *errors, *fold("weights"))
     for row in rows:

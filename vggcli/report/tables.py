@@ -166,7 +166,7 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
 
 
 def _name(text: str) -> Text:
-    """What may hold the name of a file or of a class."""
+    """Text that may be the name of a file or a class."""
     return Text(printable(text))
 
 
