@@ -1,7 +1,6 @@
-"""Live progress on a terminal, plain lines at a decent pace on a pipe, nothing when quiet."""
+"""Live progress on a terminal, a plain line now and then on a pipe, nothing when quiet."""
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,7 +24,7 @@ PLAIN_SECONDS = 20.0  # between two lines inside an epoch, on a pipe
 
 
 class _Live:
-    """A context that shows the `columns` of its tasks while a terminal looks on; lines are for pipes too."""
+    """A context manager that shows the `columns` of its tasks on a terminal, and lines also on a pipe."""
 
     def __init__(self, console: Console, quiet: bool, *columns: ProgressColumn) -> None:
         self.console, self.quiet = console, quiet
@@ -36,9 +35,7 @@ class _Live:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if not self.progress.disable:  # some versions of rich leave an empty line even then
             self.progress.stop()
 
@@ -49,7 +46,7 @@ class _Live:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def say_now_and_then(self, line: str) -> None:
-        """A line on a pipe, if the last one was long ago."""
+        """A line on a pipe, if the last one is PLAIN_SECONDS old."""
         if not self.console.is_terminal and time.monotonic() - self.said > PLAIN_SECONDS:
             self.say(line)
 
@@ -72,7 +69,7 @@ class Bar(_Live):
 
 
 class TrainingDisplay(_Live):
-    """Epoch and step bars with images/s, loss, error and learning rate; a line is left behind for every epoch."""
+    """Epoch and step bars with images/s, loss, error and learning rate; a line stays for every epoch."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
@@ -87,7 +84,7 @@ class TrainingDisplay(_Live):
         if record.epoch != self.epoch:
             self.epoch, self.done_before = record.epoch, 0
         speed = (record.done - self.done_before) / max(now - self.clock, 1e-9)
-        if self.done_before:  # the first interval of an epoch holds validation or start-up
+        if self.done_before:  # the first interval of an epoch includes validation or start-up
             self.rate = speed if not self.rate else 0.9 * self.rate + 0.1 * speed
         self.clock, self.done_before = now, record.done
         numbers = f"{self.rate:.0f} images/s  loss {record.loss:.3f}  error {record.error:.1f} %"
