@@ -65,8 +65,10 @@ def working_folder(path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        let_go(held)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:  # also where a signal cuts that off: whoever sweeps then removes the rest
+            let_go(held)
 
 
 def sweep(folder: Path, pattern: str = ".*.tmp") -> None:

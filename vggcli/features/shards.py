@@ -20,7 +20,7 @@ from vggcli.features.read import SKIPPED_KEY, open_file, skipped_of
 from vggcli.features.spool import none_usable, stored
 from vggcli.features.table import AnyArray, Table, column_names, column_of
 from vggcli.features.write import arrow, name_array, name_type, write_table
-from vggcli.files import replacing
+from vggcli.files import replacing, sweep
 
 INDEX_ROWS = 10_000  # written at a time
 REMOVAL_SECONDS = 60.0  # in which another process removes those of its earlier shards that are damaged
@@ -51,7 +51,11 @@ def write_shards(
             )
         for number in touched:
             if len(growing[number]) == len(job.manifest.span(number)):
-                _write_shard(job, number, growing.pop(number), shapes)
+                try:
+                    _write_shard(job, number, growing.pop(number), shapes)
+                except BaseException:  # a signal, too, in the middle of making or removing a working folder
+                    sweep(job.folder)
+                    raise
         yield result
 
 
