@@ -1,8 +1,7 @@
 """`vgg ensemble`: the error of several networks, or of saved scores, with their posteriors averaged (section 4.4)."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,13 +10,10 @@ from vggcli.defaults import user_places
 from vggcli.errors import UsageError
 from vggcli.files import writable_output
 
-if TYPE_CHECKING:
-    from vggcli.evaluation.options import MeasureOptions
-
-MEASURING = ("data", "split", "skip_bad", *options.VIEW_FLAGS)  # what only networks need
+MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(options.PassFlags()))  # only for networks
 
 
-@options.with_views
+@options.expanded
 def ensemble(
     context: typer.Context,
     members: Annotated[list[Path], typer.Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
@@ -26,7 +22,8 @@ def ensemble(
         str | None, typer.Option("--split", metavar="NAME", help="Which part of the data. (default: val)")
     ] = None,
     *,
-    asked: "MeasureOptions",
+    views: options.ViewFlags,
+    passes: options.PassFlags,
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
     table: Annotated[
@@ -48,6 +45,7 @@ def ensemble(
     from vggcli.evaluation.ensemble import fuse
     from vggcli.report.evaluations import combined_tables, members_table
 
+    asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=table)
     options.check_table(table, json)
     if save_scores is not None:
         if save_scores.suffix != ".safetensors":
@@ -55,7 +53,6 @@ def ensemble(
         writable_output(save_scores, "save_scores")
     sources = {name: context.get_parameter_source(name) for name in MEASURING}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    asked = replace(asked, skip_bad=skip_bad, apart=table)
     outputs = [("save_scores", save_scores)] if save_scores is not None else []
     places, progress = user_places(), options.progress(quiet)
     fusion = fuse(members, data, split or "val", asked, given, places=places, progress=progress, outputs=outputs)

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,12 @@ from vggcli.files import writable_output
 
 if TYPE_CHECKING:
     from vggcli.evaluation.measure import Measured
-    from vggcli.evaluation.options import MeasureOptions
 
 WORST = "worst.png"
 Written = dict[str, str]  # what was written, and where
 
 
-@options.with_views
+@options.expanded
 def evaluate(
     several: Annotated[
         list[Path] | None,
@@ -33,7 +32,8 @@ def evaluate(
     arch: options.Arch = None,
     weights: options.Weights = None,
     *,
-    asked: "MeasureOptions",
+    views: options.ViewFlags,
+    passes: options.PassFlags,
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
     per_class: Annotated[
@@ -62,10 +62,10 @@ def evaluate(
     from vggcli.evaluation.measure import measure
     from vggcli.evaluation.result import keep_record
 
+    asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=table)
     files = _files(several or [], weights, arch)
     report = _Report(per_class, confusion, worst, save_scores, table, json)
     report.check(len(files))
-    asked = replace(asked, skip_bad=skip_bad, apart=table)
     places, progress = user_places(), options.progress(quiet)
     found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
     written: list[Written] = [{} for _ in found]

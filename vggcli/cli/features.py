@@ -102,8 +102,8 @@ def features(
         int | None, typer.Option("--top", min=1, metavar="N", help="How many --search finds. (default: 12)")
     ] = None,
     device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.ViewBatch = None,
+    precision: options.DevicePrecision = "auto",
+    batch_size: options.PassSize = None,
     workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -10,6 +10,7 @@ from vggcli.cli import training_options as flag
 from vggcli.cli.train import train_and_show
 
 
+@options.expanded
 def finetune(
     data: options.Data = None,
     arch: Annotated[
@@ -41,26 +42,9 @@ def finetune(
         ),
     ] = None,
     scale_jitter: flag.ScaleJitter = None,
-    epochs: flag.Epochs = None,
-    max_steps: flag.MaxSteps = None,
-    batch_size: flag.BatchSize = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="First learning rate. (paper: 0.001; tiny: 0.0003)")
-    ] = None,
-    momentum: flag.Momentum = None,
-    weight_decay: flag.WeightDecay = None,
-    dropout: flag.Dropout = None,
-    init: flag.Init = None,
-    init_std: flag.InitStd = None,
-    config: flag.Config = None,
-    resume: flag.Resume = None,
-    micro_batch: flag.MicroBatch = None,
-    skip_bad: flag.SkipBad = False,
-    seed: flag.Seed = None,
-    out: flag.Out = None,
-    device: options.Device = "auto",
-    precision: flag.Precision = None,
-    workers: options.Workers = None,
+    *,
+    learning: flag.LearningFlags,
+    run: flag.RunFlags,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -1,10 +1,15 @@
-"""The flags that commands share, declared once, and what they mean: files, folders, devices."""
+"""The flags that several commands share, declared once, and what commands show: consoles, notes, progress.
+
+Flags that go together are the fields of a frozen dataclass. A command takes such a group as one keyword parameter, and
+`expanded` gives typer its flags, in the place of that parameter.
+"""
 
 import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,12 +24,11 @@ from vggcli.progress import Progress, silent
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vggcli.evaluation.options import MeasureOptions
 
 LOG = logging.getLogger("vggcli")
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
-
-
 ARCHS = ", ".join(paper.NETWORKS)
 
 Data = Annotated[
@@ -58,44 +62,15 @@ Preprocessing = Annotated[
         "their framework's)",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[
-    choices.Precision,
-    typer.Option("--precision", help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"
-    ),
-]
-Dense = Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")]
-MultiCrop = Annotated[
-    bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
-]
-Grid = Annotated[int | None, typer.Option("--grid", help="Crops along each side with --multi-crop. (default: 5)")]
 MultiScale = Annotated[
     bool, typer.Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
 ]
-Scales = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--scales",
-        min=1,
-        max=LARGEST_SCALE,
-        metavar="Q...",
-        help="Shorter sides; several are averaged. (default: the training S, or its middle)",
-    ),
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+DevicePrecision = Annotated[
+    choices.Precision,
+    typer.Option("--precision", help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32."),
 ]
-Flip = Annotated[
-    bool | None,
-    typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"),
-]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
-SaveScores = Annotated[
-    Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
-]
-ViewBatch = Annotated[
+PassSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
@@ -104,41 +79,88 @@ ViewBatch = Annotated[
         help="Views in one forward pass, as many as take at most 4 GiB. (default: that many)",
     ),
 ]
-VIEW_FLAGS: dict[str, tuple[Any, Any]] = {  # how networks are run over images: name, flag, default
-    "preprocessing": (Preprocessing, None),
-    "dense": (Dense, False),
-    "multi_crop": (MultiCrop, False),
-    "grid": (Grid, None),
-    "multi_scale": (MultiScale, False),
-    "scales": (Scales, None),
-    "flip": (Flip, None),
-    "device": (Device, "auto"),
-    "precision": (Precision, "auto"),
-    "batch_size": (ViewBatch, None),
-    "workers": (Workers, None),
-}
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"
+    ),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
+SaveScores = Annotated[
+    Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
-def with_views(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with VIEW_FLAGS in place of its parameter `asked`, which gets what they mean together: a MeasureOptions."""
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    flags = [inspect.Parameter(name, keyword, default=one[1], annotation=one[0]) for name, one in VIEW_FLAGS.items()]
-    own = [one.replace(kind=keyword) for one in inspect.signature(command).parameters.values()]
-    place = [one.name for one in own].index("asked")
-    parameters = [*own[:place], *flags, *own[place + 1 :]]
+@dataclass(frozen=True)
+class ViewFlags:
+    """Which views of an image a network is run over."""
+
+    preprocessing: Preprocessing = None
+    dense: Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")] = False
+    multi_crop: Annotated[
+        bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
+    ] = False
+    grid: Annotated[
+        int | None, typer.Option("--grid", help="Crops along each side with --multi-crop. (default: 5)")
+    ] = None
+    multi_scale: MultiScale = False
+    scales: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--scales",
+            min=1,
+            max=LARGEST_SCALE,
+            metavar="Q...",
+            help="Shorter sides; several are averaged. (default: the training S, or its middle)",
+        ),
+    ] = None
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PassFlags:
+    """How the forward passes are made."""
+
+    device: Device = "auto"
+    precision: DevicePrecision = "auto"
+    batch_size: PassSize = None
+    workers: Workers = None
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` for typer: each of its parameters that is annotated with a dataclass is replaced by the fields of that
+    dataclass, with their defaults; when it is called, it gets them as one object again."""
+    own = inspect.signature(command).parameters.values()
+    groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in own
+        for each in (inspect.signature(groups[one.name]).parameters.values() if one.name in groups else [one])
+    ]
 
     @wraps(command)
     def run(**given: Any) -> None:
-        from vggcli.evaluation.options import MeasureOptions
-
-        views = {name: given.pop(name) for name in VIEW_FLAGS}
-        command(**given, asked=MeasureOptions(**{**views, "workers": worker_count(views["workers"])}))
+        for name, kind in groups.items():
+            given[name] = kind(**{each.name: given.pop(each.name) for each in fields(kind)})
+        command(**given)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
+
+
+def measure_options(views: ViewFlags, passes: PassFlags, **more: Any) -> "MeasureOptions":
+    """What the library calls the flags; `more` are fields of MeasureOptions that are flags of single commands."""
+    from vggcli.evaluation.options import MeasureOptions
+
+    return MeasureOptions(**{**vars(views), **vars(passes), "workers": worker_count(passes.workers)}, **more)
 
 
 def check_table(table: bool, json: bool) -> None:

@@ -1,7 +1,6 @@
 """`vgg predict`: the top classes of images."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +12,10 @@ from vggcli.errors import DataError, MachineError, UsageError, counted
 from vggcli.files import writable_output
 
 if TYPE_CHECKING:
-    from vggcli.evaluation.options import MeasureOptions
     from vggcli.evaluation.predict import Predictions
 
 
-@options.with_views
+@options.expanded
 def predict(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
@@ -26,7 +24,8 @@ def predict(
     weights: options.Weights = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes.")] = 5,
     *,
-    asked: "MeasureOptions",
+    views: options.ViewFlags,
+    passes: options.PassFlags,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file."),
@@ -39,11 +38,11 @@ def predict(
     from vggcli.evaluation.predict import predicted
     from vggcli.weights.find import find_weights
 
+    asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
         if out.suffix not in (".csv", ".json"):
             raise UsageError(f"{out} must be a name that ends in .csv or .json", "out")
         writable_output(out, "out")
-    asked, places = replace(asked, skip_bad=True), user_places()
     file, outputs = find_weights(weights, arch, places), [("out", out)] if out is not None else []
     progress, stdin = options.progress(quiet), sys.stdin.buffer
     found = predicted(paths, file, asked, top, places=places, progress=progress, outputs=outputs, stdin=stdin)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vggcli.training.surroundings import Watch
 
 
+@options.expanded
 def train(
     data: options.Data = None,
     arch: options.Arch = None,
@@ -34,17 +35,8 @@ def train(
     ] = None,
     scale_jitter: flag.ScaleJitter = None,
     crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
-    epochs: flag.Epochs = None,
-    max_steps: flag.MaxSteps = None,
-    batch_size: flag.BatchSize = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="First learning rate. (paper: 0.01; tiny: 0.003)")
-    ] = None,
-    momentum: flag.Momentum = None,
-    weight_decay: flag.WeightDecay = None,
-    dropout: flag.Dropout = None,
-    init: flag.Init = None,
-    init_std: flag.InitStd = None,
+    *,
+    learning: flag.LearningFlags,
     init_from: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
     ] = None,
@@ -52,15 +44,7 @@ def train(
     head: Annotated[
         Literal["fc", "gap"] | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
     ] = None,
-    config: flag.Config = None,
-    resume: flag.Resume = None,
-    micro_batch: flag.MicroBatch = None,
-    skip_bad: flag.SkipBad = False,
-    seed: flag.Seed = None,
-    out: flag.Out = None,
-    device: options.Device = "auto",
-    precision: flag.Precision = None,
-    workers: options.Workers = None,
+    run: flag.RunFlags,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -81,6 +65,7 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
     from vggcli.training.surroundings import Pictures, Surroundings
 
     as_json, quiet = flags.pop("json"), flags.pop("quiet")
+    flags |= vars(flags.pop("learning")) | vars(flags.pop("run"))
     flags["workers"] = worker_count(flags["workers"])
     around = Surroundings(
         user_places(),
