@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
@@ -16,11 +17,9 @@ MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(opti
 @options.expanded
 def ensemble(
     context: typer.Context,
-    members: Annotated[list[Path], typer.Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
+    members: Annotated[list[Path], Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
     data: options.Data = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Which part of the data. (default: val)")
-    ] = None,
+    split: Annotated[str | None, Option(metavar="NAME", help="Which part of the data. (default: val)")] = None,
     *,
     views: options.ViewFlags,
     passes: options.PassFlags,
@@ -28,7 +27,7 @@ def ensemble(
     save_scores: options.SaveScores = None,
     table: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--table",
             help="The whole as in the paper's Table 6 (ImageNet: and 7); with --dense --multi-crop by each and by both "
             "averaged, from the same passes.",

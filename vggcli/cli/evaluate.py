@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from vggcli.evaluation.measure import Measured
 
 WORST = "worst.png"
-Written = dict[str, str]  # what was written, and where
+Written = dict[str, str]  # paths of the files written for a network, by what they hold
 
 
 @options.expanded
 def evaluate(
     several: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN]...", help="Run folders or checkpoints, in place of --weights or --arch."),
+        Argument(metavar="[RUN]...", help="Run folders or checkpoints, in place of --weights or --arch."),
     ] = None,
     data: options.Data = None,
-    split: options.Split = "val",
+    split: Annotated[str, Option(metavar="NAME", help="Which part of the data to take.")] = "val",
     arch: options.Arch = None,
     weights: options.Weights = None,
     *,
@@ -36,19 +36,15 @@ def evaluate(
     passes: options.PassFlags,
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
-    per_class: Annotated[
-        bool, typer.Option("--per-class", help="Error, support and worst confusion by class.")
-    ] = False,
-    confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the confusion matrix.")] = None,
+    per_class: Annotated[bool, Option("--per-class", help="Error, support and worst confusion by class.")] = False,
+    confusion: Annotated[Path | None, Option(metavar="FILE.png", help="Write the confusion matrix.")] = None,
     worst: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."
-        ),
+        Option(min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
     ] = None,
     table: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--table",
             help="One line a network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5: each and "
             "both averaged, from the same passes.",
@@ -77,8 +73,8 @@ def evaluate(
 
 
 def _files(several: Sequence[Path], weights: Path | None, arch: str | None) -> list[Path]:
-    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given, or
-    one twice."""
+    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError for --weights beside RUN..., and for a run
+    that is named twice."""
     from vggcli.weights.find import find_weights
 
     if several and weights is not None:
@@ -94,7 +90,7 @@ def _files(several: Sequence[Path], weights: Path | None, arch: str | None) -> l
 
 @dataclass(frozen=True)
 class _Report:
-    """What is made of evaluations beside their records, and how they are shown."""
+    """The files that are written for evaluations, and how their figures are shown."""
 
     per_class: bool
     confusion: Path | None
@@ -104,7 +100,7 @@ class _Report:
     json: bool
 
     def outputs(self, weights: Sequence[Path]) -> list[tuple[str, Path]]:
-        """Where the reports on networks at `weights` go, with the parameters that say so."""
+        """The files that will be written for the networks at `weights`, each with the name of its parameter."""
         from vggcli.weights.find import run_of
 
         worst = [_worst_path(run_of(path)) for path in weights] if self.worst is not None else []
@@ -113,10 +109,7 @@ class _Report:
 
     def check(self, networks: int) -> None:
         """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
-        for name, path, suffix in (
-            ("save_scores", self.scores, ".safetensors"),
-            ("confusion", self.confusion, ".png"),
-        ):
+        for name, path, suffix in (("save_scores", self.scores, ".safetensors"), ("confusion", self.confusion, ".png")):
             if path is None:
                 continue
             if path.suffix != suffix:
@@ -129,7 +122,7 @@ class _Report:
             raise UsageError("--per-class has no place in --table; leave one out")
 
     def write(self, measured: "Measured", written: Written) -> None:
-        """The scores and pictures that were asked for; adds what was written where to `written`."""
+        """Write the scores and pictures that were asked for, and add their paths to `written`."""
         from vggcli.evaluation.result import worst_mistakes
         from vggcli.evaluation.scores_file import save_scores
         from vggcli.metrics import confusion_counts
@@ -149,7 +142,7 @@ class _Report:
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
 
     def show(self, several: Sequence["Measured"], written: Sequence[Written]) -> None:
-        """The figures, in the form that was asked for, and what of them was written where."""
+        """Print the figures in the form that was asked for, and the paths of the files `written`."""
         from json import dumps
 
         from vggcli.evaluation.result import class_reports
@@ -157,7 +150,10 @@ class _Report:
         from vggcli.report.tables import classes_table
 
         if self.json:
-            results = [self._object(measured) for measured in several]
+            results = [measured.to_json() for measured in several]
+            if self.per_class:
+                for result, measured in zip(results, several, strict=True):
+                    result["per_class"] = [vars(one) for one in class_reports(measured.scores)]
             print(dumps(results[0] if len(results) == 1 else {"evaluations": results}))
             return
         console = options.stdout_console()
@@ -171,16 +167,10 @@ class _Report:
             if self.per_class:
                 console.print(classes_table(class_reports(measured.scores)))
 
-    def _object(self, measured: "Measured") -> dict[str, Any]:
-        from vggcli.evaluation.result import class_reports
-
-        classes = {"per_class": [vars(one) for one in class_reports(measured.scores)]} if self.per_class else {}
-        return {**measured.to_json(), **classes}
-
 
 def _worst_path(run: Path | None) -> Path:
-    """Where the sheet of mistakes goes: into the run of the weights, else to a new file in the current folder, worst-2.png,
-    worst-3.png and so on where there is one of that name: it may be anyone's."""
+    """Where the sheet of mistakes goes: into the run of the weights, else to a new file in the current folder: worst.png,
+    or worst-2.png and so on where that exists, so that no file of the user's is overwritten."""
     if run is not None:
         return run / WORST
     first = Path.cwd() / WORST

@@ -1,7 +1,7 @@
-"""The flags that several commands share, declared once, and what commands show: consoles, notes, progress.
+"""The flags that several commands share, declared once, and where commands show things: consoles, notes, progress.
 
 Flags that go together are the fields of a frozen dataclass. A command takes such a group as one keyword parameter, and
-`expanded` gives typer its flags, in the place of that parameter.
+`expanded` shows typer the flags in place of that parameter.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from vggcli import choices, paper
 from vggcli.defaults import worker_count
@@ -29,25 +29,21 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("vggcli")
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
-ARCHS = ", ".join(paper.NETWORKS)
 
 Data = Annotated[
     str | None,
-    typer.Option(
-        "--data",
+    Option(
         metavar="SRC",
         help="Folder of class folders or with VOC annotations, CSV, a set's name (cifar10, voc2007, …), or shapes. "
         "(default: $VGG_DATA, else shapes)",
     ),
 ]
-Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data to take.")]
 Arch = Annotated[
-    str | None, typer.Option("--arch", metavar="NAME", help=f"{ARCHS}; torchvision's names too. (default: D)")
+    str | None, Option(metavar="NAME", help=f"{', '.join(paper.NETWORKS)}; torchvision's names too. (default: D)")
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(
-        "--weights",
+    Option(
         metavar="W",
         help="Run folder, checkpoint, another framework's file, or a published name: imagenet, features. (default: newest "
         "run of --arch under runs/, else imagenet)",
@@ -55,24 +51,22 @@ Weights = Annotated[
 ]
 Preprocessing = Annotated[
     str | None,
-    typer.Option(
-        "--preprocessing",
+    Option(
         metavar="NAME",
         help="Preprocessing of weights whose file does not say it: torchvision, caffe, keras or FILE.json. (default: "
         "their framework's)",
     ),
 ]
 MultiScale = Annotated[
-    bool, typer.Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
+    bool, Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
 ]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 DevicePrecision = Annotated[
-    choices.Precision,
-    typer.Option("--precision", help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32."),
+    choices.Precision, Option(help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32.")
 ]
 PassSize = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--batch-size",
         "-b",
         min=1,
@@ -81,16 +75,12 @@ PassSize = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"
-    ),
+    Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
-SaveScores = Annotated[
-    Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+SkipBad = Annotated[bool, Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
+SaveScores = Annotated[Path | None, Option(metavar="FILE.safetensors", help="Write the posteriors.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]
 
 
 @dataclass(frozen=True)
@@ -98,18 +88,15 @@ class ViewFlags:
     """Which views of an image a network is run over."""
 
     preprocessing: Preprocessing = None
-    dense: Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")] = False
+    dense: Annotated[bool, Option("--dense", help="Whole images, fully convolutionally (section 3.2).")] = False
     multi_crop: Annotated[
-        bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
+        bool, Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
     ] = False
-    grid: Annotated[
-        int | None, typer.Option("--grid", help="Crops along each side with --multi-crop. (default: 5)")
-    ] = None
+    grid: Annotated[int | None, Option(help="Crops along each side with --multi-crop. (default: 5)")] = None
     multi_scale: MultiScale = False
     scales: Annotated[
         list[int] | None,
-        typer.Option(
-            "--scales",
+        Option(
             min=1,
             max=LARGEST_SCALE,
             metavar="Q...",
@@ -118,9 +105,7 @@ class ViewFlags:
     ] = None
     flip: Annotated[
         bool | None,
-        typer.Option(
-            "--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"
-        ),
+        Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"),
     ] = None
 
 
@@ -164,7 +149,7 @@ def measure_options(views: ViewFlags, passes: PassFlags, **more: Any) -> "Measur
 
 
 def check_table(table: bool, json: bool) -> None:
-    """Raises UsageError for a table that nobody would see."""
+    """Raises UsageError for both, because a table is never shown with --json."""
     if table and json:
         raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
 
@@ -177,14 +162,14 @@ def stderr_console() -> "Console":
 
 
 def stdout_console() -> "Console":
-    """Where results go; as wide as they need where nobody is looking."""
+    """Where results go; 120 columns wide where it is no terminal."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def note(text: str) -> None:
-    """One line on stderr about what is done and why."""
+    """One line on stderr about what is being done."""
     LOG.info(text)
 
 
@@ -197,8 +182,8 @@ def progress(quiet: bool) -> Progress:
 
 @contextmanager
 def after_the_figures(show: Callable[[], None]) -> Iterator[None]:
-    """Write files in the block; `show` the figures that they are made from, also where a disk refuses the files: hours of
-    work are not lost with them. The error goes on then."""
+    """The block writes files; `show` then prints the figures that they hold. Where the disk refuses a file, the figures are
+    printed before the error goes on, so that hours of work are not lost with it."""
     try:
         yield
     except (MachineError, OSError):

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
 @options.expanded
 def predict(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
+        list[str], Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
     ],
     arch: options.Arch = None,
     weights: options.Weights = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many classes.")] = 5,
+    top: Annotated[int, Option(min=1, help="How many classes.")] = 5,
     *,
     views: options.ViewFlags,
     passes: options.PassFlags,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file."),
+        Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line and image on stdout.")] = False,
+    json: Annotated[bool, Option("--json", help="One JSON object a line and image on stdout.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show the most probable classes of images, by the protocols of `vgg evaluate`. A file that cannot be used does not

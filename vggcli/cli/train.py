@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from vggcli import choices
 from vggcli.cli import options
@@ -27,22 +27,21 @@ def train(
     arch: options.Arch = None,
     recipe: Annotated[
         choices.RecipeName | None,
-        typer.Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
+        Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
     ] = None,
     scale: Annotated[
-        int | None,
-        typer.Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)"),
+        int | None, Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)")
     ] = None,
     scale_jitter: flag.ScaleJitter = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
+    crop: Annotated[int | None, Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
     *,
     learning: flag.LearningFlags,
     init_from: Annotated[
-        Path | None, typer.Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
+        Path | None, Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
     ] = None,
-    width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
+    width: Annotated[float | None, Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
     head: Annotated[
-        Literal["fc", "gap"] | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
+        Literal["fc", "gap"] | None, Option(help="gap: the last map averaged, one linear layer. (default: fc)")
     ] = None,
     run: flag.RunFlags,
     json: options.Json = False,
@@ -57,8 +56,8 @@ def train(
 
 
 def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str, Any]) -> None:
-    """Train as the `flags` of a command say: its parameters by name, which are the fields of `kind` with `json` and
-    `quiet`. Progress is shown on stderr, what came of it on stdout."""
+    """Train by the `flags` of a command: its parameters by name, which are the fields of `kind` with `json` and `quiet`.
+    Progress is shown on stderr, the result on stdout."""
     from vggcli.report.plots import save_curves, save_views
     from vggcli.report.tables import survey_table
     from vggcli.training.start import start
@@ -83,7 +82,7 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
 
 @contextmanager
 def _on_screen(quiet: bool) -> "Iterator[Watch]":
-    """Records are displayed, and a signal lets the run save and end: Interrupted is raised then."""
+    """Show the records of a run. On a signal the run saves and stops, and Interrupted is raised."""
     from vggcli.cli.signals import asked_to_stop
     from vggcli.report.progress import TrainingDisplay
     from vggcli.training.options import Stopped
@@ -101,16 +100,15 @@ def _on_screen(quiet: bool) -> "Iterator[Watch]":
 
 
 def _show(result: "TrainingResult") -> None:
-    """The best epoch of a finished run, and what to do with it."""
+    """Print the best epoch of a finished run, its files, and the command to evaluate it."""
     from vggcli.report.tables import facts_table
     from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
-    spent = f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s"
     facts = {
         "best": f"top-1 error {best.top1_error:.2f} %, top-5 {best.top5_error:.2f} %, epoch {best.epoch}",
-        "trained": spent,
+        "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": str(run),
         "files": ", ".join(name for name in (BEST, LAST, LOG, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
         "next": f"vgg eval --weights {quote(str(run))} --data {quote(result.data)} --dense",
