@@ -151,7 +151,7 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch A --save-scores x.npz", 2, "ends in .safetensors"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     photos: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
 ) -> None:
     assert run(["eval", "--data", str(photos), *flags.format(photos=photos).split()]) == code

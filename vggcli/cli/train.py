@@ -102,7 +102,7 @@ def _on_screen(quiet: bool) -> "Iterator[Watch]":
 def _show(result: "TrainingResult") -> None:
     """Print the best epoch of a finished run, its files, and the command to evaluate it."""
     from vggcli.report.tables import facts_table
-    from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS
+    from vggcli.training.run import CONFIG, CURVES, LOG_FILE, VIEWS
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
@@ -110,7 +110,7 @@ def _show(result: "TrainingResult") -> None:
         "best": f"top-1 error {best.top1_error:.2f} %, top-5 {best.top5_error:.2f} %, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": str(run),
-        "files": ", ".join(name for name in (BEST, LAST, LOG, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
+        "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
         "next": f"vgg eval --weights {quote(str(run))} --data {quote(result.data)} --dense",
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
