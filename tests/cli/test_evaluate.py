@@ -131,7 +131,11 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
             "the scale 4 is below the network's crop; the smallest usable Q is 32 (--multi-scale)",
         ),
         ("--arch A --grid 3", 2, "a grid has no effect without multi-crop evaluation (--grid, --multi-crop)"),
-        ("--arch A --multi-crop --grid 1", 2, "grid 1 is no grid: give 2 or more, or take the centre crop (--grid)"),
+        (
+            "--arch A --multi-crop --grid 1",
+            2,
+            "a grid of 1 is too small: give 2 or more, or take the centre crop (--grid)",
+        ),
         ("--arch B --weights runs/A-1", 4, "holds network A, not B"),
         ("--weights nowhere", 4, "nowhere"),
         ("runs/A-1 --arch B", 4, "holds network A, not B"),

@@ -130,7 +130,7 @@ class _Report:
         from vggcli.report.plots import save_confusion
 
         if self.scores is not None:
-            save_scores(self.scores, measured.scores, measured.evaluation)
+            save_scores(self.scores, measured.scores, measured.to_json())
             written["scores"] = str(self.scores)
         if self.confusion is not None:
             counts_KK = confusion_counts(measured.scores.posteriors_NK, measured.scores.labels_N).numpy()
