@@ -145,7 +145,7 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("runs/A-1 runs/A-1/best.safetensors", 2, "named twice"),
         ("runs/A-1 runs/A-1/last.safetensors --save-scores s.safetensors", 2, "one file for 2 networks"),
         ("runs/A-1 --table --json", 2, "--table has no effect"),
-        ("runs/A-1 --table --per-class", 2, "--per-class has no place"),
+        ("runs/A-1 --table --per-class", 2, "--per-class has no effect"),
         ("runs/A-1 nowhere", 4, "nowhere"),
         ("--weights {photos}/val/class0/0.jpg", 4, "cannot be read as a checkpoint"),
         ("--arch A --split test", 3, "no test/ folder"),

@@ -48,13 +48,10 @@ def convert(
         return
     shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
     if converted.exported:
-        shown["largest difference"] = _shown(converted.exported.difference)
+        difference = converted.exported.difference
+        missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
+        measured = f"{difference:.1e} of the largest output, compared with the network itself"
+        shown["largest difference"] = missing if difference is None else measured
     shown["class names"] = "kept" if facts["class_names"] else "none"
     title = "Converted; mean and divisor are for pixels from 0 to 255, in the order of the channels"
     options.stdout_console().print(facts_table(title, shown))
-
-
-def _shown(difference: float | None) -> str:
-    if difference is None:
-        return "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
-    return f"{difference:.1e} of the largest output, against the network itself"

@@ -8,13 +8,11 @@ from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
-from vggcli.errors import UsageError
-from vggcli.files import writable_output
 
 MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(options.PassFlags()))  # only for networks
 
 
-@options.expanded
+@options.with_groups
 def ensemble(
     context: typer.Context,
     members: Annotated[list[Path], Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
@@ -47,9 +45,7 @@ def ensemble(
     asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=table)
     options.check_table(table, json)
     if save_scores is not None:
-        if save_scores.suffix != ".safetensors":
-            raise UsageError(f"{save_scores} must be a name that ends in .safetensors", "save_scores")
-        writable_output(save_scores, "save_scores")
+        options.check_output(save_scores, "save_scores", ".safetensors")
     sources = {name: context.get_parameter_source(name) for name in MEASURING}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     outputs = [("save_scores", save_scores)] if save_scores is not None else []

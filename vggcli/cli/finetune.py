@@ -6,11 +6,10 @@ from typer import Option
 
 from vggcli import choices
 from vggcli.cli import options
-from vggcli.cli import training_options as flag
-from vggcli.cli.train import train_and_show
+from vggcli.cli.train import LearningFlags, RunFlags, ScaleJitter, train_and_show
 
 
-@options.expanded
+@options.with_groups
 def finetune(
     data: options.Data = None,
     arch: Annotated[
@@ -36,10 +35,10 @@ def finetune(
         int | None,
         Option(metavar="S", help="Shorter side in pixels. (default: that of W; for its own classes 384 after 256)"),
     ] = None,
-    scale_jitter: flag.ScaleJitter = None,
+    scale_jitter: ScaleJitter = None,
     *,
-    learning: flag.LearningFlags,
-    run: flag.RunFlags,
+    learning: LearningFlags,
+    run: RunFlags,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """The flags that several commands share, declared once, and where commands show things: consoles, notes, progress.
 
 Flags that go together are the fields of a frozen dataclass. A command takes such a group as one keyword parameter, and
-`expanded` shows typer the flags in place of that parameter.
+`with_groups` shows typer the flags in place of that parameter.
 """
 
 import inspect
@@ -19,6 +19,7 @@ from typer import Option
 from vggcli import choices, paper
 from vggcli.defaults import worker_count
 from vggcli.errors import MachineError, UsageError
+from vggcli.files import writable_output
 from vggcli.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class PassFlags:
     workers: Workers = None
 
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """`command` for typer: each of its parameters that is annotated with a dataclass is replaced by the fields of that
     dataclass, with their defaults; when it is called, it gets them as one object again."""
     own = inspect.signature(command).parameters.values()
@@ -152,6 +153,13 @@ def check_table(table: bool, json: bool) -> None:
     """Raises UsageError for both, because a table is never shown with --json."""
     if table and json:
         raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
+
+
+def check_output(path: Path, name: str, *suffixes: str) -> None:
+    """Raises UsageError where `path`, given by the parameter `name`, has another suffix; else as `writable_output`."""
+    if path.suffix not in suffixes:
+        raise UsageError(f"{path} must be a name that ends in {' or '.join(suffixes)}", name)
+    writable_output(path, name)
 
 
 def stderr_console() -> "Console":

@@ -8,14 +8,13 @@ from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
-from vggcli.errors import DataError, MachineError, UsageError, counted
-from vggcli.files import writable_output
+from vggcli.errors import DataError, MachineError, counted
 
 if TYPE_CHECKING:
     from vggcli.evaluation.predict import Predictions
 
 
-@options.expanded
+@options.with_groups
 def predict(
     paths: Annotated[
         list[str], Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
@@ -39,9 +38,7 @@ def predict(
 
     asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
-        if out.suffix not in (".csv", ".json"):
-            raise UsageError(f"{out} must be a name that ends in .csv or .json", "out")
-        writable_output(out, "out")
+        options.check_output(out, "out", ".csv", ".json")
     file, outputs = find_weights(weights, arch, places), [("out", out)] if out is not None else []
     progress, stdin = options.progress(quiet), sys.stdin.buffer
     found = predicted(paths, file, asked, top, places=places, progress=progress, outputs=outputs, stdin=stdin)

@@ -66,9 +66,8 @@ def _prepared(stream: TextIO | None, kind: "type[Results | Notes]") -> TextIO:
     with suppress(OSError):
         stream.flush()
     raw: io.RawIOBase = kind(number, "w", closefd=False)
-    buffer = io.BufferedWriter(raw)
     lines = stream.isatty() or kind is Notes
-    return io.TextIOWrapper(buffer, encoding=stream.encoding, errors=HANDLER, line_buffering=lines)
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, HANDLER, line_buffering=lines)
 
 
 class Notes(io.FileIO):
