@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vggcli.evaluation.measure import Measured
 
 WORST = "worst.png"
-Written = dict[str, str]  # paths of the files written for a network, by what they hold
+WrittenPaths = dict[str, str]  # of the files written for a network, by what they hold
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ReportFlags:
         if self.table and self.per_class:
             raise UsageError("--per-class has no effect with --table, which has one line per network; leave one out")
 
-    def write(self, measured: "Measured", written: Written) -> None:
+    def write(self, measured: "Measured", written: WrittenPaths) -> None:
         """Write the scores and pictures that were asked for, and add their paths to `written`."""
         from vggcli.evaluation.result import worst_mistakes
         from vggcli.evaluation.scores_file import save_scores
@@ -81,7 +81,7 @@ class ReportFlags:
             save_mistakes(measured, mistakes, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
 
-    def show(self, several: Sequence["Measured"], written: Sequence[Written]) -> None:
+    def show(self, several: Sequence["Measured"], written: Sequence[WrittenPaths]) -> None:
         """Print the figures in the form that was asked for, and the paths of the files `written`."""
         from json import dumps
 
@@ -135,7 +135,7 @@ def evaluate(
     report.check(len(files))
     places, progress = user_places(), options.progress(quiet)
     found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
-    written: list[Written] = [{} for _ in found]
+    written: list[WrittenPaths] = [{} for _ in found]
     with options.after_the_figures(lambda: report.show(found, written)):
         for measured in found:
             keep_record(measured.evaluation, measured.run)

@@ -28,7 +28,6 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.data.training_batches import Schedule, tasks
 from vggcli.device import autocast
 from vggcli.errors import MachineError
 from vggcli.files import replacing
@@ -38,7 +37,7 @@ from vggcli.zoo.network import VGG
 LOG = logging.getLogger("vggcli")
 ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array
-CHUNK = 4 << 20  # bytes hashed at once
+HASH_CHUNK = 4 << 20  # bytes hashed at once
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,8 @@ def _kept(path: Path, rows: int) -> NDArray[np.float32]:
             raise ValueError(f"{header.dtype} of the shape {header.shape} for {rows} images")
         digest = hashlib.sha256()
         file.seek(0)
-        for start in range(0, size, CHUNK):
-            digest.update(file.read(min(CHUNK, size - start)))
+        for start in range(0, size, HASH_CHUNK):
+            digest.update(file.read(min(HASH_CHUNK, size - start)))
         if file.read() != digest.digest():
             raise ValueError("its SHA-256 differs")
     return _mapped(path, header)
@@ -196,14 +195,6 @@ def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progr
             file.write(some)
             progress(len(batch.indices))
         file.write(digest.digest())
-
-
-def frozen_batches(
-    rows: NDArray[np.float32], labels: Sequence[int], schedule: Schedule, seed: int, device: torch.device
-) -> Iterator[FrozenBatch]:
-    """The micro-batches of `schedule`, in order, as rows in place of training views."""
-    for task in tasks(schedule, seed):
-        yield frozen_batch(rows, labels, [index for _, index in task], device)
 
 
 def frozen_batch(

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vggcli.data.decode import ImageError
-from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
+from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, tasks, training_batches
 from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
 from vggcli.device import autocast
 from vggcli.errors import DataError
 from vggcli.metrics import count_correct, error_rate
-from vggcli.training.frozen import FrozenBatch, Stages, frozen_batches
+from vggcli.training.frozen import FrozenBatch, Stages, frozen_batch
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
 from vggcli.training.run import RunFolder
 from vggcli.training.state import EpochRecord, RunState, StepRecord
@@ -182,8 +182,9 @@ def _batches(
         len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs, start=(state.epoch, state.step)
     )
     if data.frozen is not None:
-        rows = frozen_batches(data.frozen.train, data.train.labels, schedule, options.seed, options.device)
-        yield from zip(schedule, rows, strict=True)
+        for place, task in zip(schedule, tasks(schedule, options.seed), strict=True):
+            rows = [index for _, index in task]
+            yield place, frozen_batch(data.frozen.train, data.train.labels, rows, options.device)
         return
     views = training_batches(
         data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, options.workers, options.device
