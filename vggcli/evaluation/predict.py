@@ -37,10 +37,6 @@ class Prediction:
     path: str
     top: tuple[tuple[str, float], ...]
 
-    def to_json(self) -> dict[str, Any]:
-        predictions = [{"class": name, "posterior": posterior} for name, posterior in self.top]
-        return {"path": self.path, "predictions": predictions}
-
 
 @dataclass(frozen=True)
 class Predictions(Result):
@@ -51,8 +47,11 @@ class Predictions(Result):
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object per image: path and predictions, or path and error."""
-        bad = [{"path": one.path, "error": one.reason} for one in self.bad]
-        return [*(one.to_json() for one in self.images), *bad]
+        good = [
+            {"path": one.path, "predictions": [{"class": name, "posterior": value} for name, value in one.top]}
+            for one in self.images
+        ]
+        return [*good, *({"path": one.path, "error": one.reason} for one in self.bad)]
 
     def table(self) -> list[dict[str, Any]]:
         """One row per image and class, with the rank from 1."""

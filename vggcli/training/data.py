@@ -45,7 +45,11 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     if not plan.skip_bad:
         return TrainingSets(source.name, train, val)
     if run is not None and (run / SKIPPED).exists():
-        skipped = _read_skipped(run / SKIPPED)
+        need_regular(run / SKIPPED, UsageError)
+        try:
+            skipped = read_record(Skipped, (run / SKIPPED).read_bytes())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{run / SKIPPED} is not a run's list of images that were left out: {error}") from error
         names = {name for name, _ in skipped}
         train, val = (
             without(images, {row for row, name in enumerate(images.names) if name in names}) for images in (train, val)
@@ -76,12 +80,3 @@ def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: 
     for line in survey_notes(found):
         LOG.info(f"data: {line}")
     return sets
-
-
-def _read_skipped(path: Path) -> Skipped:
-    """The list of a run. Raises UsageError where it is damaged."""
-    need_regular(path, UsageError)
-    try:
-        return read_record(Skipped, path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a run's list of images that were left out: {error}") from error

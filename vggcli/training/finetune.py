@@ -66,7 +66,11 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     network = _network(plan, start, options, classes, len(train_set.classes))
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
-    data = TrainingData(train_set, val_set, _colour(start.checkpoint, train_set, options.workers))
+    colour = ColourStatistics.from_json(start.checkpoint.preprocessing)
+    if not colour.eigenvalues:  # of the colour shift: then measured on the data
+        measured = colour_statistics(train_set, start.checkpoint.scale[0], options.workers)
+        colour = replace(measured, mean=colour.mean, divisor=colour.divisor)
+    data = TrainingData(train_set, val_set, colour)
     del start  # frees the memory of its weights
     return begun(plan, network, data, options, around, sets.skipped, again is not None)
 
@@ -176,12 +180,3 @@ def _network(
     also = f"; new{' too' if had else ''}: {', '.join(others)}" if others else ""
     LOG.info(f"starting from {start.path}{replaced}{also}")
     return network
-
-
-def _colour(checkpoint: Checkpoint, train_set: ImageSet, workers: int) -> ColourStatistics:
-    """Mean and divisor of the weights; statistics of the colour shift from the weights if they have them, else the data."""
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
-    if colour.eigenvalues:
-        return colour
-    measured = colour_statistics(train_set, checkpoint.scale[0], workers)
-    return replace(measured, mean=colour.mean, divisor=colour.divisor)
