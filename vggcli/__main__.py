@@ -14,7 +14,7 @@ def main() -> None:
 
         prepare_streams()
         code = run(sys.argv[1:])
-    except (KeyboardInterrupt, Terminated):  # before `run`, which handles its own
+    except (KeyboardInterrupt, Terminated):  # before `run` handles errors
         print("vgg: stopped by a signal", file=sys.stderr)
         code = received() or 1
     ignore_signals()

@@ -190,7 +190,7 @@ class Hostile:
         ("lrn.safetensors w.h5", 4, "network A-LRN is not written for Keras"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     photos: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
 ) -> None:
     Path("there.pth").write_bytes(b"PK not an archive")

@@ -115,7 +115,7 @@ def test_convolutions_alone_are_started_from_but_not_evaluated(
     assert "have no layer fc7" in capsys.readouterr().err
     words = "--weights features.pth --scale 36 --max-steps 2 -b 8 --data".split()
     assert finetune(*words, str(source), "--layers", "last") == 2
-    assert "would leave fc6 random" in capsys.readouterr().err
+    assert "has no weights for fc6" in capsys.readouterr().err
     assert finetune(*words, str(source), "--layers", "fc") == 0
     assert torch.equal(tensors("runs/A-2")["conv1_1.weight"], theirs["features.0.weight"])
     _, about = load_checkpoint(Path("runs/A-2/last.safetensors"))
@@ -185,16 +185,16 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
         (
             "--weights runs/A-1 --cache-features",
             2,
-            "let only fc or last learn, or keep none (--layers, --cache-features)",
+            "let only fc or last learn, or cache none (--layers, --cache-features)",
         ),
         (
             "--weights runs/A-1 --layers fc --cache-features --scale-jitter 36 40",
             2,
-            "give one, not a range (--scale, --scale-jitter, ",
+            "give one scale, not a range (--scale, --scale-jitter, ",
         ),
-        ("--weights runs/A-1 --init gaussian", 2, "gives every layer (--init)"),
+        ("--weights runs/A-1 --init gaussian", 2, "has weights for every layer (--init)"),
         ("--weights runs/A-1 --scale 20", 2, "below the crop; the smallest usable S is 32 (--scale, --crop)"),
-        ("--weights runs/A-1 --arch D --layers fc", 2, "would leave conv1_2 random"),
+        ("--weights runs/A-1 --arch D --layers fc", 2, "has no weights for conv1_2"),
         ("--weights runs/B-1 --arch A", 4, "first layer that differs is conv1_2 there and pool1 here"),
         ("--weights runs/B-1 --arch D", 4, "first layer that differs is pool3 there and conv3_3 here"),
         ("--weights nowhere", 4, "nowhere"),
@@ -207,7 +207,7 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
         ("--weights runs/A-1 --crop 64", 2, "--crop"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     source: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
 ) -> None:
     if "B-1" in words:

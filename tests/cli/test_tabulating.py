@@ -158,7 +158,8 @@ def test_imagenets_validation_images_stand_beside_tables_6_and_7(
     monkeypatch.setattr(paper, "IMAGENET_VALIDATION", 21)  # of which one was left out
     files = [str(tmp_path / f"{arch}.safetensors") for arch in "DE"]
     for seed, (arch, file) in enumerate(zip("DE", files, strict=True)):
-        save_scores(Path(file), imagenet_scores(20, seed), replace(imagenet_evaluation(arch, protocol, 20), skipped=1))
+        about = replace(imagenet_evaluation(arch, protocol, 20), skipped=1).to_json()
+        save_scores(Path(file), imagenet_scores(20, seed), about)
     assert run(["ensemble", *files, "--table"]) == 0
     text = capsys.readouterr().out
     assert "20 images (1 left out)" in text

@@ -1,4 +1,4 @@
-"""Where training is asked for: `vgg train` and `vgg finetune`, and `train` and `finetune` in Python, all begin here."""
+"""The start of every training: of `vgg train` and `vgg finetune`, and of `train` and `finetune` in Python."""
 
 import inspect
 from collections.abc import Callable
@@ -19,9 +19,9 @@ P = ParamSpec("P")
 def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> TrainingResult:
     """Train as `options` say: a new run, or one that is resumed.
 
-    Nothing is made before all is checked; from its first file on a run can be resumed. Raises UsageError for options that
-    contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for what is wrong with
-    these; Stopped, all saved, once `around.watching` asks for it.
+    The run folder is made after all checks, and can be resumed as soon as its first file is there. Raises UsageError for
+    options that contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for
+    errors in these; Stopped, after saving, once `around.watching` asks for it.
     """
     if pick_device(options.device).type == "cpu":
         keep_freed_memory()
@@ -38,7 +38,7 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
 def _by_keywords(
     kind: Callable[P, TrainOptions | FinetuneOptions], description: str
 ) -> Callable[Concatenate[Surroundings, P], TrainingResult]:
-    """`start` as a function whose keywords are the fields of `kind`, with types and defaults."""
+    """`start` as a function whose keywords are the fields of `kind`, with their types and defaults."""
 
     def started(around: Surroundings, /, *given: P.args, **named: P.kwargs) -> TrainingResult:
         return start(kind(*given, **named), around)
