@@ -6,7 +6,6 @@ stands in the model's metadata, and ONNX Runtime, where it is installed, has to 
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,9 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import MachineError, WeightsError
 from vggcli.files import replacing
-from vggcli.weights.caffe_write import little_endian
 from vggcli.weights.checkpoint import Checkpoint
-from vggcli.weights.protobuf import number, opening, text, varint
-from vggcli.zoo.layers import Layer, network_layers
+from vggcli.weights.protobuf import number, opening, text, varint, with_tensors
+from vggcli.zoo.layers import Layer, with_relus
 from vggcli.zoo.network import VGG
 
 OPSET, IR_VERSION = 17, 8  # of 2022, which every runtime reads
@@ -100,26 +98,16 @@ def checked(path: Path, network: VGG) -> Exported:
 def _model(network: VGG, checkpoint: Checkpoint, weights: Sequence[tuple[str, Tensor]]) -> Iterator[bytes]:
     """The bytes of the model: its head, and the graph as one field whose weights come last."""
     onnx = need_onnx()
-    graph = _graph(network, checkpoint).SerializeToString()
-    heads = [_tensor_head(name, tensor) for name, tensor in weights]
-    sizes = [len(head) + 4 * tensor.numel() for head, (_, tensor) in zip(heads, weights, strict=True)]
-    openings = [opening(GRAPH_INITIALIZER, size) for size in sizes]
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="vgg", opset_import=opsets)
     onnx.helper.set_model_props(model, metadata(checkpoint))
     yield model.SerializeToString()
-    yield opening(MODEL_GRAPH, len(graph) + sum(map(len, openings)) + sum(sizes))
-    yield graph
-    for opened, head, (name, tensor) in zip(openings, heads, weights, strict=True):
-        yield opened
-        yield head
-        yield from little_endian(tensor.flatten(1) if name == "fc8.weight" else tensor)
-
-
-def _tensor_head(name: str, tensor: Tensor) -> bytes:
-    shape = (len(tensor), tensor[0].numel()) if name == "fc8.weight" else tuple(tensor.shape)
-    dims = text(TENSOR_DIMS, b"".join(map(varint, shape)))
-    return dims + number(TENSOR_TYPE, FLOAT) + text(TENSOR_NAME, name) + opening(TENSOR_RAW, 4 * math.prod(shape))
+    tensors = []
+    for name, tensor in weights:
+        shape = (len(tensor), tensor[0].numel()) if name == "fc8.weight" else tuple(tensor.shape)
+        head = text(TENSOR_DIMS, b"".join(map(varint, shape))) + number(TENSOR_TYPE, FLOAT) + text(TENSOR_NAME, name)
+        tensors.append((head + opening(TENSOR_RAW, 4 * tensor.numel()), tensor))
+    yield from with_tensors(MODEL_GRAPH, _graph(network, checkpoint).SerializeToString(), GRAPH_INITIALIZER, tensors)
 
 
 def metadata(checkpoint: Checkpoint) -> dict[str, str]:
@@ -143,15 +131,11 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def _graph(network: VGG, checkpoint: Checkpoint) -> Any:
     helper = need_onnx().helper
     nodes, value = [], "images"
-    batch_norm = paper.NETWORKS[network.config.arch].batch_norm
-    for layer in network_layers(network.config):
+    for layer in with_relus(network.config):
         if layer.name == "fc8":
             break
         nodes.append(_node(helper, layer, value))
         value = layer.name
-        if layer.kind in ("fc", "bn" if batch_norm else "conv"):
-            value = f"relu{layer.name.removeprefix('fc').removeprefix('conv').removeprefix('bn')}"
-            nodes.append(helper.make_node("Relu", [layer.name], [value], value))
     nodes.append(helper.make_node("GlobalAveragePool", [value], ["mean"], "mean"))
     nodes.append(helper.make_node("Flatten", ["mean"], ["descriptor"], "flatten"))
     inputs = ["descriptor", "fc8.weight", "fc8.bias"]
@@ -166,6 +150,8 @@ def _graph(network: VGG, checkpoint: Checkpoint) -> Any:
 
 def _node(helper: Any, layer: Layer, value: str) -> Any:
     name, side = layer.name, layer.kernel
+    if layer.kind == "relu":
+        return helper.make_node("Relu", [value], [name], name)
     if layer.kind == "pool":
         return helper.make_node("MaxPool", [value], [name], name, kernel_shape=[side] * 2, strides=[2, 2])
     if layer.kind == "lrn":  # like torch, ONNX divides alpha by the window's size

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from vggcli.errors import WeightsError
-from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.layers import NetworkConfig, with_relus
 
 Does = Literal["convolution", "ReLU", "pooling", "average", "fully connected layer", "softmax"]
+_DOES: dict[str, Does] = {"conv": "convolution", "relu": "ReLU", "pool": "pooling", "fc": "fully connected layer"}
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,7 @@ def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -
 
 
 def _expected(config: NetworkConfig) -> Iterator[Operation]:
-    for layer in network_layers(config):
-        if layer.kind == "pool":
-            yield Operation("pooling", layer.name)
-        elif layer.kind == "conv":
-            yield Operation("convolution", layer.name)
-            yield Operation("ReLU", f"relu{layer.name.removeprefix('conv')}")
-        elif layer.kind == "fc":
-            if config.head == "gap":
-                yield Operation("average", "the last map")
-            yield Operation("fully connected layer", layer.name)
-            if layer.name != "fc8":
-                yield Operation("ReLU", f"relu{layer.name.removeprefix('fc')}")
+    for layer in with_relus(config):
+        if layer.kind == "fc" and config.head == "gap":
+            yield Operation("average", "the last map")
+        yield Operation(_DOES[layer.kind], layer.name)

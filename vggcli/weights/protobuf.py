@@ -5,12 +5,16 @@ is checked against the field around it before it is followed.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
+from torch import Tensor
+
 from vggcli.errors import WeightsError
+from vggcli.weights.unread import PIECE
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MOST_FIELDS = 50_000  # of a file; network E with all its layers has about a thousand
@@ -139,3 +143,19 @@ def text(field: int, content: str | bytes) -> bytes:
     """A BYTES field."""
     encoded = content.encode() if isinstance(content, str) else content
     return opening(field, len(encoded)) + encoded
+
+
+def with_tensors(
+    field: int, begin: bytes, tensor_field: int, tensors: Sequence[tuple[bytes, Tensor]]
+) -> Iterator[bytes]:
+    """A BYTES field in pieces: `begin`, then each of `tensors` as a BYTES field of it, the head that it is given with and
+    its values as little-endian float32, the last axis fastest. The lengths are known before any value is touched."""
+    fronts = [opening(tensor_field, len(head) + 4 * tensor.numel()) + head for head, tensor in tensors]
+    sizes = [len(front) + 4 * tensor.numel() for front, (_, tensor) in zip(fronts, tensors, strict=True)]
+    yield opening(field, len(begin) + sum(sizes)) + begin
+    for front, (_, tensor) in zip(fronts, tensors, strict=True):
+        yield front
+        rows = max(1, PIECE // (4 * max(1, tensor[0].numel())))
+        for first in range(0, len(tensor), rows):
+            piece = tensor[first : first + rows].to("cpu", torch.float32).contiguous()
+            yield piece.numpy().astype("<f4", copy=False).tobytes()

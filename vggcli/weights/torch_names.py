@@ -15,7 +15,7 @@ from vggcli.errors import WeightsError
 from vggcli.weights.prefixes import without_prefixes
 from vggcli.weights.recognise import Shapes, recognised
 from vggcli.weights.unread import Stored
-from vggcli.zoo.layers import NetworkConfig, network_layers
+from vggcli.zoo.layers import NetworkConfig, with_relus
 
 AnyTensor = TypeVar("AnyTensor", Tensor, Stored)
 
@@ -32,16 +32,11 @@ def framework_names(config: NetworkConfig, framework: Framework) -> dict[str, st
     row = paper.NETWORKS[config.arch]
     if row.alias is None or config.head == "gap":
         what = f"network {config.arch}" if row.alias is None else "network with the head gap"
-        raise WeightsError(f"{framework} has no {what}; it has {', '.join(_known())}")
-    names, index = {}, 0
-    for layer in network_layers(config):
-        if layer.kind == "fc":
-            names[layer.name] = _FC_NAMES[framework][layer.name]
-            continue
-        if layer.kind in ("conv", "bn"):
-            names[layer.name] = f"features.{index}"
-        index += 2 if layer.kind == ("bn" if row.batch_norm else "conv") else 1  # its ReLU has a number too
-    return names
+        known = [one.alias for one in paper.NETWORKS.values() if one.alias]
+        raise WeightsError(f"{framework} has no {what}; it has {', '.join(known)}")
+    numbered = enumerate(with_relus(config))
+    features = {layer.name: f"features.{index}" for index, layer in numbered if layer.kind in ("conv", "bn")}
+    return {**features, **_FC_NAMES[framework]}
 
 
 def to_framework(state: Mapping[str, Tensor], config: NetworkConfig, framework: Framework) -> dict[str, Tensor]:
@@ -158,7 +153,3 @@ def _convolutions(tensors: Mapping[str, AnyTensor], where: str) -> list[tuple[in
     if 0 not in found:
         raise WeightsError(f"{where} has no first convolution features.0.weight")
     return [found[index] for index in sorted(found)]
-
-
-def _known() -> list[str]:
-    return [row.alias for row in paper.NETWORKS.values() if row.alias]

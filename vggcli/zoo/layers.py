@@ -13,7 +13,7 @@ from vggcli.choices import Head
 from vggcli.errors import UsageError
 from vggcli.records import RECORD
 
-Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
+Kind = Literal["conv", "bn", "relu", "lrn", "pool", "fc"]
 WIDEST = 16  # as a factor on the channels of the paper
 MOST_CLASSES = 100_000_000
 MOST_PARAMETERS = 1 << 32  # 17 GB in float32; training takes three times that
@@ -99,6 +99,15 @@ def network_layers(config: NetworkConfig) -> Iterator[Layer]:
         channels_in = hidden
     if config.head != "none":
         yield Layer("fc", "fc8", channels_in, config.classes)
+
+
+def with_relus(config: NetworkConfig) -> Iterator[Layer]:
+    """`network_layers` and their ReLUs, each named after the layer in front of it: relu1_1 … relu5_4, relu6, relu7."""
+    activated = ("bn" if paper.NETWORKS[config.arch].batch_norm else "conv", "fc")
+    for layer in network_layers(config):
+        yield layer
+        if layer.kind in activated and layer.name != "fc8":
+            yield Layer("relu", f"relu{layer.name.removeprefix(layer.kind)}", layer.channels, layer.channels)
 
 
 def bytes_a_pixel(config: NetworkConfig) -> int:

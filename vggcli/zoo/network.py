@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggcli import paper
-from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
+from vggcli.zoo.layers import Layer, NetworkConfig, with_relus
 from vggcli.zoo.winograd import Conv3x3, onednn_runs
 
 MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6's weights
@@ -60,23 +60,14 @@ class VGG(nn.Module):
         self.dropout = dropout
         self._convolutional: list[str] = []
         self._hidden: list[str] = []
-        for layer in network_layers(config):
-            self._add(layer)
+        for layer in with_relus(config):
+            if layer.kind == "fc":
+                self.add_module(layer.name, WindowLinear(layer.channels_in, layer.channels, layer.kernel))
+                self._hidden += [layer.name] if layer.name != "fc8" else []
+            elif not self._hidden:  # the ReLUs of hidden layers are computed in `descriptor`
+                self.add_module(layer.name, _convolutional_module(layer))
+                self._convolutional.append(layer.name)
         self.to(memory_format=torch.channels_last)
-
-    def _add(self, layer: Layer) -> None:
-        if layer.kind == "fc":
-            self.add_module(layer.name, WindowLinear(layer.channels_in, layer.channels, layer.kernel))
-            if layer.name != "fc8":
-                self._hidden.append(layer.name)
-            return
-        self.add_module(layer.name, _convolutional_module(layer))
-        self._convolutional.append(layer.name)
-        block_index = layer.name.removeprefix("conv").removeprefix("bn")
-        batch_norm = paper.NETWORKS[self.config.arch].batch_norm
-        if layer.kind == ("bn" if batch_norm else "conv"):
-            self.add_module(f"relu{block_index}", nn.ReLU(inplace=True))
-            self._convolutional.append(f"relu{block_index}")
 
     def convolutional_layers(self) -> Iterator[tuple[str, nn.Module]]:
         """Name and module of every layer up to pool5, in order."""
@@ -145,6 +136,8 @@ def _convolutional_module(layer: Layer) -> nn.Module:
         return nn.Conv2d(layer.channels_in, layer.channels, layer.kernel, padding=layer.kernel // 2)
     if layer.kind == "bn":
         return nn.BatchNorm2d(layer.channels)
+    if layer.kind == "relu":
+        return nn.ReLU(inplace=True)
     if layer.kind == "lrn":  # torch divides alpha by the window size, the paper's reference does not
         size = paper.LRN_SIZE
         return nn.LocalResponseNorm(size, alpha=paper.LRN_ALPHA * size, beta=paper.LRN_BETA, k=paper.LRN_K)
