@@ -91,8 +91,8 @@ def test_torchvisions_weights_to_new_classes(source: Path, capsys: pytest.Captur
     assert finetune("--weights", "seven.pth", "--data", str(source), *words) == 0
     assert "fc8 is new: 3 classes of the data in place of 7" in capsys.readouterr().err
     _, about = load_checkpoint(Path("runs/A-2/last.safetensors"))
-    assert about.preprocessing["mean"] == pytest.approx([123.675, 116.28, 103.53])
-    assert len(about.preprocessing["eigenvalues"]) == 3
+    assert about.preprocessing.mean == pytest.approx([123.675, 116.28, 103.53])
+    assert len(about.preprocessing.eigenvalues) == 3
 
 
 def test_convolutions_alone_are_started_from_but_not_evaluated(
@@ -119,7 +119,7 @@ def test_convolutions_alone_are_started_from_but_not_evaluated(
     assert finetune(*words, str(source), "--layers", "fc") == 0
     assert torch.equal(tensors("runs/A-2")["conv1_1.weight"], theirs["features.0.weight"])
     _, about = load_checkpoint(Path("runs/A-2/last.safetensors"))
-    assert about.preprocessing["divisor"] == 1.0
+    assert about.preprocessing.divisor == 1.0
 
 
 def test_keras_weights_without_their_top_are_started_from_and_described_by(

@@ -74,7 +74,7 @@ def test_the_first_layer_sees_what_the_file_expects(given: Pixels, tmp_path: Pat
     order = [2, 1, 0] if about["channels"] == "BGR" else [0, 1, 2]
     theirs = torch.stack([(pixels_CHW[c] - m) / d for c, m, d in zip(order, about["mean"], over, strict=True)])
     mean, divisor = (
-        torch.tensor(checkpoint.preprocessing[name]).double().reshape(-1, 1, 1) for name in ("mean", "divisor")
+        torch.tensor(getattr(checkpoint.preprocessing, name)).double().reshape(-1, 1, 1) for name in ("mean", "divisor")
     )
     ours = (pixels_CHW - mean) / divisor
     wanted = torch.nn.functional.conv2d(theirs[None], weights["features.0.weight"].double())
@@ -91,7 +91,7 @@ def test_weights_numbered_as_oxfords_copies_expect_caffes_pixels(tmp_path: Path)
     given = load_checkpoint(tmp_path / "w.pth", pixels=PIXELS["caffe"])[0]
     for name, value in given.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
-    assert checkpoint.preprocessing["mean"] == PIXELS["caffe"].mean
+    assert checkpoint.preprocessing.mean == PIXELS["caffe"].mean
 
 
 def test_what_was_given_is_recorded_and_then_said_by_the_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_what_was_given_is_recorded_and_then_said_by_the_file(photos: Path, caps
     assert run(finetune.split()) == 0
     config = json.loads(Path("tuned/config.json").read_text())
     assert config["preprocessing"] == BGR
-    assert load_checkpoint(Path("tuned/last.safetensors"))[1].preprocessing["mean"] == RGB["mean"]
+    assert load_checkpoint(Path("tuned/last.safetensors"))[1].preprocessing.mean == tuple(RGB["mean"])
     Path("tuned/config.json").write_text(json.dumps({**config, "preprocessing": RGB}))
     assert run("finetune --resume tuned --epochs 2 -q".split()) == 2
     assert "config.json says preprocessing" in capsys.readouterr().err

@@ -127,7 +127,7 @@ def changed(path: Path, **fields: Any) -> None:
         ({"scale": [20, 10]}, "training scale"),
         ({"scale": [10, 10**9]}, "scale.1 is 1000000000"),
         ({"scale": [1]}, "scale.1 is missing"),
-        ({"preprocessing": {}}, "its preprocessing: mean is missing"),
+        ({"preprocessing": {}}, "preprocessing.mean is missing"),
         ({"preprocessing__divisor": 0}, "divisor is 0"),
         ({"preprocessing__divisor": float("inf")}, "divisor is inf"),
         ({"preprocessing__mean": [1, 2]}, "mean.2 is missing"),

@@ -93,8 +93,8 @@ def by_name(model: Any, path: Path) -> None:
 def test_kerass_own_files_give_its_logits(layout: str, model: Any, files: dict[str, Path]) -> None:
     network, checkpoint = load_checkpoint(files[layout])
     assert (checkpoint.config.arch, checkpoint.config.crop, checkpoint.config.width) == ("D", CROP, WIDTH)
-    assert checkpoint.preprocessing["mean"] == (123.68, 116.779, 103.939)  # RGB
-    assert checkpoint.preprocessing["divisor"] == 1.0
+    assert checkpoint.preprocessing.mean == (123.68, 116.779, 103.939)  # RGB
+    assert checkpoint.preprocessing.divisor == 1.0
     expected = outputs(model, images())
     assert relative(network(images()), expected) < rounding(depth(network))
     assert relative(network(images().flip(1)), expected) > 0.01

@@ -90,9 +90,9 @@ def test_a_pool_that_is_missing_or_moved_is_named(
 def test_the_way_of_the_image_counts_and_not_the_order_of_the_list(tmp_path: Path) -> None:
     path = saved(network(), tmp_path / "net.keras")
     described = json.loads(zipfile.ZipFile(path).read("config.json"))
-    wanted = [layer.by_name for layer in described_layers(json.dumps(described), path)]
+    wanted = [layer.key for layer in described_layers(json.dumps(described), path)]
     described["config"]["layers"].reverse()
-    assert [layer.by_name for layer in described_layers(json.dumps(described), path)] == wanted
+    assert [layer.key for layer in described_layers(json.dumps(described), path)] == wanted
     assert wanted[1:4] == ["block1_conv1", "block1_pool", "block2_conv1"]
     old = {"class_name": "Model", "config": {"output_layers": [["b", 0, 0]], "layers": []}}
     for name, source in (("b", [[["a", 0, 0, {}]]]), ("a", [[["in", 0, 0, {}]]]), ("in", [])):

@@ -127,7 +127,7 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
         ("GlobalAveragePooling2D", (256,), "2 dense layers behind the mean of each map"),
         ("Flatten", (), "1 dense layer .dense"),
         ("Flatten", (256,), "2 dense layers .dense, dense_1"),
-        ("Dropout", (256, 256), "dense .Dense. works on every place of a map"),
+        ("Dropout", (256, 256), "dense .Dense. is applied at every position of a map"),
     ],
 )
 def test_another_classifier_is_named(pool: str, hidden: tuple[int, ...], message: str, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_pixels_that_the_layers_in_front_make_are_used(front: str, suffix: s
     model = network(behind(FRONTS[front]()))
     path = saved(model, tmp_path / f"net{suffix}")
     mine, checkpoint = load_checkpoint(path)
-    mean, divisor = (torch.tensor(checkpoint.preprocessing[name]) for name in ("mean", "divisor"))
+    mean, divisor = (torch.tensor(getattr(checkpoint.preprocessing, name)) for name in ("mean", "divisor"))
     expected = outputs(model, pixels())
     ready = ((pixels() - mean) / divisor).permute(0, 3, 1, 2)
     assert relative(mine(ready).softmax(1), expected) < rounding(depth(mine))
@@ -108,9 +108,9 @@ def test_preprocess_input_in_front_is_used(suffix: str, tmp_path: Path) -> None:
     inputs = keras.Input((CROP, CROP, 3))
     model = keras.Model(inputs, inside(preprocessed(inputs)))
     mine, checkpoint = load_checkpoint(saved(model, tmp_path / f"net{suffix}"))
-    assert checkpoint.preprocessing["mean"] == pytest.approx((123.68, 116.779, 103.939))
-    assert (checkpoint.preprocessing["divisor"], checkpoint.training["pixels"]) == ((1, 1, 1), "BGR")
-    mean = torch.tensor(checkpoint.preprocessing["mean"])
+    assert checkpoint.preprocessing.mean == pytest.approx((123.68, 116.779, 103.939))
+    assert (checkpoint.preprocessing.divisor, checkpoint.training["pixels"]) == ((1, 1, 1), "BGR")
+    mean = torch.tensor(checkpoint.preprocessing.mean)
     ready = (pixels() - mean).permute(0, 3, 1, 2)
     assert relative(mine(ready).softmax(1), outputs(model, pixels())) < rounding(depth(mine))
 
@@ -125,13 +125,11 @@ def test_channels_in_another_order_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [None, "x", [1, 2], {}, [[[[[[[1]]]]]]], 10**400])
 def test_settings_that_are_no_numbers_are_named(scale: Any, tmp_path: Path) -> None:
-    layer = KerasLayer("Rescaling", {"name": "front", "scale": scale}, "front", "rescaling")
+    layer = KerasLayer("Rescaling", {"name": "front", "scale": scale}, "rescaling")
     with pytest.raises(WeightsError, match="front .Rescaling. has settings that are no mean"):
         front_layer_pixels([layer], lambda layer: [], tmp_path)
     with pytest.raises(WeightsError, match="front"):
-        front_layer_pixels(
-            [KerasLayer("Rescaling", {"name": "front"}, "front", "rescaling")], lambda layer: [], tmp_path
-        )
+        front_layer_pixels([KerasLayer("Rescaling", {"name": "front"}, "rescaling")], lambda layer: [], tmp_path)
 
 
 def test_pixels_rescaled_inside_the_network_are_refused(tmp_path: Path) -> None:

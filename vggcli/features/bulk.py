@@ -131,9 +131,9 @@ def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: P
     )
     check_options(network, options)
     channels, colour = checkpoint.training.get("channels"), checkpoint.preprocessing
-    given = Pixels(channels, colour["mean"], colour["divisor"]).to_json() if channels else None
+    given = Pixels(channels, colour.mean, colour.divisor).to_json() if channels else None
     how = HowMade(options, asked.dtype or "float32", network.config.arch, weights, images.root, given)
-    return _Work(network, ColourStatistics.from_json(colour), images, how)
+    return _Work(network, colour, images, how)
 
 
 def _maps_of(work: _Work) -> RowArray:

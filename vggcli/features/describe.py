@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
-from vggcli.colour import ColourStatistics
 from vggcli.device import pick_device, pick_dtype
 from vggcli.errors import UsageError
 from vggcli.features.bulk import describe_images
@@ -114,9 +113,8 @@ class Features:
             raise UsageError("give the paths of images, as texts or Path objects")
         if not images:
             raise UsageError("give one image or more")
-        colour = ColourStatistics.from_json(self.checkpoint.preprocessing)
         paths = _Paths(tuple(Path(image) for image in images))
-        return described(self.network, paths, colour, self.options)[0]
+        return described(self.network, paths, self.checkpoint.preprocessing, self.options)[0]
 
 
 def features(

@@ -191,7 +191,7 @@ def _network(
 
 def _colour(checkpoint: Checkpoint, train_set: ImageSet, workers: int) -> ColourStatistics:
     """The weights' own mean and divisor; the colour shift's statistics too where they have them, else the data's."""
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
+    colour = checkpoint.preprocessing
     if colour.eigenvalues:
         return colour
     measured = colour_statistics(train_set, checkpoint.scale[0], workers)

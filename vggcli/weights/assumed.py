@@ -42,8 +42,8 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -
     """Note what is assumed of weights of another framework: their preprocessing, operations and classes, as far as their
     file does not say them, and where the preprocessing is from."""
     if framework := checkpoint.training.get("framework"):
-        mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
-        divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
+        mean, divisor = checkpoint.preprocessing.mean, checkpoint.preprocessing.divisor
+        divisors = divisor if isinstance(divisor, tuple) else (divisor,)
         shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
         what = f"does not say which pixels it expects; {framework}'s are assumed"
         if channels := checkpoint.training.get("channels"):

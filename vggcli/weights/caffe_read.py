@@ -5,7 +5,6 @@ into conv1_1 by reversing its input channels and the mean together, so nothing i
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,9 +25,8 @@ from vggcli.weights.caffe_config import (
 )
 from vggcli.weights.preprocessing import PIXELS
 from vggcli.weights.protobuf import BYTES, Field, WireReader
-from vggcli.weights.recognise import Foreign, Shapes, oxford_scale, plain_rows, recognised
-from vggcli.weights.safetensors_read import file_rows
-from vggcli.weights.unread import Shape, Stored, by_rows
+from vggcli.weights.recognise import Foreign, plain_rows, recognised
+from vggcli.weights.unread import Shape, in_file
 from vggcli.zoo.layers import NetworkConfig, network_layers
 
 # caffe.proto: NetParameter
@@ -40,7 +38,6 @@ BOTTOM_2014, TOP_2014, NAME_2014, TYPE_2014, BLOBS_2014, OLDER_LAYER = 2, 3, 4, 
 # caffe.proto: BlobProto; before BlobShape, four numbers
 BLOB_SIZES, BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLES = (1, 2, 3, 4), 5, 7, 8
 SHAPE_SIZES = 1
-_FC_NAMES = ("fc6", "fc7", "fc8")
 
 
 @dataclass(frozen=True)
@@ -71,55 +68,42 @@ def read_caffe(path: Path) -> Foreign:
     stored = {}
     for name, theirs in zip(ours, (*convolutions, *dense), strict=True):
         weight, bias = blobs[theirs]
-        window = (
-            weight.shape[2:] if theirs in convolutions else (config.crop // paper.STRIDE if name == "fc6" else 1,) * 2
-        )
+        side = weight.shape[2] if theirs in convolutions else config.crop // paper.STRIDE if name == "fc6" else 1
         outputs = math.prod(bias.shape)
-        inputs = math.prod(weight.shape) // max(1, outputs * math.prod(window))
-        stored[f"{name}.weight"] = _stored(path, weight, (outputs, inputs, *window), reverse=name == "conv1_1")
-        stored[f"{name}.bias"] = _stored(path, bias, (outputs,))
+        inputs = math.prod(weight.shape) // max(1, outputs * side**2)
+        if outputs * inputs * side**2 != math.prod(weight.shape):
+            raise WeightsError(f"{path}: weights of the shape {list(weight.shape)} do not go with their biases")
+        stored[f"{name}.weight"] = in_file(path, weight.start, (outputs, inputs, side, side), weight.dtype)
+        stored[f"{name}.bias"] = in_file(path, bias.start, (outputs,), bias.dtype)
     pixels = data_layer_pixels(layers, path)
-    mean, divisor = pixels or (PIXELS["caffe"].mean, PIXELS["caffe"].divisor)
-    return Foreign(
-        stored, config, "caffe", mean, divisor, oxford_scale(config), note, "BGR" if pixels else None, assumed=not said
-    )
+    return Foreign(stored, config, "caffe", pixels or PIXELS["caffe"], note, pixels is not None, assumed=not said)
 
 
 def _config(blobs: dict[str, list[_Blob]], convolutions: list[str], dense: list[str], path: Path) -> NetworkConfig:
     """The network that these layers are, by their shapes."""
     found = ", ".join(list(blobs)[:5]) or "none"
     if not convolutions or len(dense) not in (0, 3):
-        wanted = ("conv1_1", *_FC_NAMES)
+        wanted = ("conv1_1", "fc6", "fc7", "fc8")
         missing = next((name for name in wanted if name not in blobs), None)
         what = f"no layer {missing}" if missing else f"{len(dense)} fully connected layers and not three"
         raise WeightsError(f"{path} has {what} with weights and biases; its layers with weights are {found}")
-    odd = next((name for name in blobs if len(blobs[name]) != 2), None)
-    if odd:
-        raise WeightsError(f"{path}: the layer {odd} has {len(blobs[odd])} arrays; weights and biases are expected")
-    odd = next((name for name in blobs if name not in (*convolutions, *dense)), None)
-    if odd:
-        raise WeightsError(f"{path}: the layer {odd} has weights, and is no convolution and no fully connected one")
-    shapes = [blobs[name][0].shape for name in convolutions]
-    odd = next(
-        (name for name, shape in zip(convolutions, shapes, strict=True) if len(shape) != 4 or shape[2] != shape[3]),
-        None,
-    )
-    if odd:
-        raise WeightsError(f"{path}: the layer {odd} is no convolution with square kernels")
-    kernels = [(shape[2], shape[1], shape[0]) for shape in shapes]
-    return recognised(Shapes(kernels, [_inputs_outputs(blobs[name][0].shape) for name in dense]), path, plain_rows())
-
-
-def _stored(path: Path, blob: _Blob, shape: Shape, reverse: bool = False) -> Stored:
-    if math.prod(shape) != math.prod(blob.shape):
-        raise WeightsError(f"{path}: weights of the shape {list(blob.shape)} do not go with their biases")
-    return by_rows(shape, blob.dtype, file_rows(path, blob.start, shape, blob.dtype), reverse)
-
-
-def _inputs_outputs(shape: Shape) -> tuple[int, int]:
-    """Of a fully connected layer's weights [outputs, inputs], before 2014 [1, 1, outputs, inputs]."""
-    sizes = shape[-2:] if len(shape) > 1 and math.prod(shape[:-2]) == 1 else (0, 0)
-    return sizes[1], sizes[0]
+    kernels, fully_connected = [], []
+    for name, arrays in blobs.items():
+        if len(arrays) != 2:
+            raise WeightsError(f"{path}: the layer {name} has {len(arrays)} arrays; weights and biases are expected")
+        if name not in (*convolutions, *dense):
+            raise WeightsError(
+                f"{path}: the layer {name} has weights, and is no convolution and no fully connected one"
+            )
+        shape = arrays[0].shape
+        if name in dense:  # [outputs, inputs], before 2014 [1, 1, outputs, inputs]
+            outputs, inputs = shape[-2:] if len(shape) > 1 and math.prod(shape[:-2]) == 1 else (0, 0)
+            fully_connected.append((inputs, outputs))
+            continue
+        if len(shape) != 4 or shape[2] != shape[3]:
+            raise WeightsError(f"{path}: the layer {name} is no convolution with square kernels")
+        kernels.append((shape[2], shape[1], shape[0]))
+    return recognised(kernels, fully_connected, path, plain_rows())
 
 
 def _net(reader: WireReader) -> tuple[list[_Layer], str | None]:
@@ -164,14 +148,11 @@ def _layer(reader: WireReader, part: Field, of_2014: bool) -> _Layer:
 
 def _blob(reader: WireReader, part: Field) -> _Blob:
     sizes, shape, data = dict.fromkeys(BLOB_SIZES, 0), None, None
-    read_shape: Callable[[Field], list[int]] = lambda message: [  # noqa: E731
-        size for inner in reader.fields(message.start, message.end) for size in reader.numbers(inner)
-    ]
     for inner in reader.fields(part.start, part.end):
         if inner.number in BLOB_SIZES:
             sizes[inner.number] = inner.value
         elif inner.number == BLOB_SHAPE:
-            shape = tuple(read_shape(inner))
+            shape = tuple(size for one in reader.fields(inner.start, inner.end) for size in reader.numbers(one))
         elif inner.number in (BLOB_DATA, BLOB_DOUBLES):
             if inner.wire != BYTES or data is not None:
                 raise reader.damaged("its numbers do not lie in one piece")

@@ -33,14 +33,12 @@ def check_caffe(config: NetworkConfig) -> None:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer as Caffe writes it: its `message` (a value of PARAMETERS, or none) has `settings`, each its name in the
-    prototxt, its number in the .caffemodel and its value."""
+    """A layer as Caffe has it; of each setting its name in the prototxt, its field in the .caffemodel and its value."""
 
     name: str
     kind: str
     bottom: str
     top: str
-    message: str = ""
     settings: tuple[tuple[str, int, int], ...] = ()
 
 
@@ -53,12 +51,12 @@ def _layers(config: NetworkConfig) -> Iterator[_Layer]:
             yield _Layer(name, "ReLU", bottom, bottom)
             continue
         if layer.kind == "pool":
-            yield _Layer(name, "Pooling", bottom, name, "pooling", (("kernel_size", 2, side), ("stride", 3, 2)))
+            yield _Layer(name, "Pooling", bottom, name, (("kernel_size", 2, side), ("stride", 3, 2)))
         elif layer.kind == "conv":
             sizes = (outputs, ("pad", 3, side // 2), ("kernel_size", 4, side))
-            yield _Layer(name, "Convolution", bottom, name, "convolution", sizes)
+            yield _Layer(name, "Convolution", bottom, name, sizes)
         else:
-            yield _Layer(name, "InnerProduct", bottom, name, "inner product", (outputs,))
+            yield _Layer(name, "InnerProduct", bottom, name, (outputs,))
         bottom = name
 
 
@@ -86,7 +84,7 @@ def _layer_message(layer: _Layer, network: VGG) -> Iterator[bytes]:
     head = text(caffe.NAME, layer.name) + text(caffe.TYPE, layer.kind)
     head += text(caffe.BOTTOM, layer.bottom) + text(caffe.TOP, layer.top)
     settings = b"".join(number(field, value) for _, field, value in layer.settings)
-    head += b"".join(text(field, settings) for field, message in PARAMETERS.items() if message == layer.message)
+    head += b"".join(text(field, settings) for field, kind in PARAMETERS.items() if settings and kind == layer.kind)
     tensors = []
     if layer.kind in ("Convolution", "InnerProduct"):
         weight, bias = (network.get_parameter(f"{layer.name}.{part}").detach() for part in ("weight", "bias"))
@@ -104,12 +102,11 @@ def _blob_head(shape: tuple[int, ...]) -> bytes:
 def deploy_prototxt(checkpoint: Checkpoint) -> str:
     """The network as Caffe's text: one BGR image of the training crop to posteriors."""
     config, colour = checkpoint.config, checkpoint.preprocessing
-    mean, divisor = list(colour["mean"]), colour["divisor"]
-    divisors = list(divisor) if isinstance(divisor, list | tuple) else [divisor] * 3
+    divisors = colour.divisor if isinstance(colour.divisor, tuple) else (colour.divisor,) * 3
     lines = [
         f"# Network {config.arch} of Simonyan and Zisserman (ICLR 2015), for the .caffemodel of the same name.",
         "# Input: pixels from 0 to 255 in the order BGR, less the mean, over the divisor:",
-        f"#   mean (BGR) {', '.join(map(repr, mean[::-1]))}",
+        f"#   mean (BGR) {', '.join(map(repr, colour.mean[::-1]))}",
         f"#   divisor (BGR) {', '.join(map(repr, divisors[::-1]))}",
         f"# Trained at a shorter side of {checkpoint.scale[0]} to {checkpoint.scale[1]} pixels.",
         f'name: "VGG-{config.arch}"',
@@ -119,7 +116,8 @@ def deploy_prototxt(checkpoint: Checkpoint) -> str:
     for layer in _layers(config):
         parts = ["pool: MAX"] if layer.kind == "Pooling" else []
         parts += [f"{name}: {value}" for name, _, value in layer.settings]
-        settings = f" {layer.message.replace(' ', '_')}_param {{ {' '.join(parts)} }}" if parts else ""
+        message = "inner_product" if layer.kind == "InnerProduct" else layer.kind.lower()
+        settings = f" {message}_param {{ {' '.join(parts)} }}" if parts else ""
         lines.append(_prototxt_layer(layer.name, layer.kind, layer.bottom, layer.top, settings))
         if layer.name in ("relu6", "relu7"):
             dropout = f" dropout_param {{ dropout_ratio: {paper.DROPOUT} }}"

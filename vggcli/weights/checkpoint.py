@@ -16,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vggcli import paper
+from vggcli.colour import ColourStatistics
 from vggcli.errors import UsageError, WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
-from vggcli.weights.metadata import check_preprocessing, check_training
+from vggcli.weights.metadata import check_training
 from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, Pixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
 from vggcli.weights.safetensors_read import read_header, stored_tensors, write_safetensors
@@ -38,14 +39,14 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 class Checkpoint:
     """What a checkpoint says beside its weights.
 
-    `classes` in the order of the scores, none where another framework's weights do not name them; `preprocessing` as
-    colour.py's ColourStatistics writes it; `scale` the training range of S, smallest and largest shorter side in
-    pixels; `training` how it came to be (recipe, data, epoch, step, errors in per cent), for reports and for going on.
+    `classes` in the order of the scores, none where another framework's weights do not name them; `scale` the training
+    range of S, smallest and largest shorter side in pixels; `training` how it came to be (recipe, data, epoch, step, errors
+    in per cent), for reports and for resuming.
     """
 
     config: NetworkConfig
     classes: tuple[str, ...]
-    preprocessing: dict[str, Any]
+    preprocessing: ColourStatistics
     scale: tuple[Side, Side]
     training: dict[str, Any] = field(default_factory=dict)
     __pydantic_config__ = RECORD
@@ -67,7 +68,6 @@ class Checkpoint:
             raise ValueError("class names with one twice")
         if read.classes and len(read.classes) != read.config.classes:
             raise ValueError(f"{len(read.classes)} class names for {read.config.classes} classes")
-        check_preprocessing(read.preprocessing)
         check_training(read.training)
         return read
 
@@ -137,36 +137,49 @@ def says_preprocessing(checkpoint: Checkpoint) -> bool:
 
 
 def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> tuple[dict[str, Stored], Checkpoint]:
-    """What a file holds; `whole` compares all of it with its SHA-256 first."""
+    """What a file holds, for `pixels` where its own are not known; `whole` compares all of it with its SHA-256 first."""
     _check_there(path)
-    kind = format_of(path)
+    kind, texts = format_of(path), dict[str, str]()
     if kind == "safetensors":
         header = read_header(path)
         texts, stored = unsealed(path, header.metadata)[0], stored_tensors(path, header)
         _ = check_seal(path) if whole else None
-        ours, theirs = texts.get(NOTE), texts.get(FOREIGN_NOTE)
-        opened = _torch_weights(stored, theirs, path) if ours is None else (stored, _noted(ours, path))
-    elif kind == "torch":
-        opened = _torch_weights(*pickled_tensors(path), path)
+        foreign = None if NOTE in texts else _torch_weights(stored, texts.get(FOREIGN_NOTE), path)
     else:
-        opened = _known(_read_foreign(path, kind), path)
-    check_stored(opened[0], opened[1].config, path)
-    opened = _without_lost_classifier(*opened)
-    return opened if pixels is None else _with_pixels(*opened, pixels, path)
+        foreign = _read_foreign(path, kind)
+    if foreign is not None:
+        stored = _reversed_input(foreign.stored) if foreign.pixels.channels == "BGR" else foreign.stored
+    note = texts.get(NOTE) if foreign is None else foreign.note
+    if note is not None:
+        try:
+            checkpoint = Checkpoint.from_json(note)
+        except ValueError as error:
+            raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
+    else:
+        assert foreign is not None
+        checkpoint = _known(foreign, path)
+    check_stored(stored, checkpoint.config, path)
+    stored, checkpoint = _without_lost_classifier(stored, checkpoint)
+    return (stored, checkpoint) if pixels is None else _with_pixels(stored, checkpoint, pixels, path)
+
+
+def _reversed_input(stored: dict[str, Stored]) -> dict[str, Stored]:
+    """Weights that expect BGR as weights that expect RGB, or the other way round."""
+    return {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
 
 
 def _with_pixels(
     stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path
 ) -> tuple[dict[str, Stored], Checkpoint]:
-    """The weights for `pixels`; those that expect BGR get RGB by the order of their first layer's input channels."""
+    """The weights for `pixels` in place of the usual ones of their framework."""
     if says_preprocessing(checkpoint):
-        why = f"has no effect beside {path}, which says its own; leave it out"
-        raise UsageError(f"a preprocessing {why}", "preprocessing")
-    if (pixels.channels == "BGR") != (
-        PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"]).channels == "BGR"
-    ):
-        stored = {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
-    preprocessing = {**checkpoint.preprocessing, "mean": pixels.mean, "divisor": pixels.divisor}
+        raise UsageError(
+            f"a preprocessing has no effect beside {path}, which says its own; leave it out", "preprocessing"
+        )
+    usual = PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"])
+    if usual.channels != pixels.channels:
+        stored = _reversed_input(stored)
+    preprocessing = replace(checkpoint.preprocessing, mean=pixels.mean, divisor=pixels.divisor)
     training = {**checkpoint.training, "channels": pixels.channels}
     return stored, replace(checkpoint, preprocessing=preprocessing, training=training)
 
@@ -196,39 +209,29 @@ def _check_there(path: Path) -> None:
         raise WeightsError(f"there is no weights file {path}")
 
 
-def _noted(note: str, path: Path) -> Checkpoint:
-    try:
-        return Checkpoint.from_json(note)
-    except ValueError as error:
-        raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
-
-
-def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> Foreign:
     stored, config, framework = from_framework(theirs, str(path))
-    usual, scale = PIXELS["torchvision"], usual_scale(config.crop)
-    known: str = framework
     if numbered_as_oxford(theirs):
-        stored["conv1_1.weight"] = stored["conv1_1.weight"].reversed_channels()
-        known, usual, scale = "caffe", PIXELS["caffe"], oxford_scale(config)
-    return _known(Foreign(stored, config, known, usual.mean, usual.divisor, scale, note), path)
+        return Foreign(stored, config, "caffe", PIXELS["caffe"], note)
+    return Foreign(stored, config, framework, PIXELS["torchvision"], note)
 
 
 def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> tuple[dict[str, Stored], Checkpoint]:
     """As torchvision publishes Oxford's convolutions alone: with a classifier of NaN, which is left out here."""
     biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
-    if checkpoint.training.get("framework") != "torchvision" or not all(map(_all_nan, biases)):
+    if checkpoint.training.get("framework") != "torchvision" or not all(
+        values.isnan().all() for one in biases for _, values in one.parts(torch.empty(one.shape))
+    ):
         return stored, checkpoint
-    preprocessing = {**checkpoint.preprocessing, "mean": TORCHVISION_OXFORD.mean, "divisor": 1.0}
+    preprocessing = replace(checkpoint.preprocessing, mean=TORCHVISION_OXFORD.mean, divisor=1.0)
     config = replace(checkpoint.config, head="none")
     convolutions = {name: one for name, one in stored.items() if not name.startswith("fc")}
     return convolutions, replace(checkpoint, config=config, classes=(), preprocessing=preprocessing)
 
 
-def _all_nan(stored: Stored) -> bool:
-    return all(bool(values.isnan().all()) for _, values in stored.parts(torch.empty(stored.shape)))
-
-
 def _read_foreign(path: Path, kind: str) -> Foreign:
+    if kind == "torch":
+        return _torch_weights(*pickled_tensors(path), path)
     if kind == "caffe":
         from vggcli.weights.caffe_read import read_caffe
 
@@ -243,15 +246,16 @@ def _read_foreign(path: Path, kind: str) -> Foreign:
     )
 
 
-def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
-    """The weights with what this program has noted in their file, else with what holds for their framework."""
-    if foreign.note is not None:
-        return foreign.stored, _noted(foreign.note, path)
-    preprocessing = {"mean": foreign.mean, "divisor": foreign.divisor, "eigenvalues": (), "eigenvectors": ()}
-    imagenet = foreign.config.classes == paper.IMAGENET_CLASSES and foreign.config.head != "none"
-    classes = imagenet_names() if imagenet else ()
-    training = foreign.training(path.name)
-    return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
+def _known(foreign: Foreign, path: Path) -> Checkpoint:
+    """What is known of weights in whose file this program has noted nothing."""
+    config, pixels = foreign.config, foreign.pixels
+    imagenet = config.classes == paper.IMAGENET_CLASSES and config.head != "none"
+    scale = oxford_scale(config) if foreign.framework in ("caffe", "keras") else usual_scale(config.crop)
+    training = {"framework": foreign.framework, "source": path.name}
+    training |= {"pixels": pixels.channels} if foreign.stated else {}
+    training |= {"operations": "assumed"} if foreign.assumed else {}
+    preprocessing = ColourStatistics(pixels.mean, pixels.divisor)
+    return Checkpoint(config, imagenet_names() if imagenet else (), preprocessing, scale, training)
 
 
 def network_of(path: Path) -> str | None:

@@ -1,6 +1,5 @@
 """Weights from any layout that is read here to any that is written: a file becomes a network, the network a file."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,7 +16,7 @@ from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, read_checkpoi
 from vggcli.weights.find import fetched, find_weights
 from vggcli.weights.keras_write import check_keras, save_keras
 from vggcli.weights.onnx_write import Exported, need_onnx, save_onnx
-from vggcli.weights.preprocessing import read_pixels
+from vggcli.weights.preprocessing import Pixels, read_pixels
 from vggcli.weights.torch_names import Framework, framework_names
 from vggcli.weights.torch_write import save_foreign
 from vggcli.zoo.network import VGG
@@ -48,6 +47,7 @@ class Converted(Result):
     def to_json(self) -> dict[str, Any]:
         """Mean and divisor are of pixels from 0 to 255, in the order of the layout's `channels`."""
         config, colour = self.checkpoint.config, self.checkpoint.preprocessing
+        expected = Pixels("BGR" if self.layout in BGR else "RGB", colour.mean, colour.divisor)
         more: dict[str, Any] = {} if self.prototxt is None else {"prototxt": str(self.prototxt)}
         if one := self.exported:
             more = {"checked_with_onnx_runtime": one.runtime, "largest_difference": one.difference}
@@ -60,17 +60,9 @@ class Converted(Result):
             "width": config.width,
             "classes": config.classes,
             "class_names": bool(self.checkpoint.classes),
-            "channels": "BGR" if self.layout in BGR else "RGB",
-            "mean": self._in_order(colour["mean"]),
-            "divisor": self._in_order(colour["divisor"]),
+            **expected.to_json(),
             "scale": list(self.checkpoint.scale),
         }
-
-    def _in_order(self, values: float | Sequence[float]) -> float | list[float]:
-        """Values that are stored in the order RGB, in the order of the layout's channels."""
-        if isinstance(values, int | float):
-            return values
-        return list(values)[::-1] if self.layout in BGR else list(values)
 
 
 def convert(

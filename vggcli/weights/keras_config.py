@@ -1,4 +1,4 @@
-"""Keras' own description of a network, followed from its input to its output: one row of layers, nested models opened.
+"""Keras' own description of a network, followed from its input to its output: one chain of layers, nested models opened.
 
 The description is JSON, `config.json` of a .keras archive or the attribute `model_config` of an .h5; nothing in it is run.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 from vggcli import paper
 from vggcli.errors import WeightsError
+from vggcli.weights.operations import no_vgg
 
 MODELS = ("Sequential", "Functional", "Model")
 _DEEPEST = 8  # models inside models
@@ -20,27 +21,26 @@ _LARGEST_SIDE = 4096  # pixels
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """A layer by Keras' class and settings, and the two names that its weights may have in the file: `by_name`, as in .h5,
-    and `by_count`, as in .keras."""
+    """A layer by Keras' class and settings; `key` is the name of its weights in the file's `Index`."""
 
     kind: str
     settings: dict[str, Any]
-    by_name: str
-    by_count: str
+    key: str
 
     @property
     def name(self) -> str:
-        """How Keras' user calls it."""
+        """The name that its author gave it."""
         return str(self.settings.get("name", self.kind))
 
 
-def described_layers(text: str, path: Path) -> list[KerasLayer]:
-    """The layers of the description `text`, in the order in which an image passes through them.
+def described_layers(text: str, path: Path, by_count: bool = False) -> list[KerasLayer]:
+    """The layers of the description `text`, in the order in which an image passes through them; `by_count` says that their
+    weights are named as Keras 3 counts layers.
 
-    Raises WeightsError where it is damaged or the layers are no single row.
+    Raises WeightsError where it is damaged or the layers do not form a single chain.
     """
     try:
-        return list(_row(json.loads(text), (), (), path))
+        return list(_chain(json.loads(text), (), by_count, path))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: its description of the network cannot be read") from error
 
@@ -56,26 +56,29 @@ def input_side(layers: list[KerasLayer]) -> int:
     return paper.CROP
 
 
-def _row(model: dict[str, Any], names: tuple[str, ...], counts: tuple[str, ...], path: Path) -> Iterator[KerasLayer]:
-    """The layers of a model, `names` and `counts` those of the models around it."""
-    if len(names) > _DEEPEST:
+def _chain(model: dict[str, Any], outer: tuple[str, ...], by_count: bool, path: Path) -> Iterator[KerasLayer]:
+    """The layers of a model; `outer` are the names of the models around it."""
+    if len(outer) > _DEEPEST:
         raise ValueError("too deep")
     config = model.get("config", {})
     entries = config if isinstance(config, list) else config.get("layers", [])  # a list in Keras' first years
-    numbered = _numbered([str(entry["class_name"]) for entry in entries])
+    counted = numbered([str(entry["class_name"]) for entry in entries])
     places = {_name(entry): index for index, entry in enumerate(entries)}
     followed: Sequence[int] = range(len(entries))
     if model.get("class_name") != "Sequential" and isinstance(config, dict) and config.get("output_layers"):
         followed = _followed(config, places, path)
     for index in followed:
         entry, kind = entries[index], str(entries[index]["class_name"])
-        name, inside = _name(entry), (*counts, numbered[index])
+        name = counted[index] if by_count else _name(entry)
         if kind in MODELS:
-            yield from _row(entry, (*names, name), inside, path)
-        else:
-            by_name = f"{names[0]}/{name}" if names else name
-            added = {"added": list(_constants(entry.get("inbound_nodes", [])))} if kind == "Add" else {}
-            yield KerasLayer(kind, {**entry["config"], **added}, by_name, "/".join(inside))
+            yield from _chain(entry, (*outer, name), by_count, path)
+            continue
+        settings = dict(entry["config"])
+        if kind == "Add":  # and the numbers that it takes beside what another layer gives, as Keras 3 writes them
+            nodes = [node for node in entry.get("inbound_nodes", []) if isinstance(node, dict)]
+            arguments = [one for node in nodes for one in node["args"] if isinstance(one, dict)]
+            settings["added"] = [one["config"]["value"] for one in arguments if one.get("class_name") == "__tensor__"]
+        yield KerasLayer(kind, settings, "/".join((*(outer if by_count else outer[:1]), name)))
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -91,10 +94,7 @@ def _followed(config: dict[str, Any], places: dict[str, int], path: Path) -> Seq
         if len(sources) > 1:
             after = f"its layer {_name(entries[way[-1]])} takes" if way else "its outputs are"
             shown = ", ".join(sources)[:200]
-            raise WeightsError(
-                f"{path} is no VGG network: {after} what {len(sources)} layers give ({shown}) where one is expected; give "
-                "weights of a plain VGG"
-            )
+            raise no_vgg(path, f"{after} what {len(sources)} layers give ({shown}) where one is expected")
         place = places[sources[0]]
         if place in way:
             raise ValueError("a circle")
@@ -114,14 +114,6 @@ def _reversed_channels(channels: list[dict[str, Any]]) -> list[str]:
     return sources if fits else []
 
 
-def _constants(nodes: Any) -> Iterator[Any]:
-    """The numbers that a layer takes beside what other layers give, as Keras 3 writes them."""
-    for node in nodes:
-        for argument in node["args"] if isinstance(node, dict) else ():
-            if isinstance(argument, dict) and argument.get("class_name") == "__tensor__":
-                yield argument["config"]["value"]
-
-
 def _sources(nodes: Any) -> Iterator[str]:
     """The layers that are named as [name, node, tensor] anywhere in `nodes`, as Keras 2 and 3 both write it."""
     if isinstance(nodes, list):
@@ -135,7 +127,7 @@ def _sources(nodes: Any) -> Iterator[str]:
             yield from _sources(node)
 
 
-def _numbered(kinds: list[str]) -> list[str]:
+def numbered(kinds: list[str]) -> list[str]:
     """What Keras 3 calls layers of these classes inside its files: conv2d, conv2d_1, max_pooling2d, …"""
     seen: dict[str, int] = {}
     names = []

@@ -35,11 +35,6 @@ class KerasArray:
     dtype: str
     start: int
 
-    @property
-    def bytes(self) -> int:
-        """How many it takes."""
-        return math.prod(self.shape) * int(self.dtype[2:])
-
 
 @dataclass(frozen=True)
 class Index:
@@ -82,16 +77,13 @@ def read_index(path: Path, start: int, size: int) -> Index:
         )
     if "error" in found:
         raise WeightsError(f"{path} is damaged, cut short, or no weights of Keras: {found['error']}")
-    layers = {name: tuple(_array(fields, start) for fields in arrays) for name, arrays in found["layers"]}
-    for array in (one for arrays in layers.values() for one in arrays):
-        if array.start < start or array.start + array.bytes > start + size:
-            raise WeightsError(f"{path} is cut short: it does not hold all of {array.name}")
+    layers: dict[str, tuple[KerasArray, ...]] = {}
+    for layer, arrays in found["layers"]:
+        for name, shape, dtype, place in arrays:
+            if place < 0 or place + math.prod(shape) * int(dtype[2:]) > size:
+                raise WeightsError(f"{path} is cut short: it does not hold all of {name}")
+            layers[layer] = (*layers.get(layer, ()), KerasArray(name, tuple(shape), dtype, start + place))
     return Index(layers, found["note"], found["config"], found["by_count"])
-
-
-def _array(fields: list[Any], start: int) -> KerasArray:
-    name, shape, dtype, place = fields
-    return KerasArray(name, tuple(shape), dtype, start + place)
 
 
 def _main(arguments: list[str]) -> None:

@@ -5,14 +5,13 @@ pixels the network expects: together they are one mean and one divisor a channel
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vggcli.errors import WeightsError
 from vggcli.weights.keras_config import KerasLayer
-from vggcli.weights.operations import Operation
+from vggcli.weights.operations import Does, Operation, no_vgg
 from vggcli.weights.preprocessing import Channels, Pixels
 
 _SILENT = frozenset(
@@ -21,6 +20,11 @@ _SILENT = frozenset(
 )
 CONVOLUTION = {"strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "data_format": "channels_last"}
 POOLING = {"pool_size": [2, 2], "strides": [2, 2], "padding": "valid", "data_format": "channels_last"}
+_DOES: dict[str, Does] = {
+    "Conv2D": "convolution", "Dense": "fully connected layer", "MaxPooling2D": "pooling",
+    "GlobalAveragePooling2D": "average",
+}  # fmt: skip
+_ACTS: dict[str, Does] = {"relu": "ReLU", "softmax": "softmax"}
 PIXEL_LAYERS = ("Rescaling", "Normalization", "Stack", "Add")  # the last two of preprocess_input: BGR, less the mean
 _SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
 
@@ -30,14 +34,20 @@ def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
     found: list[Operation] = []
     acting = [layer for layer in layers if layer.kind not in _SILENT]
     last = max((at for at, layer in enumerate(acting) if layer.kind == "Dense"), default=-1)
-    nothing = KerasLayer("", {}, "", "")
-    for at, (before, layer, after) in enumerate(_threes([nothing, *acting, nothing])):
+    nothing = KerasLayer("", {}, "")
+    for at, layer in enumerate(acting):
+        before, after = (acting[place] if 0 <= place < len(acting) else nothing for place in (at - 1, at + 1))
         odd = _oddity(before, layer, after, at == last, at > last >= 0)
         odd = odd or ("comes behind a layer of the network itself" if layer.kind in PIXEL_LAYERS and found else None)
         if odd:
             raise _no_vgg(path, layer, odd)
-        found += _does(layer)
-    _check_flat(layers, path)
+        found += [Operation(_DOES[layer.kind], layer.name)] if layer.kind in _DOES else []
+        activation = _activation(layer)
+        found += [Operation(_ACTS[activation], layer.name)] if activation in _ACTS else []
+    first = next((at for at, layer in enumerate(layers) if layer.kind in ("Flatten", "GlobalAveragePooling2D")), None)
+    for layer in layers[:first]:
+        if layer.kind == "Dense":
+            raise _no_vgg(path, layer, "is applied at every position of a map, since no Flatten comes before it")
     return found
 
 
@@ -74,14 +84,7 @@ def front_layer_pixels(
 
 
 def _no_vgg(path: Path, layer: KerasLayer, odd: str) -> WeightsError:
-    return WeightsError(
-        f"{path} is no VGG network: its layer {layer.name} ({layer.kind}) {odd}; give weights of a plain VGG"
-    )
-
-
-def _threes(layers: Sequence[KerasLayer]) -> Iterator[tuple[KerasLayer, KerasLayer, KerasLayer]]:
-    for (before, layer), (_, after) in pairwise(pairwise(layers)):
-        yield before, layer, after
+    return no_vgg(path, f"its layer {layer.name} ({layer.kind}) {odd}")
 
 
 def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool, behind: bool) -> str | None:
@@ -129,7 +132,7 @@ def _activation(layer: KerasLayer) -> str:
         return "changed relu" if changed else "relu"
     given = layer.settings.get("activation") or "linear"
     if isinstance(given, dict):  # a layer that was given as an activation
-        inner = KerasLayer(str(given["class_name"]), given["config"], "", "")
+        inner = KerasLayer(str(given["class_name"]), given["config"], "")
         return _activation(inner) if inner.kind in ("ReLU", "Softmax") else inner.kind
     return str(given)
 
@@ -142,48 +145,15 @@ def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     return None
 
 
-def _does(layer: KerasLayer) -> Iterator[Operation]:
-    name = layer.name
-    if layer.kind == "Conv2D":
-        yield Operation("convolution", name)
-    elif layer.kind == "Dense":
-        yield Operation("fully connected layer", name)
-    elif layer.kind == "MaxPooling2D":
-        yield Operation("pooling", name)
-    elif layer.kind == "GlobalAveragePooling2D":
-        yield Operation("average", name)
-    acts = layer.kind in ("Conv2D", "Dense", "Activation", "ReLU", "Softmax")
-    activation = _activation(layer) if acts else "linear"
-    if activation == "relu":
-        yield Operation("ReLU", name)
-    elif activation == "softmax":
-        yield Operation("softmax", name)
-
-
-def _check_flat(layers: Sequence[KerasLayer], path: Path) -> None:
-    """Raises WeightsError for a dense layer that works on maps, place by place."""
-    flat = False
-    for layer in layers:
-        flat = flat or layer.kind in ("Flatten", "GlobalAveragePooling2D")
-        if layer.kind == "Dense" and not flat:
-            raise _no_vgg(path, layer, "works on every place of a map, since no Flatten is in front of it")
-
-
 def _scale_and_shift(
     layer: KerasLayer, vectors: Callable[[KerasLayer], list[list[float]]]
 ) -> tuple[list[float], list[float]]:
-    """Factor and offset of each channel."""
+    """Factor and offset of each channel that a layer of Add, Rescaling or Normalization applies."""
     if layer.kind == "Add":
         (added,) = layer.settings["added"]
         return [1.0] * 3, _three(added)
-    if layer.kind == "Normalization":
-        return _normalization(layer, vectors)
-    return _three(layer.settings["scale"]), _three(layer.settings.get("offset", 0.0))
-
-
-def _normalization(
-    layer: KerasLayer, vectors: Callable[[KerasLayer], list[list[float]]]
-) -> tuple[list[float], list[float]]:
+    if layer.kind == "Rescaling":
+        return _three(layer.settings["scale"]), _three(layer.settings.get("offset", 0.0))
     settings = layer.settings
     if settings.get("invert") or settings.get("axis", -1) not in (-1, 3, [-1], [3], None, []):
         raise ValueError("inverted, or along another axis")

@@ -21,6 +21,11 @@ class Operation:
     layer: str
 
 
+def no_vgg(path: Path, what: str) -> WeightsError:
+    """The error for a file whose operations are not those of a network of the paper."""
+    return WeightsError(f"{path} is no VGG network: {what}; give weights of a plain VGG")
+
+
 def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -> None:
     """Raises WeightsError, which names the layer, at the first operation of the file `path` that is not the one that
     `config` has there; a softmax may close them, or, without a classifier, the average of the last map."""
@@ -33,7 +38,7 @@ def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -
             continue
         has = f"network {config.arch} has {f'the {wanted.does} of {wanted.layer}' if wanted else 'its end'}"
         then = f"{before} is followed by {f'the {one.does} of {one.layer}' if one else 'nothing'}"
-        raise WeightsError(f"{path} is no VGG network: {then} where {has}; give weights of a plain VGG")
+        raise no_vgg(path, f"{then} where {has}")
 
 
 def _expected(config: NetworkConfig) -> Iterator[Operation]:

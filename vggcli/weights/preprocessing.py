@@ -1,7 +1,6 @@
 """What becomes of pixels before a network of another framework sees them, for files that do not say it themselves."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +27,9 @@ class Pixels:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads: mean and divisor in the order of the channels."""
-        return {**asdict(self), "mean": self._ordered(self.mean), "divisor": self._ordered(self.divisor)}
-
-    def _ordered(self, values: float | Sequence[float]) -> float | list[float]:
-        if isinstance(values, int | float):
-            return values
-        return list(values)[::-1] if self.channels == "BGR" else list(values)
+        step = -1 if self.channels == "BGR" else 1
+        divisor = list(self.divisor[::step]) if isinstance(self.divisor, tuple) else self.divisor
+        return {"channels": self.channels, "mean": list(self.mean[::step]), "divisor": divisor}
 
     @classmethod
     def from_json(cls, fields: Any) -> "Pixels":
@@ -50,10 +46,9 @@ class Pixels:
             if name not in known and meant:
                 raise ValueError(f"{name!r} is no key of it; is {meant[0]!r} meant?")
         given = read_record(_Given, fields, partly=True)
-        divisor = given.divisor if given.std is None else given.std
+        divisor, largest = (given.divisor, 1.0) if given.std is None else (given.std, 255.0)
         if divisor is None or None not in (given.divisor, given.std):
             raise ValueError(f"it must be an object with {KEYS}")
-        listed, largest = isinstance(divisor, tuple), 1.0 if given.std is None else 255.0
         divisors = divisor if isinstance(divisor, tuple) else (divisor,) * 3
         if given.std is not None and max(*given.mean, *divisors) > 1:
             raise ValueError("std goes with a mean of pixels from 0 to 1; for pixels from 0 to 255 give divisor")
@@ -62,7 +57,7 @@ class Pixels:
         step = -1 if given.channels == "BGR" else 1
         red, green, blue = [largest * number for number in given.mean][::step]
         over_red, over_green, over_blue = [largest * number for number in divisors][::step]
-        over = (over_red, over_green, over_blue) if listed else over_red
+        over = (over_red, over_green, over_blue) if isinstance(divisor, tuple) else over_red
         return cls(given.channels, (red, green, blue), over)
 
 

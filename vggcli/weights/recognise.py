@@ -12,6 +12,7 @@ from pathlib import Path
 from vggcli import paper
 from vggcli.choices import Head
 from vggcli.errors import UsageError, WeightsError
+from vggcli.weights.preprocessing import Pixels
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 
@@ -31,35 +32,18 @@ OXFORD_SCALE = (256, 512)  # their training range of S
 
 @dataclass(frozen=True)
 class Foreign:
-    """Weights of another framework under our names, not read yet, and the network that they are. `mean` RGB and `divisor`
-    are of pixels from 0 to 255; `scale` is the training range of S; `note` what this program wrote into the file about
-    them (`Checkpoint.to_json`), which wins where it is there. `channels` (RGB or BGR) where the file itself says the mean
-    and the divisor; `assumed` where it does not say its operations, so that VGG's are assumed."""
+    """Weights of another framework under our names, not read yet, and the network that they are; the input channels of
+    conv1_1 are in the order of `pixels`, the preprocessing. `note` is what this program wrote into the file about them
+    (`Checkpoint.to_json`), which takes precedence. `stated`: the file itself gives the preprocessing; `assumed`: it does
+    not list its operations, so VGG's are assumed."""
 
     stored: dict[str, Stored]
     config: NetworkConfig
     framework: str
-    mean: tuple[float, float, float]
-    divisor: float | tuple[float, float, float]
-    scale: tuple[int, int]
+    pixels: Pixels
     note: str | None = None
-    channels: str | None = None
+    stated: bool = False
     assumed: bool = False
-
-    def training(self, name: str) -> dict[str, str]:
-        """How they came to be, for the record of the checkpoint: the file's `name` and what is known of it."""
-        known = {"framework": self.framework, "source": name}
-        known |= {"pixels": self.channels} if self.channels else {}
-        return known | ({"operations": "assumed"} if self.assumed else {})
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """What the layers of a file look like: kernel side, inputs and outputs of each convolution in order, and inputs and
-    outputs of the fully connected layers: three, one behind the average of the last map, or none."""
-
-    convolutions: Sequence[tuple[int, int, int]]
-    fully_connected: Sequence[tuple[int, int]]
 
 
 def format_of(path: Path) -> str:
@@ -97,7 +81,8 @@ def _content(path: Path) -> str | None:
         return "torch"  # as it saved before 0.1.10; its reader says what to do
     if head.startswith(_IMAGES):
         return "image"
-    if _is_text(head):
+    text = head.decode("utf-8", errors="replace").rstrip("�")
+    if text and "�" not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text):
         return "text"
     if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "torch"
@@ -106,53 +91,52 @@ def _content(path: Path) -> str | None:
     return "caffe" if head[0] in (0x0A, 0x12) or head.startswith(b"\xa2\x06") else None
 
 
-def _is_text(head: bytes) -> bool:
-    text = head.decode("utf-8", errors="replace").rstrip("�")
-    return "�" not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text) and bool(text)
-
-
-def recognised(shapes: Shapes, where: Path | str, rows: Sequence[paper.Row], crop: int = paper.CROP) -> NetworkConfig:
-    """The network, among `rows`, that layers of these shapes make; `crop` is that of a network whose layers do not tell.
-    Raises WeightsError where there is none."""
-    last = shapes.convolutions[-1][2] if shapes.convolutions else 0
-    head: Head = "fc" if len(shapes.fully_connected) == 3 else "gap" if shapes.fully_connected else "none"
-    classes, widths = paper.IMAGENET_CLASSES, _widths(None, last)
+def recognised(
+    convolutions: Sequence[tuple[int, int, int]],
+    fully_connected: Sequence[tuple[int, int]],
+    where: Path | str,
+    rows: Sequence[paper.Row],
+    crop: int = paper.CROP,
+) -> NetworkConfig:
+    """The network among `rows` with these layers: kernel side, inputs and outputs of each convolution in order, and inputs
+    and outputs of the fully connected layers (three, one behind the average of the last map, or none). `crop` is for a
+    network whose layers do not tell it. Raises WeightsError where there is none."""
+    last = convolutions[-1][2] if convolutions else 0
+    head: Head = "fc" if len(fully_connected) == 3 else "gap" if fully_connected else "none"
+    classes, counts = paper.IMAGENET_CLASSES, [(last, paper.BLOCK_CHANNELS[-1])]
     if head == "gap":
-        inputs, classes = shapes.fully_connected[0]
+        inputs, classes = fully_connected[0]
         if inputs != last:
             raise WeightsError(
                 f"{where}: its only fully connected layer has {inputs} inputs, not one for each of {last} maps"
             )
     if head == "fc":
-        (inputs, hidden), _, (_, classes) = shapes.fully_connected
+        (inputs, hidden), _, (_, classes) = fully_connected
         side = isqrt(inputs // last) if last else 0
         if side == 0 or side * side * last != inputs:
             raise WeightsError(
                 f"{where}: the first fully connected layer has {inputs} inputs, no square window of {last} maps"
             )
-        crop, widths = side * paper.STRIDE, _widths(hidden, last)
+        crop, counts = side * paper.STRIDE, [(hidden, paper.FC_CHANNELS), *counts]
     for row in rows:
-        for width in widths:
+        for width in _widths(counts):
             try:
                 config = NetworkConfig(row.arch, classes, crop, width, head)
             except UsageError as error:
                 raise WeightsError(f"{where} holds no usable network: {error}") from error
             layers = [layer for layer in network_layers(config) if layer.kind == "conv"]
-            if [(one.kernel, one.channels_in, one.channels) for one in layers] == list(shapes.convolutions):
+            if [(one.kernel, one.channels_in, one.channels) for one in layers] == list(convolutions):
                 return config
-    shown = ", ".join(f"{kernel}x{kernel}-{channels}" for kernel, _, channels in shapes.convolutions)
+    shown = ", ".join(f"{kernel}x{kernel}-{channels}" for kernel, _, channels in convolutions)
     raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the zoo has")
 
 
-def _widths(hidden: int | None, last: int) -> list[float]:
-    """Factors on the channel counts that give these two (`hidden` None: the second alone), the roundest first."""
-    exact = (
-        [last / paper.BLOCK_CHANNELS[-1]]
-        if hidden is None
-        else [hidden / paper.FC_CHANNELS, last / paper.BLOCK_CHANNELS[-1]]
-    )
+def _widths(counts: Sequence[tuple[int, int]]) -> list[float]:
+    """The widths that these channel counts, each beside the paper's, suggest and that give the first of them; the fewest
+    digits come first."""
+    exact = [count / base for count, base in counts]
     widths = [round(width, digits) for digits in (1, 2, 3, 4) for width in exact] + exact
-    count, base = (last, paper.BLOCK_CHANNELS[-1]) if hidden is None else (hidden, paper.FC_CHANNELS)
+    count, base = counts[0]
     return list(dict.fromkeys(width for width in widths if width > 0 and scaled_channels(base, width) == count))
 
 

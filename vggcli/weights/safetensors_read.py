@@ -4,9 +4,8 @@ places, sizes) is not checked again; it does not see a name that comes twice, or
 The file is eight bytes of header length, a JSON object (tensor names to type, shape and place) and the bytes.
 """
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from vggcli.errors import WeightsError
 from vggcli.files import replacing
 from vggcli.records import parsed
-from vggcli.weights.unread import Shape, Stored, by_rows
+from vggcli.weights.unread import Shape, Stored, in_file
 
 _LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
 MOST_TENSORS = 10_000  # network E-BN has 118
@@ -82,22 +81,4 @@ def read_header(path: Path) -> Header:
 
 def stored_tensors(path: Path, header: Header) -> dict[str, Stored]:
     """The tensors of the file, to be read later."""
-    return {
-        name: by_rows(entry.shape, entry.dtype, file_rows(path, entry.start, entry.shape, entry.dtype))
-        for name, entry in header.entries.items()
-    }
-
-
-def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
-    """A reader of rows of an array that lies in the file from byte `start` on, little-endian, its last axis fastest."""
-    row = math.prod(shape[1:]) * dtype.itemsize
-
-    def read(first: int, last: int) -> Tensor:
-        buffer = bytearray(row * (last - first))
-        with path.open("rb") as file:
-            file.seek(start + row * first)
-            if file.readinto(buffer) != len(buffer):
-                raise WeightsError(f"{path} is cut short")
-        return torch.frombuffer(buffer, dtype=dtype)
-
-    return read
+    return {name: in_file(path, entry.start, entry.shape, entry.dtype) for name, entry in header.entries.items()}

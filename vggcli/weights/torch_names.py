@@ -13,7 +13,7 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.weights.prefixes import without_prefixes
-from vggcli.weights.recognise import Shapes, recognised
+from vggcli.weights.recognise import recognised
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, with_relus
 
@@ -66,15 +66,13 @@ def from_framework(
         theirs, _, part = key.rpartition(".")
         if theirs not in names:
             raise WeightsError(f"{where} holds {key}, which network {config.arch} does not have")
-        ours[f"{names[theirs]}.{part}"] = _window(tensor, names[theirs], part, config)
+        layer = names[theirs]
+        if layer.startswith("fc") and part == "weight":
+            side = config.crop // paper.STRIDE if layer == "fc6" else 1
+            ours[f"{layer}.{part}"] = tensor.reshape(tensor.shape[0], -1, side, side)
+        else:
+            ours[f"{layer}.{part}"] = tensor
     return ours, config, framework
-
-
-def _window(tensor: AnyTensor, layer: str, part: str, config: NetworkConfig) -> AnyTensor:
-    if part != "weight" or not layer.startswith("fc"):
-        return tensor
-    side = config.crop // paper.STRIDE if layer == "fc6" else 1
-    return tensor.reshape(tensor.shape[0], -1, side, side)
 
 
 def numbered_as_oxford(tensors: Mapping[str, AnyTensor]) -> bool:
@@ -96,7 +94,8 @@ def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str,
     layers = sorted(layers, key=lambda name: [int(part) if part.isdecimal() else -1 for part in name.split(".")])
     usual = list(_FC_NAMES["torchvision"].values())
     if "classifier.weight" in tensors or (layers and not _three_linear(layers, tensors)):
-        shown = ", ".join(f"{key} {list(tensors[key].shape)}" for key in tensors if _is_weight_of_classifier(key))
+        weights = [key for key in tensors if key.startswith("classifier.") and key.endswith("weight")]
+        shown = ", ".join(f"{key} {list(tensors[key].shape)}" for key in weights)
         raise WeightsError(
             f"{where} has a classifier that is not VGG's three linear layers: {shown[:300]}; give weights with "
             f"{', '.join(usual)}, or train that classifier here on VGG's convolutions with `vgg finetune`"
@@ -107,10 +106,6 @@ def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str,
         layer, _, part = key.rpartition(".")
         renamed[f"{new_name[layer]}.{part}" if layer in new_name else key] = tensor
     return renamed
-
-
-def _is_weight_of_classifier(key: str) -> bool:
-    return key.startswith("classifier.") and key.endswith("weight")
 
 
 def _three_linear(layers: list[str], tensors: Mapping[str, AnyTensor]) -> bool:
@@ -134,22 +129,16 @@ def _framework(tensors: Mapping[str, AnyTensor], where: str) -> Framework:
 
 
 def _config(tensors: Mapping[str, AnyTensor], framework: Framework, where: str) -> NetworkConfig:
-    convolutions = _convolutions(tensors, where)
+    convolutions = {}
+    for key, tensor in tensors.items():
+        number = key.removeprefix("features.").removesuffix(".weight")
+        named = key == f"features.{number}.weight" and number.isdecimal()
+        if named and tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
+            convolutions[int(number)] = (tensor.shape[2], tensor.shape[1], tensor.shape[0])
+    if 0 not in convolutions:
+        raise WeightsError(f"{where} has no first convolution features.0.weight")
     batch_norm = "features.1.running_mean" in tensors
     rows = [row for row in paper.NETWORKS.values() if row.alias and row.batch_norm == batch_norm]
     shapes = [tensors[f"{name}.weight"].shape for name in _FC_NAMES[framework].values()]
     fully_connected = [(prod(shape[1:]), shape[0]) for shape in shapes]
-    return recognised(Shapes(convolutions, fully_connected), where, rows)
-
-
-def _convolutions(tensors: Mapping[str, AnyTensor], where: str) -> list[tuple[int, int, int]]:
-    """Kernel side, inputs and outputs of the convolutions in order."""
-    found = {}
-    for key, tensor in tensors.items():
-        parts = key.split(".")
-        named = parts[0] == "features" and len(parts) == 3 and parts[1].isdecimal() and parts[2] == "weight"
-        if named and tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
-            found[int(parts[1])] = (tensor.shape[2], tensor.shape[1], tensor.shape[0])
-    if 0 not in found:
-        raise WeightsError(f"{where} has no first convolution features.0.weight")
-    return [found[index] for index in sorted(found)]
+    return recognised([convolutions[index] for index in sorted(convolutions)], fully_connected, where, rows)

@@ -50,9 +50,8 @@ class Stored:
         return replace(self, parts=parts)
 
 
-def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor], reverse: bool = False) -> Stored:
-    """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order; with `reverse`, its
-    second axis, the input channels, runs from blue to red in the file."""
+def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor]) -> Stored:
+    """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order."""
 
     def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if not target.dim():
@@ -61,10 +60,34 @@ def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor]
         rows = max(1, PIECE // (dtype.itemsize * max(1, target[0].numel())))
         for first in range(0, len(target), rows):
             place = target[first : first + rows]
-            values = read(first, first + len(place)).reshape(place.shape)
-            yield place, values.flip(1) if reverse else values
+            yield place, read(first, first + len(place)).reshape(place.shape)
 
     return Stored(shape, dtype, parts)
+
+
+def file_rows(
+    path: Path, start: int, shape: Shape, dtype: torch.dtype, big_endian: bool = False
+) -> Callable[[int, int], Tensor]:
+    """A reader of rows [last - first, ...] of an array that the file holds from byte `start` on, its last axis fastest."""
+    row = math.prod(shape[1:]) * dtype.itemsize
+
+    def read(first: int, last: int) -> Tensor:
+        buffer = bytearray(row * (last - first))
+        with path.open("rb") as file:
+            file.seek(start + row * first)
+            if file.readinto(buffer) != len(buffer):
+                raise WeightsError(f"{path} is cut short")
+        rows = torch.frombuffer(buffer, dtype=dtype)
+        if big_endian:
+            rows.untyped_storage().byteswap(dtype)
+        return rows.view(last - first, *shape[1:])
+
+    return read
+
+
+def in_file(path: Path, start: int, shape: Shape, dtype: torch.dtype) -> Stored:
+    """A tensor that lies in the file as the network has it, little-endian, from byte `start` on."""
+    return by_rows(shape, dtype, file_rows(path, start, shape, dtype))
 
 
 def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
