@@ -198,7 +198,7 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
         ("--weights runs/B-1 --arch A", 4, "first layer that differs is conv1_2 there and pool1 here"),
         ("--weights runs/B-1 --arch D", 4, "first layer that differs is pool3 there and conv3_3 here"),
         ("--weights nowhere", 4, "nowhere"),
-        ("--weights features --arch E", 4, "no weights of network E are published as 'features'"),
+        ("--weights features --arch E", 4, "'features' has no published weights of network E"),
         ("--arch C", 4, "none of it are published"),
         ("--resume runs/A-1 --layers fc", 2, "has no effect; begin a new run with it (--layers)"),
         ("--resume runs/A-1 --weights runs/A-1", 2, "has no effect; begin a new run with it (--weights)"),

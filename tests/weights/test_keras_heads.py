@@ -113,7 +113,7 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
     model = keras.Model(start, layers().Dense(CLASSES, "softmax")(value))
     path = saved(model, tmp_path / f"net{suffix}")
     if suffix == ".weights.h5":
-        with pytest.raises(WeightsError, match="one dense layer, dense, .* mean or the maximum"):
+        with pytest.raises(WeightsError, match="one dense layer, dense, .* average or max pooling"):
             read_checkpoint(path)
         return
     assert read_checkpoint(path).config.head == "gap"
@@ -124,7 +124,7 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
     ("pool", "hidden", "message"),
     [
         ("GlobalMaxPooling2D", (), "GlobalMaxPooling2D. is in no VGG"),
-        ("GlobalAveragePooling2D", (256,), "2 dense layers behind the mean of each map"),
+        ("GlobalAveragePooling2D", (256,), "2 dense layers after global average pooling"),
         ("Flatten", (), "1 dense layer .dense"),
         ("Flatten", (256,), "2 dense layers .dense, dense_1"),
         ("Dropout", (256, 256), "dense .Dense. is applied at every position of a map"),

@@ -79,7 +79,7 @@ def refused(url: str) -> Any:
 )
 def test_what_goes_wrong_is_said_and_leaves_nothing(tmp_path: Path, answer: Any, message: str) -> None:
     with pytest.raises(MachineError, match=message):
-        download(ONE, tmp_path, open_url=answer)
+        download(ONE, tmp_path, lambda amount: None, answer)
     assert list(tmp_path.iterdir()) == []
 
 

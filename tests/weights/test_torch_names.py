@@ -141,7 +141,10 @@ def without(name: str) -> dict[str, Tensor]:
         (without("features.0"), "no first convolution"),
         (without("features.8"), "has the convolutions 3x3-8, 3x3-16, 3x3-32, 3x3-64"),
         (without("classifier"), "with its classifier"),
-        ({**without("none"), "classifier.0.weight": torch.ones(512, 97)}, "97 inputs, no square window of 64 maps"),
+        (
+            {**without("none"), "classifier.0.weight": torch.ones(512, 97)},
+            "97 inputs, which is no square window of 64 maps",
+        ),
         ({**without("none"), "extra.weight": torch.ones(1)}, "holds extra.weight"),
     ],
 )

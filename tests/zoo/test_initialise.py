@@ -57,7 +57,7 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 
 def test_a_std_beside_another_init_is_refused() -> None:
-    with pytest.raises(UsageError, match="belongs to the initialisation gaussian") as caught:
+    with pytest.raises(UsageError, match="is only for the initialisation gaussian") as caught:
         initialise(network("A"), "he", seed=0, std=0.1)
     assert caught.value.options == ("init_std", "init")
 

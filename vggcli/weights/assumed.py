@@ -52,8 +52,6 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -
             what = f"says itself which pixels it expects ({channels}, here in the order RGB)"
         LOG.info(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
         if checkpoint.training.get("operations") == "assumed":
-            LOG.info(
-                f"{weights} does not say its operations; VGG's are assumed (maps keep their size, ReLU, 2x2 maximum)"
-            )
+            LOG.info(f"{weights} does not list its operations; VGG's are assumed (same padding, ReLU, 2x2 max pooling)")
         if checkpoint.classes == imagenet_names() and published_file(weights, places.weights) is None:
             LOG.info(f"{weights} does not name its 1000 classes; ImageNet's are assumed")

@@ -22,9 +22,7 @@ PARAMETERS_2014 = {10: "Convolution", 17: "InnerProduct", 19: "Pooling", 30: "Re
 FLOATS = {"ReLU": (1,), "transform": (1, 5)}  # the fields that hold floats; the others hold whole numbers
 # what VGG has: a setting, its field for both axes and those for height and width, Caffe's default, and VGG's value
 _SETTINGS = {
-    "Convolution": (
-        ("stride", (6, 13, 14), 1, 1), ("dilation", (18,), 1, 1), ("group", (5,), 1, 1), ("axis", (16,), 1, 1),
-    ),
+    "Convolution": (("stride", (6, 13, 14), 1, 1), ("dilation", (18,), 1, 1), ("group", (5,), 1, 1), ("axis", (16,), 1, 1)),
     "Pooling": (
         ("global_pooling", (12,), 0, 0), ("kernel_size", (2, 5, 6), 0, 2), ("stride", (3, 7, 8), 1, 2),
         ("pad", (4, 9, 10), 0, 0),
@@ -93,16 +91,15 @@ def check_layers(layers: Sequence[CaffeLayer], path: Path) -> None:
             by = "the average" if method == 1 else "chance"
             raise no_vgg(path, f"its layer {layer.name!r} ({kind}) pools by {by} where the maximum is expected")
         for name, fields, default, wanted in _SETTINGS.get(kind, ()):
-            _check_setting(layer, message, name, fields, default, wanted, path)
+            _check_setting(layer, name, fields, default, wanted, path)
 
 
 def check_kernels(sides: dict[str, int], layers: Sequence[CaffeLayer], path: Path) -> None:
     """Raises WeightsError where a convolution that has a message is not padded to keep the size of its map; `sides` are
     those of the kernels, by layer."""
     for layer in layers:
-        message = layer.settings.get("Convolution")
-        if message is not None and layer.name in sides:
-            _check_setting(layer, message, "pad", (3, 9, 10), 0, (sides[layer.name] - 1) // 2, path)
+        if "Convolution" in layer.settings and layer.name in sides:
+            _check_setting(layer, "pad", (3, 9, 10), 0, (sides[layer.name] - 1) // 2, path)
 
 
 def check_sequence(layers: Sequence[CaffeLayer], config: NetworkConfig, path: Path) -> bool:
@@ -145,10 +142,10 @@ def data_layer_pixels(layers: Sequence[CaffeLayer], path: Path) -> Pixels | None
     return found[0] if found else None
 
 
-def _check_setting(
-    layer: CaffeLayer, message: _Settings, name: str, fields: Sequence[int], default: int, wanted: int, path: Path
-) -> None:
+def _check_setting(layer: CaffeLayer, name: str, fields: Sequence[int], default: int, wanted: int, path: Path) -> None:
     """Raises WeightsError unless the setting is `wanted`: in the first of `fields`, or by axis in the others."""
+
+    message = layer.settings[layer.kind.removesuffix("WithLoss")]
     values = message.get(fields[0]) or [default]
     if any(number in message for number in fields[1:]):
         values = [message.get(number, [default])[-1] for number in fields[1:]]

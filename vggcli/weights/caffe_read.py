@@ -92,9 +92,7 @@ def _config(blobs: dict[str, list[_Blob]], convolutions: list[str], dense: list[
         if len(arrays) != 2:
             raise WeightsError(f"{path}: the layer {name} has {len(arrays)} arrays; weights and biases are expected")
         if name not in (*convolutions, *dense):
-            raise WeightsError(
-                f"{path}: the layer {name} has weights, and is no convolution and no fully connected one"
-            )
+            raise WeightsError(f"{path}: the layer {name} has weights but is neither a convolution nor fully connected")
         shape = arrays[0].shape
         if name in dense:  # [outputs, inputs], before 2014 [1, 1, outputs, inputs]
             outputs, inputs = shape[-2:] if len(shape) > 1 and math.prod(shape[:-2]) == 1 else (0, 0)

@@ -26,8 +26,7 @@ def check_caffe(config: NetworkConfig) -> None:
     check_plain(config, "Caffe")
     if config.crop % paper.STRIDE:
         raise WeightsError(
-            f"a crop of {config.crop} cannot be kept in Caffe, whose pooling rounds up: it must be a multiple of"
-            f" {paper.STRIDE}"
+            f"Caffe's pooling rounds up, so the crop must be a multiple of {paper.STRIDE}, not {config.crop}"
         )
 
 

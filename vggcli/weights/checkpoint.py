@@ -23,11 +23,11 @@ from vggcli.records import RECORD, Side, parsed, read_record, shown
 from vggcli.weights.metadata import check_training
 from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, Pixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
-from vggcli.weights.safetensors_read import read_header, stored_tensors, write_safetensors
+from vggcli.weights.safetensors_read import read_header, write_safetensors
 from vggcli.weights.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
 from vggcli.weights.torch_names import from_framework, numbered_as_oxford
 from vggcli.weights.torch_read import pickled_tensors
-from vggcli.weights.unread import Stored, check_stored, filled_network
+from vggcli.weights.unread import Stored, check_stored, filled_network, in_file
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
@@ -93,7 +93,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
     Raises WeightsError where the file is missing, damaged, another one, not safetensors, or not from this program.
     """
     _check_there(path)
-    metadata, seal = unsealed(path, read_header(path).metadata)
+    metadata, seal = unsealed(path, read_header(path)[1])
     if (note := metadata.get(NOTE)) is None:
         raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
     check_seal(path)
@@ -141,8 +141,9 @@ def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> tuple[dict
     _check_there(path)
     kind, texts = format_of(path), dict[str, str]()
     if kind == "safetensors":
-        header = read_header(path)
-        texts, stored = unsealed(path, header.metadata)[0], stored_tensors(path, header)
+        entries, metadata = read_header(path)
+        texts = unsealed(path, metadata)[0]
+        stored = {name: in_file(path, one.start, one.shape, one.dtype) for name, one in entries.items()}
         _ = check_seal(path) if whole else None
         foreign = None if NOTE in texts else _torch_weights(stored, texts.get(FOREIGN_NOTE), path)
     else:
@@ -192,16 +193,12 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
     """Raises WeightsError for weights that end with their convolutions, which have no scores, or with a single one."""
-    if checkpoint.config.classes == 1 and checkpoint.config.head != "none":
-        raise WeightsError(
-            f"{path} has one output, as for a sigmoid, and a posterior needs two classes or more; use `vgg features`, or "
-            f"train a classifier on it with `vgg finetune`"
-        )
+
+    advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
     if checkpoint.config.head == "none":
-        raise WeightsError(
-            f"{path} holds convolutions without a classifier, so it has no posteriors; use `vgg features`, or train "
-            f"a classifier on it with `vgg finetune`"
-        )
+        raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
+    if checkpoint.config.classes == 1:
+        raise WeightsError(f"{path} has a single output (a sigmoid?); posteriors need two classes or more; {advice}")
 
 
 def _check_there(path: Path) -> None:
@@ -241,9 +238,7 @@ def _read_foreign(path: Path, kind: str) -> Foreign:
 
         return read_keras(path, kind)
     assert kind == "onnx"
-    raise WeightsError(
-        f"{path} is an ONNX model, which is written here and not read; give the weights it was made from"
-    )
+    raise WeightsError(f"{path} is an ONNX model, which can only be written; give the weights it was made from")
 
 
 def _known(foreign: Foreign, path: Path) -> Checkpoint:

@@ -107,9 +107,7 @@ def _layout(target: Path, to: Layout | None) -> Layout:
     if to is None or to in layouts:
         return to or layouts[0]
     if to == "vgg":
-        raise UsageError(
-            f"{target}: a checkpoint is a .safetensors file, never pickled; give a name that ends so", "to"
-        )
+        raise UsageError(f"{target}: a checkpoint is never pickled; give a name that ends in .safetensors", "to")
     suffixes = ", ".join(suffix for suffix, some in LAYOUTS.items() if to in some)
     raise UsageError(f"the layout {to} does not go with {target}; give a name that ends in {suffixes}", "to")
 
@@ -117,9 +115,7 @@ def _layout(target: Path, to: Layout | None) -> Layout:
 def _check(layout: Layout, checkpoint: Checkpoint) -> None:
     """Raises WeightsError or MachineError where the layout cannot be written, before the weights are read."""
     if layout != "vgg" and checkpoint.config.head == "none":
-        raise WeightsError(
-            "these are convolutions without a classifier, which only a checkpoint (.safetensors) can hold"
-        )
+        raise WeightsError("without a classifier, weights can only be written as a checkpoint (.safetensors)")
     if layout in get_args(Framework):
         framework_names(checkpoint.config, cast("Framework", layout))
     elif layout == "keras":

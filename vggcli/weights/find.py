@@ -38,8 +38,13 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
     """
     if weights is not None and not is_published_name(weights):
         path = weights_file(weights.expanduser())
-        if arch is not None:
-            _check_network(path, arch_of(arch))
+        found = None if arch is None else read_checkpoint(path).config.arch
+        if arch is not None and found != arch_of(arch):
+            raise WeightsError(
+                f"{path} holds network {found}, not {arch_of(arch)}; leave the network out, or name other weights",
+                "arch",
+                "weights",
+            )
         return path
     picked = arch_of(arch or "D")
     if weights is not None:
@@ -60,15 +65,6 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
     return _published_path(IMAGENET, picked, places)
 
 
-def _check_network(path: Path, arch: str) -> None:
-    """Raises WeightsError where the file holds another network than `arch`."""
-    found = read_checkpoint(path).config.arch
-    if found != arch:
-        raise WeightsError(
-            f"{path} holds network {found}, not {arch}; leave the network out, or name other weights", "arch", "weights"
-        )
-
-
 def is_published_name(weights: Path) -> bool:
     """Whether `weights` is the name of published weights rather than of a file or folder here."""
     return str(weights) in NAMES and not weights.exists()
@@ -78,9 +74,7 @@ def _published_path(name: str, arch: str, places: Places) -> Path:
     one = find_published(name, arch)
     if one is None:
         archs = ", ".join(each.arch for each in PUBLISHED if each.name == name)
-        raise WeightsError(
-            f"no weights of network {arch} are published as {name!r}; there are {archs} (see `vgg models`)"
-        )
+        raise WeightsError(f"{name!r} has no published weights of network {arch}, only of {archs}; see `vgg models`")
     return places.weights / one.file
 
 
@@ -125,7 +119,7 @@ def fetched(path: Path, places: Places, progress: Progress = silent, images: Seq
     missing = next((name for name in images if not os.path.lexists(name)), None)
     if missing is not None:
         raise DataError(
-            f"there is no image {missing}, so nothing was fetched; give images, folders or globs that are there"
+            f"there is no image {missing}, so nothing was fetched; give images, folders or globs that exist"
         )
     LOG.info(f"fetching {one.said()}; licence: {one.licence}")
     made_folder(path.parent)

@@ -64,11 +64,9 @@ def read_index(path: Path, start: int, size: int) -> Index:
     code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import _main; _main(sys.argv[1:])"
     command = [sys.executable, "-c", code, str(path), str(start), str(size)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise WeightsError(f"{path} is damaged: HDF5 cannot find its way in it") from error
-    if done.returncode != 0:
-        raise WeightsError(f"{path} is damaged: HDF5 cannot find its way in it")
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise WeightsError(f"{path} is damaged: the HDF5 library crashes on it or never finishes") from error
     found = json.loads(done.stdout)
     if found.get("outdated"):
         raise WeightsError(
@@ -91,26 +89,21 @@ def _main(arguments: list[str]) -> None:
     path, start, size = arguments[0], int(arguments[1]), int(arguments[2])
     import h5py
 
-    _limit()
+    if sys.platform != "win32":
+        import resource
+        import signal
+
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process, inside the library too
+        for limit, value in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
+            most = resource.getrlimit(limit)[1]
+            if most == resource.RLIM_INFINITY or value <= most:
+                resource.setrlimit(limit, (value, most))
     try:
         with Path(path).open("rb") as file, h5py.File(io.BufferedReader(_Stretch(file, start, size)), "r") as root:
             found = _listing(root)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, IndexError, AttributeError, MemoryError) as error:
         found = {"error": str(error).strip("'\"") or type(error).__name__}
     sys.stdout.write(json.dumps(found))
-
-
-def _limit() -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-    import signal
-
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process, inside the library too
-    for limit, value in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
-        most = resource.getrlimit(limit)[1]
-        if most == resource.RLIM_INFINITY or value <= most:
-            resource.setrlimit(limit, (value, most))
 
 
 class _Stretch(io.RawIOBase):

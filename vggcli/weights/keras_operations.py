@@ -26,6 +26,8 @@ _DOES: dict[str, Does] = {
 }  # fmt: skip
 _ACTS: dict[str, Does] = {"relu": "ReLU", "softmax": "softmax"}
 PIXEL_LAYERS = ("Rescaling", "Normalization", "Stack", "Add")  # the last two of preprocess_input: BGR, less the mean
+
+Vectors = Callable[[KerasLayer], list[list[float]]]  # reads the arrays of a layer
 _SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
 
 
@@ -51,9 +53,7 @@ def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
     return found
 
 
-def front_layer_pixels(
-    layers: Sequence[KerasLayer], vectors: Callable[[KerasLayer], list[list[float]]], path: Path
-) -> Pixels | None:
+def front_layer_pixels(layers: Sequence[KerasLayer], vectors: Vectors, path: Path) -> Pixels | None:
     """The pixels that the layers in front make, or None without such layers; `vectors` reads the arrays of a layer.
 
     Raises WeightsError, which names the layer, where they are not a mean and a divisor a channel.
@@ -145,9 +145,7 @@ def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     return None
 
 
-def _scale_and_shift(
-    layer: KerasLayer, vectors: Callable[[KerasLayer], list[list[float]]]
-) -> tuple[list[float], list[float]]:
+def _scale_and_shift(layer: KerasLayer, vectors: Vectors) -> tuple[list[float], list[float]]:
     """Factor and offset of each channel that a layer of Add, Rescaling or Normalization applies."""
     if layer.kind == "Add":
         (added,) = layer.settings["added"]

@@ -7,7 +7,7 @@ Kernels are HWIO and the rows of fc1 run over height, width, channels. keras.app
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from vggcli.weights.keras_operations import front_layer_pixels, operations
 from vggcli.weights.operations import check_order
 from vggcli.weights.preprocessing import PIXELS
 from vggcli.weights.recognise import Foreign, plain_rows, recognised
-from vggcli.weights.unread import PIECE, Stored, by_rows, file_rows
+from vggcli.weights.unread import PIECE, Rows, Stored, by_rows, file_rows
 from vggcli.weights.zip_members import check_sums, member_start, stored_members
 from vggcli.zoo.layers import NetworkConfig, network_layers
 
@@ -118,7 +118,7 @@ def _undescribed_weights(index: Index, path: Path) -> _Weights:
 
 def _network(
     weights: _Weights, path: Path, side: int, averaged: bool, described: bool
-) -> tuple[NetworkConfig, tuple[str, ...]]:
+) -> tuple[NetworkConfig, list[str]]:
     """The network that the layers are by their shapes, and the names of its convolutions and dense layers; `side` is that
     of the input, for a network whose layers do not tell, `averaged` whether its last map is."""
     for name, arrays in weights.items():
@@ -140,7 +140,7 @@ def _network(
         recognised(kernels, [], path, plain_rows(), side)  # convolutions of another network are reported first
         raise WeightsError(f"{path} {odd}")
     fully_connected = [(weights[name][0].shape[0], weights[name][0].shape[1]) for name in dense]
-    return recognised(kernels, fully_connected, path, plain_rows(), side), (*convolutions, *dense)
+    return recognised(kernels, fully_connected, path, plain_rows(), side), convolutions + dense
 
 
 def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | None:
@@ -148,21 +148,21 @@ def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | 
     shown = ", ".join(dense)[:200]
     if len(dense) == 1 and not described:
         return (
-            f"has one dense layer, {shown}, and does not say whether the mean or the maximum of maps is in front of it; "
-            "save the whole model with Keras' model.save('net.keras')"
+            f"has one dense layer, {shown}, and does not say whether average or max pooling comes before it; save the "
+            "whole model with Keras' model.save('net.keras')"
         )
     if len(dense) in (0, 1 if averaged else 3):
         return None
-    what = (
-        f"{len(dense)} dense layer{'s' if len(dense) > 1 else ''}{' behind the mean of each map' if averaged else ''}"
-    )
+
+    what = f"{len(dense)} dense layer{'s' * (len(dense) > 1)}{' after global average pooling' * averaged}"
+
     return (
         f"has a classifier of {what} ({shown}), which VGG does not have; save its convolutions alone, and train a "
         "classifier on them with `vgg finetune`"
     )
 
 
-def _rows(array: KerasArray, path: Path) -> Callable[[int, int], Tensor]:
+def _rows(array: KerasArray, path: Path) -> Rows:
     return file_rows(path, array.start, array.shape, DTYPES[array.dtype[1:]], big_endian=array.dtype[0] == ">")
 
 

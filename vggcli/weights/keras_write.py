@@ -18,6 +18,7 @@ from torch import Tensor
 from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.weights.checkpoint import Checkpoint
+from vggcli.weights.keras_config import numbered
 from vggcli.weights.keras_index import NOTE_ATTRIBUTE, need_h5py
 from vggcli.weights.keras_read import WEIGHTS, dense_pieces, keras_names
 from vggcli.weights.recognise import check_plain
@@ -77,27 +78,21 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
                 _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
                 group.create_dataset(parts[1], data=bias.cpu().numpy())
     except (ValueError, RuntimeError, OSError) as error:  # whatever h5py makes of memory that it does not get
-        raise MachineError(
-            f"h5py cannot hold the weights in memory ({error}); free some, or write a .safetensors"
-        ) from error
+        raise MachineError(f"out of memory for HDF5 ({error}); free some, or write a .safetensors file") from error
     path.write_bytes(whole.getbuffer())
 
 
-def _groups(
-    root: "h5py.File", names: dict[str, str], by_name: bool
-) -> Iterator[tuple[str, "h5py.Group", tuple[str, str]]]:
-    """Every layer with the group that its arrays go into and their names there."""
-    counts = {"conv2d": 0, "dense": 0}
-    for ours, theirs in names.items():
+def _groups(root: Any, names: dict[str, str], by_name: bool) -> Iterator[tuple[str, Any, tuple[str, str]]]:
+    """Every layer with the group of the file that its arrays go into and their names there."""
+
+    counted = numbered(["Dense" if ours.startswith("fc") else "Conv2D" for ours in names])
+    for (ours, theirs), by_count in zip(names.items(), counted, strict=True):
         if by_name:
             group = root.create_group(theirs)
             parts = (f"{theirs}/kernel:0", f"{theirs}/bias:0")
             group.attrs["weight_names"] = [part.encode() for part in parts]
         else:
-            kind = "dense" if ours.startswith("fc") else "conv2d"
-            number = f"_{counts[kind]}" if counts[kind] else ""
-            counts[kind] += 1
-            group = root.create_group(f"layers/{kind}{number}/vars")
+            group = root.create_group(f"layers/{by_count}/vars")
             group.attrs["name"] = theirs
             parts = ("0", "1")
         yield ours, group, parts
@@ -115,9 +110,8 @@ def _write_kernel(group: "h5py.Group", name: str, weight: Tensor, layer: str) ->
 
 def sequential(config: NetworkConfig) -> dict[str, Any]:
     """The network as Keras' own description of a sequential model, from BGR images of the training crop to posteriors."""
-    names, layers = keras_names(config), []
-    shape = [None, config.crop, config.crop, 3]
-    layers.append(_layer("InputLayer", "input", {"batch_shape": shape, "dtype": "float32"}))
+    names, shape = keras_names(config), [None, config.crop, config.crop, 3]
+    layers = [_layer("InputLayer", "input", {"batch_shape": shape, "dtype": "float32"})]
     for layer in network_layers(config):
         if layer.kind == "conv":
             sizes = {"filters": layer.channels, "kernel_size": [layer.kernel] * 2, "padding": "same"}

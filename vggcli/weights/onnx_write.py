@@ -83,14 +83,14 @@ def checked(path: Path, network: VGG) -> Exported:
     expected_descriptor = network.descriptor(network.convolve(images))
     expected = network.classify(expected_descriptor).softmax(1)
     pairs = ((posteriors, expected), (descriptor, expected_descriptor))
-    difference = max(
-        float((torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
-        for found, wanted in pairs
-    )
+
+    gaps = [((torch.from_numpy(found) - wanted).abs().max(), wanted.abs().max()) for found, wanted in pairs]
+    difference = max(float(gap / largest.clamp(min=1e-12)) for gap, largest in gaps)
+
     if not difference <= TOLERANCE:
         raise WeightsError(
-            f"ONNX Runtime {onnxruntime.__version__} gives other outputs than the network ({difference:.1e} of the"
-            " largest); nothing was written"
+            f"ONNX Runtime {onnxruntime.__version__} gives other outputs than the network (relative difference "
+            f"{difference:.1e}); nothing was written"
         )
     return Exported(onnxruntime.__version__, difference)
 

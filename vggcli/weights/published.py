@@ -80,9 +80,7 @@ def published_file(path: Path, folder: Path) -> Published | None:
 Open = Callable[[str], Any]
 
 
-def download(
-    one: Published, folder: Path, progress: Callable[[int], None] = lambda amount: None, open_url: Open | None = None
-) -> Path:
+def download(one: Published, folder: Path, progress: Callable[[int], None], open_url: Open | None = None) -> Path:
     """Fetch `one` into `folder` and return its path; `progress` is told the bytes of each piece.
 
     Raises MachineError where there is no network, the server does not have it, the hash is another, or the disk refuses;
@@ -108,8 +106,8 @@ def download(
         found = digest.hexdigest()
         if not found.startswith(one.hash_prefix):
             raise MachineError(
-                f"{one.url} is not what its publisher says: its SHA-256 begins {found[:8]}, not {one.hash_prefix}; it was "
-                f"thrown away"
+                f"{one.url} is not the file that its publisher names: its SHA-256 begins {found[:8]}, not "
+                f"{one.hash_prefix}; it was deleted"
             )
     write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")
     return path
@@ -147,7 +145,7 @@ def verify(one: Published, path: Path) -> None:
             write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")
     if not found.startswith(wanted):
         raise MachineError(
-            f"{path} has changed since it was fetched (SHA-256 {found[:8]}…, not {wanted[:8]}…); remove it and run again"
+            f"{path} has changed since it was fetched (SHA-256 {found[:8]}…, not {wanted[:8]}…); delete it and run again"
         )
 
 

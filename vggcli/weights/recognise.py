@@ -107,16 +107,12 @@ def recognised(
     if head == "gap":
         inputs, classes = fully_connected[0]
         if inputs != last:
-            raise WeightsError(
-                f"{where}: its only fully connected layer has {inputs} inputs, not one for each of {last} maps"
-            )
+            raise WeightsError(f"{where}: its only dense layer has {inputs} inputs where the {last} maps are expected")
     if head == "fc":
         (inputs, hidden), _, (_, classes) = fully_connected
         side = isqrt(inputs // last) if last else 0
         if side == 0 or side * side * last != inputs:
-            raise WeightsError(
-                f"{where}: the first fully connected layer has {inputs} inputs, no square window of {last} maps"
-            )
+            raise WeightsError(f"{where}: fc6 has {inputs} inputs, which is no square window of {last} maps")
         crop, counts = side * paper.STRIDE, [(hidden, paper.FC_CHANNELS), *counts]
     for row in rows:
         for width in _widths(counts):

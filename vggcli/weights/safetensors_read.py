@@ -17,7 +17,7 @@ from torch import Tensor
 from vggcli.errors import WeightsError
 from vggcli.files import replacing
 from vggcli.records import parsed
-from vggcli.weights.unread import Shape, Stored, in_file
+from vggcli.weights.unread import Shape
 
 _LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
 MOST_TENSORS = 10_000  # network E-BN has 118
@@ -36,14 +36,6 @@ class Entry:
     start: int
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says before its bytes."""
-
-    entries: dict[str, Entry]
-    metadata: dict[str, str]
-
-
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write contiguous tensors on the CPU, and texts, to `path`, whole or not at all. Raises MachineError where the disk
     refuses."""
@@ -55,8 +47,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
             raise OSError(int(found.group(1)) if found else 0, str(error)) from error
 
 
-def read_header(path: Path) -> Header:
-    """The header of the file. Raises WeightsError where it contradicts itself or the size of the file."""
+def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The tensors and metadata in the header. Raises WeightsError where it contradicts itself or the size of the file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -74,11 +66,9 @@ def read_header(path: Path) -> Header:
     odd = next((name for name, one in fields.items() if one["dtype"] not in DTYPES), None)
     if odd is not None:
         raise WeightsError(f"{path}: {odd} is of the type {fields[odd]['dtype']!r}, which no weights are")
-    places = {name: 8 + length + one["data_offsets"][0] for name, one in fields.items()}
-    entries = {name: Entry(DTYPES[one["dtype"]], tuple(one["shape"]), places[name]) for name, one in fields.items()}
-    return Header(entries, metadata)
-
-
-def stored_tensors(path: Path, header: Header) -> dict[str, Stored]:
-    """The tensors of the file, to be read later."""
-    return {name: in_file(path, entry.start, entry.shape, entry.dtype) for name, entry in header.entries.items()}
+    begin = 8 + length
+    entries = {
+        name: Entry(DTYPES[one["dtype"]], tuple(one["shape"]), begin + one["data_offsets"][0])
+        for name, one in fields.items()
+    }
+    return entries, metadata

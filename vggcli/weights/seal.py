@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vggcli.errors import WeightsError
 from vggcli.weights.once import once
-from vggcli.weights.safetensors_read import Header, read_header
+from vggcli.weights.safetensors_read import read_header
 
 NOTE = "vgg"  # the metadata entry that rebuilds a network, or says that the file is ours
 FOREIGN_NOTE = "vgg_note"  # the metadata entry of safetensors in another framework's layout
@@ -58,9 +58,20 @@ def unsealed(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], s
 def check_seal(path: Path) -> str | None:
     """The seal of the safetensors file `path`, None where it has none. Raises WeightsError where the file is not as it was
     written."""
-    header = read_header(path)
-    texts, seal = unsealed(path, header.metadata)
-    if seal is not None and seal != _file_digest(path, header, texts):
+    entries, metadata = read_header(path)
+    texts, seal = unsealed(path, metadata)
+    if seal is None:
+        return None
+    digest = _begun(((name, one.dtype, one.shape) for name, one in entries.items()), texts)
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        for name in sorted(entries):
+            file.seek(entries[name].start)
+            left = math.prod(entries[name].shape) * entries[name].dtype.itemsize
+            while left and (count := file.readinto(buffer[: min(left, _CHUNK)])):
+                digest.update(buffer[:count])
+                left -= count
+    if digest.hexdigest() != seal:
         raise WeightsError(broken_seal(path))
     return seal
 
@@ -74,17 +85,3 @@ def _begun(tensors: Iterable[tuple[str, torch.dtype, tuple[int, ...]]], metadata
     """A digest that has seen all but the tensors' bytes."""
     about = [[name, str(dtype).removeprefix("torch."), list(shape)] for name, dtype, shape in sorted(tensors)]
     return hashlib.sha256(json.dumps([sorted(metadata.items()), about]).encode())
-
-
-def _file_digest(path: Path, header: Header, texts: Mapping[str, str]) -> str:
-    entries = header.entries
-    digest = _begun(((name, one.dtype, one.shape) for name, one in entries.items()), texts)
-    buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
-        for name in sorted(entries):
-            file.seek(entries[name].start)
-            left = math.prod(entries[name].shape) * entries[name].dtype.itemsize
-            while left and (count := file.readinto(buffer[: min(left, _CHUNK)])):
-                digest.update(buffer[:count])
-                left -= count
-    return str(digest.hexdigest())

@@ -120,7 +120,7 @@ def _three_linear(layers: list[str], tensors: Mapping[str, AnyTensor]) -> bool:
 
 def _framework(tensors: Mapping[str, AnyTensor], where: str) -> Framework:
     for framework, names in _FC_NAMES.items():
-        if all(f"{name}.weight" in tensors and tensors[f"{name}.weight"].dim() > 1 for name in names.values()):
+        if all(f"{name}.weight" in tensors and len(tensors[f"{name}.weight"].shape) > 1 for name in names.values()):
             return framework
     first = ", ".join(sorted(tensors)[:3]) or "nothing"
     raise WeightsError(
@@ -133,7 +133,7 @@ def _config(tensors: Mapping[str, AnyTensor], framework: Framework, where: str) 
     for key, tensor in tensors.items():
         number = key.removeprefix("features.").removesuffix(".weight")
         named = key == f"features.{number}.weight" and number.isdecimal()
-        if named and tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
+        if named and len(tensor.shape) == 4 and tensor.shape[2] == tensor.shape[3]:
             convolutions[int(number)] = (tensor.shape[2], tensor.shape[1], tensor.shape[0])
     if 0 not in convolutions:
         raise WeightsError(f"{where} has no first convolution features.0.weight")

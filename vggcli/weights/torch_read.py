@@ -9,7 +9,7 @@ import mmap
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from vggcli.errors import WeightsError
 from vggcli.files import replacing
 from vggcli.weights.torch_scan import HOW_TO_SAVE, check_steps, stand_ins
-from vggcli.weights.unread import Stored, by_rows
+from vggcli.weights.unread import Rows, Stored, by_rows
 from vggcli.weights.zip_members import check_sums, member_start, stored_members
 
 ZIP = b"PK\x03\x04"
@@ -51,7 +51,9 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
     state = next(_state_dicts(found), None)
-    if state is None or not all(_plain(value) for value in state.values()):
+    if state is None or not all(
+        one.layout is torch.strided and one.device.type == "cpu" and not one.is_quantized for one in state.values()
+    ):
         raise WeightsError(f"{path} holds no state dict (names and tensors); {HOW_TO_SAVE}")
     tensors = {
         str(name): by_rows(tuple(tensor.shape), tensor.dtype, _rows(tensor, mapped)) for name, tensor in state.items()
@@ -119,17 +121,7 @@ def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
             archive.writestr(zipfile.ZipInfo(_NOTE), note)
 
 
-def _plain(value: object) -> bool:
-    """Whether this is a tensor whose values lie in memory one by one."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-    )
-
-
-def _rows(tensor: Tensor, mapped: bool) -> Callable[[int, int], Tensor]:
+def _rows(tensor: Tensor, mapped: bool) -> Rows:
     def read(first: int, last: int) -> Tensor:
         if not tensor.dim():
             return tensor

@@ -38,10 +38,6 @@ class Inert:
         pass
 
 
-def _plain_dictionary(*parts: object) -> dict[object, object]:
-    return {}
-
-
 def check_steps(file: BinaryIO) -> set[str]:
     """The names in the pickle that begins here whose objects are only to be stood in for, as `module.name`.
 
@@ -66,4 +62,4 @@ def check_steps(file: BinaryIO) -> set[str]:
 
 def stand_ins(names: set[str]) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What torch's weights-only loader is to take for each of `names`."""
-    return [(_plain_dictionary if name == "collections.defaultdict" else Inert, name) for name in sorted(names)]
+    return [((lambda *parts: {}) if name == "collections.defaultdict" else Inert, name) for name in sorted(names)]

@@ -18,7 +18,9 @@ from vggcli.zoo.network import VGG
 
 PIECE = 16 << 20  # bytes that are read at once
 COUNTER = "num_batches_tracked"  # of batch normalisation: the one whole number among the weights
+
 Shape = tuple[int, ...]
+Rows = Callable[[int, int], Tensor]  # reads the rows from the first on, before the last, of an array's first axis
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,6 @@ class Stored:
     shape: Shape
     dtype: torch.dtype
     parts: Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
-
-    def dim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
 
     def reshape(self, *shape: int) -> "Stored":
         """The same values under another shape with as many rows; one size may be -1. Only for tensors `by_rows`."""
@@ -50,7 +48,7 @@ class Stored:
         return replace(self, parts=parts)
 
 
-def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor]) -> Stored:
+def by_rows(shape: Shape, dtype: torch.dtype, read: Rows) -> Stored:
     """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order."""
 
     def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -65,9 +63,7 @@ def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor]
     return Stored(shape, dtype, parts)
 
 
-def file_rows(
-    path: Path, start: int, shape: Shape, dtype: torch.dtype, big_endian: bool = False
-) -> Callable[[int, int], Tensor]:
+def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype, big_endian: bool = False) -> Rows:
     """A reader of rows [last - first, ...] of an array that the file holds from byte `start` on, its last axis fastest."""
     row = math.prod(shape[1:]) * dtype.itemsize
 
@@ -115,9 +111,7 @@ def check_stored(stored: Mapping[str, Stored], config: NetworkConfig, path: Path
             raise WeightsError(f"{path} has no weights for {name}")
         found, dtype = stored[name].shape, stored[name].dtype
         if tuple(found) != wanted:
-            raise WeightsError(
-                f"{path}: {name} has the shape {list(found)} where its network {list(wanted)} is expected"
-            )
+            raise WeightsError(f"{path}: {name} has the shape {list(found)} where {list(wanted)} is expected")
         if not (dtype.is_floating_point or (name.endswith(COUNTER) and dtype == torch.int64)):
             shown = str(dtype).removeprefix("torch.")
             raise WeightsError(f"{path}: {name} holds {shown} numbers; weights are floating point (float16 to float64)")

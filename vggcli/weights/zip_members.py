@@ -27,9 +27,7 @@ def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
         )
     if compressed(members):
-        raise WeightsError(
-            f"{path} is a compressed archive, which no framework writes; unpack it, or save it again there"
-        )
+        raise WeightsError(f"{path} is a compressed archive, which no framework writes; unpack it, or save it again")
     if claimed(members) > path.stat().st_size:
         raise WeightsError(f"{path} claims more bytes of members than it has; it is damaged or cut short")
     return members
@@ -48,9 +46,9 @@ def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 def compressed(members: Mapping[str, zipfile.ZipInfo]) -> bool:
     """Whether any member is not stored as it is."""
-    return any(
-        one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members.values()
-    )
+
+    stored = zipfile.ZIP_STORED
+    return any(one.compress_type != stored or one.file_size != one.compress_size for one in members.values())
 
 
 def claimed(members: Mapping[str, zipfile.ZipInfo]) -> int:

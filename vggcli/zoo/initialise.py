@@ -5,9 +5,10 @@ All draws are made on the CPU from one seed, so a network starts from the same w
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vggcli import paper
 from vggcli.choices import Init
@@ -28,28 +29,24 @@ def initialise(network: VGG, init: Init, seed: int, std: float | None = None) ->
     """
     if std is not None and init != "gaussian":
         raise UsageError(
-            f"a standard deviation belongs to the initialisation gaussian, not to {init}", "init_std", "init"
+            f"a standard deviation is only for the initialisation gaussian, not {init}", "init_std", "init"
         )
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | WindowLinear):
             assert module.bias is not None
             fan_in, fan_out = module.weight[0].numel(), module.weight[:, 0].numel()
-            module.weight.copy_(_draw(module.weight.shape, init, fan_in, fan_out, std, generator))
+            weight = torch.empty(module.weight.shape)  # drawn in one order, however the module's own lies in memory
+            if init == "glorot":
+                bound = math.sqrt(6 / (fan_in + fan_out))
+                weight.uniform_(-bound, bound, generator=generator)
+            else:
+                sigma = math.sqrt(2 / fan_in) if init == "he" else paper.GAUSSIAN_STD if std is None else std
+                weight.normal_(0, sigma, generator=generator)
+            module.weight.copy_(weight)
             module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
-
-
-def _draw(
-    shape: torch.Size, init: Init, fan_in: int, fan_out: int, std: float | None, generator: torch.Generator
-) -> Tensor:
-    weight = torch.empty(shape)
-    if init == "glorot":
-        bound = math.sqrt(6 / (fan_in + fan_out))
-        return weight.uniform_(-bound, bound, generator=generator)
-    sigma = math.sqrt(2 / fan_in) if init == "he" else (paper.GAUSSIAN_STD if std is None else std)
-    return weight.normal_(0, sigma, generator=generator)
 
 
 def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
@@ -77,10 +74,8 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
 
 def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
     mine, its = ([(layer.name, layer.kernel) for layer in network_layers(config)] for config in (ours, theirs))
-    place = next(
-        (index for index, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
-    )
-    here, there = (layers[place][0] if place < len(layers) else "nothing" for layers in (mine, its))
+    pairs = zip_longest(mine, its, fillvalue=("nothing", 0))
+    (here, _), (there, _) = next((one, other) for one, other in pairs if one != other)
     return f"{there} there and {here} here" if here != there else f"{here}, of another size"
 
 
@@ -111,23 +106,7 @@ def initialise_from_network_a(network: VGG, source: VGG, outputs: Sequence[int] 
     Returns the names copied. Raises WeightsError where `source` is not net A, `network` is not deeper, or naming the first
     layer that does not fit.
     """
-    _check_donor(network.config.arch, source.config.arch)
-    targets, sources = dict(network.named_children()), dict(source.named_children())
-    names = [name for name in paper.FROM_NETWORK_A if name in targets and (name != "fc8" or outputs is not None)]
-    names += [f"bn{name[4:]}" for name in names if f"bn{name[4:]}" in targets]
-    for name in names:
-        if name not in sources:
-            raise WeightsError(
-                f"the network {source.config.arch} has no layer {name}, which {network.config.arch} takes from it",
-                "init_from",
-            )
-    for name in names:
-        order = outputs if name == "fc8" else None
-        _copy_layer(name, targets[name], sources[name], "init_from", order)
-    return names
-
-
-def _check_donor(target: str, donor: str) -> None:
+    target, donor = network.config.arch, source.config.arch
     if donor not in NETWORKS_A:
         raise WeightsError(
             f"a network begins with net A's layers (section 3.1), and these weights are network {donor}'s; train A first, "
@@ -141,3 +120,12 @@ def _check_donor(target: str, donor: str) -> None:
             "arch",
             "init_from",
         )
+    targets, sources = dict(network.named_children()), dict(source.named_children())
+    names = [name for name in paper.FROM_NETWORK_A if name in targets and (name != "fc8" or outputs is not None)]
+    names += [f"bn{name[4:]}" for name in names if f"bn{name[4:]}" in targets]
+    missing = next((name for name in names if name not in sources), None)
+    if missing is not None:
+        raise WeightsError(f"the network {donor} has no layer {missing}, which {target} takes from it", "init_from")
+    for name in names:
+        _copy_layer(name, targets[name], sources[name], "init_from", outputs if name == "fc8" else None)
+    return names

@@ -36,21 +36,15 @@ class NetworkConfig:
         if self.arch not in paper.NETWORKS:
             raise UsageError(f"there is no network {self.arch!r}; `vgg models` lists them")
         if self.crop < paper.STRIDE:
-            raise UsageError(
-                f"a crop of {self.crop} is too small: five poolings need {paper.STRIDE} pixels or more", "crop"
-            )
+            raise UsageError(f"a crop of {self.crop} is too small: five poolings need {paper.STRIDE} pixels", "crop")
         if not 0 < self.width <= WIDEST:
             raise UsageError(
-                f"the width {self.width:g} is out of range: give a factor above 0, at most {WIDEST}", "width"
+                f"the width {self.width:g} is out of range: give a factor above 0, up to {WIDEST}", "width"
             )
         if not 1 <= self.classes <= MOST_CLASSES:
-            raise UsageError(
-                f"{self.classes} classes are out of range: a network has at least one, at most {MOST_CLASSES}"
-            )
+            raise UsageError(f"{self.classes} classes are out of range: a network has 1 to {MOST_CLASSES} classes")
         if self.crop**2 > most_pixels(self):
-            raise UsageError(
-                f"a crop of {self.crop} takes over {VIEW_BYTES >> 30} GiB an image; give a smaller one", "crop"
-            )
+            raise UsageError(f"a crop of {self.crop} takes over {VIEW_BYTES >> 30} GiB per image; lower it", "crop")
         if (parameters := sum(layer.parameters for layer in network_layers(self))) > MOST_PARAMETERS:
             raise UsageError(
                 f"a network of crop {self.crop}, width {self.width:g} and {self.classes} classes has "

@@ -110,9 +110,8 @@ class VGG(nn.Module):
 
     def classify(self, descriptors_NC: Tensor) -> Tensor:
         """Mean descriptors [N, C] to class scores (logits) [N, K]; not for the head "none"."""
-        fc8 = self.get_submodule("fc8")
-        assert isinstance(fc8, WindowLinear)
-        return F.linear(descriptors_NC, fc8.weight.flatten(1), fc8.bias)
+        weight, bias = self.get_parameter("fc8.weight"), self.get_parameter("fc8.bias")
+        return F.linear(descriptors_NC, weight.flatten(1), bias)
 
     def forward(self, images_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
         """Preprocessed images float [N, 3, H, W], H and W at least the training crop, to class scores (logits) [N, K]
@@ -121,12 +120,7 @@ class VGG(nn.Module):
 
     def hidden_sizes(self) -> list[int]:
         """Channels of the layers that dropout follows, in order."""
-        sizes = []
-        for name in self._hidden:
-            layer = self.get_submodule(name)
-            assert isinstance(layer, WindowLinear)
-            sizes.append(layer.weight.shape[0])
-        return sizes
+        return [len(self.get_parameter(f"{name}.bias")) for name in self._hidden]
 
 
 def _convolutional_module(layer: Layer) -> nn.Module:

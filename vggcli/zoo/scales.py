@@ -50,21 +50,16 @@ def check_scales(scales: tuple[int, ...], smallest: int, largest: int = LARGEST,
         raise UsageError(f"the scales {', '.join(map(str, scales))} have one twice", option)
 
 
-def pixel_budget(config: NetworkConfig, device: torch.device, flip: bool) -> float:
-    """The pixels of views (their mirrors not counted) that make a forward pass where no batch size is given."""
-    pixels = CUDA_PIXELS if device.type == "cuda" else CPU_PIXELS
-    return pixels / min(1.0, config.width) / (2 if flip else 1)
-
-
 def views_together(
     config: NetworkConfig, device: torch.device, flip: bool, batch_size: int | None
 ) -> Callable[[int, int], int]:
     """How many views of a given height and width make a forward pass: `batch_size`, as far as the views and their mirrors
     take no more than a single one may (on CUDA eight times that), or what suits the device."""
+    cuda, mirrored = device.type == "cuda", 2 if flip else 1
     if batch_size is not None:
-        most = most_pixels(config) * (CUDA_PASSES if device.type == "cuda" else 1) // (2 if flip else 1)
+        most = most_pixels(config) * (CUDA_PASSES if cuda else 1) // mirrored
         return lambda height, width: max(1, min(batch_size, most // (height * width)))
-    budget = pixel_budget(config, device, flip)
+    budget = (CUDA_PIXELS if cuda else CPU_PIXELS) / min(1.0, config.width) / mirrored
     return lambda height, width: max(1, int(budget / (height * width)))
 
 
