@@ -4,7 +4,6 @@ The prototxt says in comments which preprocessing the network expects; the net's
 Caffe, carries the whole note, so that reading it back gives the same checkpoint.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,14 +87,12 @@ def _layer_message(layer: _Layer, network: VGG) -> Iterator[bytes]:
     if layer.kind in ("Convolution", "InnerProduct"):
         weight, bias = (network.get_parameter(f"{layer.name}.{part}").detach() for part in ("weight", "bias"))
         weight = weight.flip(1) if layer.name == "conv1_1" else weight
-        shape = (len(weight), weight[0].numel()) if layer.kind == "InnerProduct" else tuple(weight.shape)
-        tensors = [(_blob_head(shape), weight), (_blob_head(tuple(bias.shape)), bias)]
+        shape = (len(weight), weight[0].numel()) if layer.kind == "InnerProduct" else weight.shape
+        for sizes, tensor in ((shape, weight), (bias.shape, bias)):
+            message = text(caffe.SHAPE_SIZES, b"".join(map(varint, sizes)))
+            blob = text(caffe.BLOB_SHAPE, message) + opening(caffe.BLOB_DATA, 4 * tensor.numel())
+            tensors.append((blob, tensor))
     return with_tensors(caffe.NET_LAYERS, head, caffe.BLOBS, tensors)
-
-
-def _blob_head(shape: tuple[int, ...]) -> bytes:
-    sizes = b"".join(map(varint, shape))
-    return text(caffe.BLOB_SHAPE, text(caffe.SHAPE_SIZES, sizes)) + opening(caffe.BLOB_DATA, 4 * math.prod(shape))
 
 
 def deploy_prototxt(checkpoint: Checkpoint) -> str:

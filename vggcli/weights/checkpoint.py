@@ -6,6 +6,7 @@ Nothing is pickled but a state dict that is asked for in torch's own format.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,17 +14,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli import paper
 from vggcli.colour import ColourStatistics
 from vggcli.errors import UsageError, WeightsError
+from vggcli.files import replacing
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
 from vggcli.weights.metadata import check_training
 from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, Pixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
-from vggcli.weights.safetensors_read import read_header, write_safetensors
+from vggcli.weights.safetensors_read import read_header
 from vggcli.weights.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
 from vggcli.weights.torch_names import from_framework, numbered_as_oxford
 from vggcli.weights.torch_read import pickled_tensors
@@ -72,12 +75,20 @@ class Checkpoint:
         return read
 
 
+_Opened = tuple[dict[str, Stored], Checkpoint]
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write tensors and texts to `path`, whole or not at all, with a SHA-256 over all of them, which is returned. Raises
     MachineError where the disk refuses."""
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts, seal = sealed(here, metadata)
-    write_safetensors(path, here, texts)
+    with replacing(path) as temporary:
+        try:
+            save_file(here, temporary, texts)
+        except SafetensorError as error:  # the library wraps the system's error in its own
+            found = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(found.group(1)) if found else 0, str(error)) from error
     return seal
 
 
@@ -136,7 +147,7 @@ def says_preprocessing(checkpoint: Checkpoint) -> bool:
     return "framework" not in checkpoint.training or not {"channels", "pixels"}.isdisjoint(checkpoint.training)
 
 
-def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> tuple[dict[str, Stored], Checkpoint]:
+def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> _Opened:
     """What a file holds, for `pixels` where its own are not known; `whole` compares all of it with its SHA-256 first."""
     _check_there(path)
     kind, texts = format_of(path), dict[str, str]()
@@ -169,9 +180,7 @@ def _reversed_input(stored: dict[str, Stored]) -> dict[str, Stored]:
     return {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
 
 
-def _with_pixels(
-    stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path
-) -> tuple[dict[str, Stored], Checkpoint]:
+def _with_pixels(stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path) -> _Opened:
     """The weights for `pixels` in place of the usual ones of their framework."""
     if says_preprocessing(checkpoint):
         raise UsageError(
@@ -193,7 +202,6 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
     """Raises WeightsError for weights that end with their convolutions, which have no scores, or with a single one."""
-
     advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
     if checkpoint.config.head == "none":
         raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
@@ -213,7 +221,7 @@ def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> F
     return Foreign(stored, config, framework, PIXELS["torchvision"], note)
 
 
-def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> tuple[dict[str, Stored], Checkpoint]:
+def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> _Opened:
     """As torchvision publishes Oxford's convolutions alone: with a classifier of NaN, which is left out here."""
     biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
     if checkpoint.training.get("framework") != "torchvision" or not all(

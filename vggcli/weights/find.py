@@ -14,16 +14,7 @@ from vggcli.places import Places, made_folder
 from vggcli.progress import Progress, silent
 from vggcli.regular import irregular
 from vggcli.weights.checkpoint import BEST, LAST, network_of, read_checkpoint
-from vggcli.weights.published import (
-    CONVOLUTIONS,
-    IMAGENET,
-    NAMES,
-    PUBLISHED,
-    download,
-    find_published,
-    published_file,
-    verify,
-)
+from vggcli.weights.published import CONVOLUTIONS, IMAGENET, PUBLISHED, download, find_published, published_file, verify
 from vggcli.zoo.layers import arch_of
 
 LOG = logging.getLogger("vggcli")
@@ -67,7 +58,7 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
 
 def is_published_name(weights: Path) -> bool:
     """Whether `weights` is the name of published weights rather than of a file or folder here."""
-    return str(weights) in NAMES and not weights.exists()
+    return str(weights) in (IMAGENET, CONVOLUTIONS) and not weights.exists()
 
 
 def _published_path(name: str, arch: str, places: Places) -> Path:

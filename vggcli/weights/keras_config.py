@@ -47,13 +47,10 @@ def described_layers(text: str, path: Path, by_count: bool = False) -> list[Kera
 
 def input_side(layers: list[KerasLayer]) -> int:
     """The height and width in pixels that the network was made for; 224 where the description leaves it open."""
-    for layer in layers:
-        shape = layer.settings.get("batch_shape") or layer.settings.get("batch_input_shape")
-        if shape:
-            side = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
-            fits = isinstance(side, int) and side == shape[2] and paper.STRIDE <= side <= _LARGEST_SIDE
-            return side if fits and isinstance(side, int) else paper.CROP
-    return paper.CROP
+    shapes = (one.settings.get("batch_shape") or one.settings.get("batch_input_shape") for one in layers)
+    shape = next(filter(None, shapes), None)
+    side = shape[1] if isinstance(shape, list) and len(shape) == 4 and shape[1] == shape[2] else None
+    return side if isinstance(side, int) and paper.STRIDE <= side <= _LARGEST_SIDE else paper.CROP
 
 
 def _chain(model: dict[str, Any], outer: tuple[str, ...], by_count: bool, path: Path) -> Iterator[KerasLayer]:

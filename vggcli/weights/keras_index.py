@@ -28,9 +28,8 @@ _PATIENCE = 60  # seconds of a machine that is busy with other things
 
 @dataclass(frozen=True)
 class KerasArray:
-    """An array of the file: its name, shape, NumPy type and the byte where its numbers begin, in one piece."""
+    """An array of the file: its shape, NumPy type and the byte where its numbers begin, in one piece."""
 
-    name: str
     shape: tuple[int, ...]
     dtype: str
     start: int
@@ -80,7 +79,7 @@ def read_index(path: Path, start: int, size: int) -> Index:
         for name, shape, dtype, place in arrays:
             if place < 0 or place + math.prod(shape) * int(dtype[2:]) > size:
                 raise WeightsError(f"{path} is cut short: it does not hold all of {name}")
-            layers[layer] = (*layers.get(layer, ()), KerasArray(name, tuple(shape), dtype, start + place))
+            layers[layer] = (*layers.get(layer, ()), KerasArray(tuple(shape), dtype, start + place))
     return Index(layers, found["note"], found["config"], found["by_count"])
 
 

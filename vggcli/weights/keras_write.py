@@ -11,9 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import Any
 
 from vggcli.errors import MachineError
 from vggcli.files import replacing
@@ -24,9 +22,6 @@ from vggcli.weights.keras_read import WEIGHTS, dense_pieces, keras_names
 from vggcli.weights.recognise import check_plain
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
-
-if TYPE_CHECKING:
-    import h5py
 
 _VERSION = "3.0.0"  # of Keras, whose archives these are
 
@@ -75,7 +70,13 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
                 root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", _VERSION.encode()
             for ours, group, parts in _groups(root, names, by_name):
                 weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
-                _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
+                if ours.startswith("conv"):
+                    weight = weight.flip(1) if ours == "conv1_1" else weight
+                    group.create_dataset(parts[0], data=weight.permute(2, 3, 1, 0).contiguous().cpu().numpy())
+                else:
+                    kernel = group.create_dataset(parts[0], (weight[0].numel(), len(weight)), dtype="<f4")
+                    for place, part in dense_pieces(weight):
+                        kernel[place] = part.T.contiguous().cpu().numpy()
                 group.create_dataset(parts[1], data=bias.cpu().numpy())
     except (ValueError, RuntimeError, OSError) as error:  # whatever h5py makes of memory that it does not get
         raise MachineError(f"out of memory for HDF5 ({error}); free some, or write a .safetensors file") from error
@@ -96,16 +97,6 @@ def _groups(root: Any, names: dict[str, str], by_name: bool) -> Iterator[tuple[s
             group.attrs["name"] = theirs
             parts = ("0", "1")
         yield ours, group, parts
-
-
-def _write_kernel(group: "h5py.Group", name: str, weight: Tensor, layer: str) -> None:
-    if layer.startswith("conv"):
-        group.create_dataset(name, data=weight.permute(2, 3, 1, 0).contiguous().cpu().numpy())
-        return
-    rows, out = weight[0].numel(), weight.shape[0]
-    kernel = group.create_dataset(name, (rows, out), dtype="<f4")
-    for place, part in dense_pieces(weight):
-        kernel[place] = part.T.contiguous().cpu().numpy()
 
 
 def sequential(config: NetworkConfig) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The order of operations that another framework's file lists, against that of the network its weights are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -31,18 +31,14 @@ def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -
     `config` has there; a softmax may close them, or, without a classifier, the average of the last map."""
     if found and found[-1].does == ("average" if config.head == "none" else "softmax"):
         found = found[:-1]
-    before = "its input"
-    for one, wanted in zip_longest(found, _expected(config)):
+    before, expected = "its input", list[Operation]()
+    for layer in with_relus(config):
+        expected += [Operation("average", "the last map")] if layer.kind == "fc" and config.head == "gap" else []
+        expected.append(Operation(_DOES[layer.kind], layer.name))
+    for one, wanted in zip_longest(found, expected):
         if one is not None and wanted is not None and one.does == wanted.does:
             before = f"the layer {one.layer}"
             continue
         has = f"network {config.arch} has {f'the {wanted.does} of {wanted.layer}' if wanted else 'its end'}"
         then = f"{before} is followed by {f'the {one.does} of {one.layer}' if one else 'nothing'}"
         raise no_vgg(path, f"{then} where {has}")
-
-
-def _expected(config: NetworkConfig) -> Iterator[Operation]:
-    for layer in with_relus(config):
-        if layer.kind == "fc" and config.head == "gap":
-            yield Operation("average", "the last map")
-        yield Operation(_DOES[layer.kind], layer.name)

@@ -22,7 +22,6 @@ CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
 _CHUNK = 1 << 20
 BASE = "https://download.pytorch.org/models/"
 IMAGENET, CONVOLUTIONS = "imagenet", "features"
-NAMES = (IMAGENET, CONVOLUTIONS)
 TORCHVISION_LICENCE = "BSD-3-Clause"
 OXFORD_LICENCE = "CC BY(-NC) 4.0"  # copies differ
 
@@ -77,10 +76,7 @@ def published_file(path: Path, folder: Path) -> Published | None:
     return next((one for one in PUBLISHED if path == folder / one.file), None)
 
 
-Open = Callable[[str], Any]
-
-
-def download(one: Published, folder: Path, progress: Callable[[int], None], open_url: Open | None = None) -> Path:
+def download(one: Published, folder: Path, progress: Callable[[int], None], open_url: Any = None) -> Path:
     """Fetch `one` into `folder` and return its path; `progress` is told the bytes of each piece.
 
     Raises MachineError where there is no network, the server does not have it, the hash is another, or the disk refuses;

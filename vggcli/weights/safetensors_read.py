@@ -1,21 +1,16 @@
-"""Safetensors files: written whole, and their header read with suspicion. What the library checks of it (types, shapes,
+"""The header of safetensors files, read with suspicion. What the library checks of it (types, shapes,
 places, sizes) is not checked again; it does not see a name that comes twice, or how much memory a header takes.
 
 The file is eight bytes of header length, a JSON object (tensor names to type, shape and place) and the bytes.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from vggcli.errors import WeightsError
-from vggcli.files import replacing
 from vggcli.records import parsed
 from vggcli.weights.unread import Shape
 
@@ -34,17 +29,6 @@ class Entry:
     dtype: torch.dtype
     shape: Shape
     start: int
-
-
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write contiguous tensors on the CPU, and texts, to `path`, whole or not at all. Raises MachineError where the disk
-    refuses."""
-    with replacing(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, dict(metadata))
-        except SafetensorError as error:  # the library wraps the system's error in its own
-            found = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(found.group(1)) if found else 0, str(error)) from error
 
 
 def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import WeightsError
-from vggcli.weights.prefixes import without_prefixes
 from vggcli.weights.recognise import recognised
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, with_relus
@@ -24,6 +23,9 @@ _FC_NAMES: dict[Framework, dict[str, str]] = {
     "torchvision": {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"},
     "timm": {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"},
 }
+_FIRST = "features.0.weight"  # of every VGG network in either's names
+# modules that are left out of names, wherever they come
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _FLAT: dict[Framework, tuple[str, ...]] = {"torchvision": ("fc6", "fc7", "fc8"), "timm": ("fc8",)}  # Linear, [out, in]
 
 
@@ -57,7 +59,7 @@ def from_framework(
 
     Raises WeightsError where they are not one of torchvision's or timm's VGG networks, naming what does not fit.
     """
-    tensors = _usual_classifier(without_prefixes(tensors, where), where)
+    tensors = _usual_classifier(_without_prefixes(tensors, where), where)
     framework = _framework(tensors, where)
     config = _config(tensors, framework, where)
     names = {theirs: layer for layer, theirs in framework_names(config, framework).items()}
@@ -73,6 +75,35 @@ def from_framework(
         else:
             ours[f"{layer}.{part}"] = tensor
     return ours, config, framework
+
+
+def _without_prefixes(tensors: Mapping[str, AnyTensor], where: str) -> dict[str, AnyTensor]:
+    """`tensors` under the names that the network itself gives them, without what training has put around them (data
+    parallel, compiled and Lightning's modules, in any order and depth); losses beside the network are left out.
+
+    Raises WeightsError where `where` (a file, for errors) holds several networks, or other weights beside the network.
+    """
+    bare: dict[str, AnyTensor] = {}
+    for name, value in tensors.items():
+        kept = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if kept in bare:
+            raise WeightsError(f"{where} holds {kept} twice, once as {name}; save one network's state dict")
+        bare[kept] = value
+    prefixes = sorted(name.removesuffix(_FIRST) for name in bare if name == _FIRST or name.endswith(f".{_FIRST}"))
+    if len(prefixes) > 1:
+        shown = ", ".join(f"{prefix}{_FIRST}" for prefix in prefixes[:3])
+        raise WeightsError(f"{where} holds {len(prefixes)} networks ({shown}); save the state dict of one")
+    prefix = prefixes[0] if prefixes else ""
+    inside = {name.removeprefix(prefix): value for name, value in bare.items() if name.startswith(prefix)}
+    other = next((name for name in bare if not name.startswith(prefix) and not _beside(name)), None)
+    if other is not None:
+        network = prefix.rstrip(".")
+        raise WeightsError(f"{where} holds {other} beside the network {network}; save the network's state dict alone")
+    return {name: value for name, value in inside.items() if not _beside(name)}
+
+
+def _beside(name: str) -> bool:
+    return any(word in name.partition(".")[0] for word in ("criterion", "loss", "n_averaged"))
 
 
 def numbered_as_oxford(tensors: Mapping[str, AnyTensor]) -> bool:

@@ -125,18 +125,13 @@ def _rows(tensor: Tensor, mapped: bool) -> Rows:
     def read(first: int, last: int) -> Tensor:
         if not tensor.dim():
             return tensor
-        rows = tensor[first:last].clone()
-        if mapped and tensor.is_contiguous():
-            _hand_back(tensor[first:last])
-        return rows
+        rows = tensor[first:last]
+        copied = rows.clone()
+        if mapped and tensor.is_contiguous() and sys.platform == "linux":
+            # let the system drop the mapped pages that were copied; they are read from the file again if they are needed
+            begin = rows.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+            length = rows.data_ptr() + rows.numel() * rows.element_size() - begin
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)
+        return copied
 
     return read
-
-
-def _hand_back(rows: Tensor) -> None:
-    """Let the system drop the mapped pages of rows that were copied; whoever asks again gets them from the file."""
-    if sys.platform != "linux":
-        return
-    begin = rows.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-    length = rows.data_ptr() + rows.numel() * rows.element_size() - begin
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)

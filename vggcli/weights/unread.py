@@ -40,12 +40,7 @@ class Stored:
 
     def reversed_channels(self) -> "Stored":
         """The same kernels with their input channels in the opposite order, RGB for BGR."""
-
-        def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-            for place, values in self.parts(target):
-                yield place, values.flip(1)
-
-        return replace(self, parts=parts)
+        return replace(self, parts=lambda target: ((place, part.flip(1)) for place, part in self.parts(target)))
 
 
 def by_rows(shape: Shape, dtype: torch.dtype, read: Rows) -> Stored:
