@@ -139,8 +139,8 @@ def test_keras_weights_without_their_top_are_started_from_and_described_by(
     asked = ["features", str(one), "--layer", "pool5", "--gap", "--scales", "224", "--json", "--weights"]
     assert run([*asked, "notop.h5"]) == 0
     said = capsys.readouterr().err
-    assert "notop.h5 does not say which pixels it expects; keras's are assumed" in said
-    assert "notop.h5 does not say its operations; VGG's are assumed" in said
+    assert "notop.h5 does not say which preprocessing it expects; keras's is assumed" in said
+    assert "notop.h5 does not list its operations; VGG's are assumed" in said
     assert finetune("--weights", "notop.h5", "--scale", "256", "--max-steps", "1", "-b", "2", "--layers", "fc",
                     "--data", str(source)) == 0  # fmt: skip
     assert "notop.h5; new: fc6, fc7, fc8" in capsys.readouterr().err
@@ -199,7 +199,7 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
         ("--weights runs/B-1 --arch D", 4, "first layer that differs is pool3 there and conv3_3 here"),
         ("--weights nowhere", 4, "nowhere"),
         ("--weights features --arch E", 4, "'features' has no published weights of network E"),
-        ("--arch C", 4, "none of it are published"),
+        ("--arch C", 4, "no published weights of it"),
         ("--resume runs/A-1 --layers fc", 2, "has no effect; begin a new run with it (--layers)"),
         ("--resume runs/A-1 --weights runs/A-1", 2, "has no effect; begin a new run with it (--weights)"),
         ("--config runs/A-1/config.json", 2, "replay it with `vgg train"),

@@ -12,7 +12,7 @@ from tests.conftest import MakeFolder
 from tests.zoo.nets import small
 from vggcli.cli.app import run
 from vggcli.weights.checkpoint import load_checkpoint
-from vggcli.weights.preprocessing import PIXELS, Pixels
+from vggcli.weights.preprocessing import PIXELS, ExpectedPixels
 from vggcli.weights.torch_names import Framework, to_framework
 
 BGR = {"channels": "BGR", "mean": [103.5, 116.25, 123.5], "divisor": [58.0, 57.0, 56.0]}
@@ -63,8 +63,8 @@ def test_bgr_weights_see_what_the_same_weights_in_rgb_see(photos: Path, capsys: 
     assert posteriors[0] == pytest.approx(posteriors[1], abs=1e-5)
 
 
-@pytest.mark.parametrize("given", [PIXELS["caffe"], PIXELS["torchvision"], Pixels.from_json(BGR)])
-def test_the_first_layer_sees_what_the_file_expects(given: Pixels, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [PIXELS["caffe"], PIXELS["torchvision"], ExpectedPixels.from_json(BGR)])
+def test_the_first_layer_sees_what_the_file_expects(given: ExpectedPixels, tmp_path: Path) -> None:
     """conv1_1 of our RGB against plain convolution of pixels in the file's own order, mean and divisor."""
     weights = torch.load(saved(tmp_path / "w.pth"), weights_only=True)
     network, checkpoint = load_checkpoint(tmp_path / "w.pth", pixels=given)
@@ -131,9 +131,9 @@ def test_a_preprocessing_that_cannot_be_meant(
 
 
 def test_torchvisions_own_numbers_are_its_name(tmp_path: Path) -> None:
-    found = Pixels.from_json({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
+    found = ExpectedPixels.from_json({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
     assert found == PIXELS["torchvision"]
-    assert all(Pixels.from_json(one.to_json()) == one for one in PIXELS.values())
+    assert all(ExpectedPixels.from_json(one.to_json()) == one for one in PIXELS.values())
 
 
 @pytest.mark.parametrize("command", ["eval --data {photos}", "predict {photos}"])

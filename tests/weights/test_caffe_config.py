@@ -115,8 +115,8 @@ def cleared(name: str, message: str, field: str) -> Callable[[Layers], None]:
 
 
 ODD: list[tuple[Callable[[Layers], None], str]] = [
-    (setting("pool2", "pooling_param", "pool", 1), "'pool2' .Pooling. pools by the average"),
-    (setting("pool2", "pooling_param", "pool", 2), "'pool2' .Pooling. pools by chance"),
+    (setting("pool2", "pooling_param", "pool", 1), "'pool2' .Pooling. has average pooling"),
+    (setting("pool2", "pooling_param", "pool", 2), "'pool2' .Pooling. has stochastic pooling"),
     (setting("pool2", "pooling_param", "kernel_size", 3), "'pool2' .* kernel_size 3 where 2"),
     (setting("pool2", "pooling_param", "pad", 1), "'pool2' .* pad 1 where 0"),
     (setting("pool2", "pooling_param", "global_pooling", True), "'pool2' .* global_pooling 1"),
@@ -235,7 +235,7 @@ def test_the_pixels_of_a_data_layer_are_used(of_2014: bool, tmp_path: Path) -> N
     assert checkpoint.preprocessing.divisor == 128
     assert checkpoint.training["pixels"] == "BGR"
     data.transform_param.scale = -1
-    with pytest.raises(WeightsError, match="'data' .* no preprocessing"):
+    with pytest.raises(WeightsError, match="'data' .* cannot be used"):
         read_checkpoint(written(path, net))
     data.transform_param.mean_file = "mean.binaryproto"
     assert read_checkpoint(written(path, net)).preprocessing.mean == (123.68, 116.779, 103.939)

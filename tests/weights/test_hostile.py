@@ -120,7 +120,7 @@ def changed(path: Path, **fields: Any) -> None:
         ({"config__more": 1}, "more"),
         ({"config": {}}, "config.arch is missing"),
         ({"config": 3}, "metadata that cannot be used"),
-        ({"classes": ["a"] * 5}, "one twice"),
+        ({"classes": ["a"] * 5}, "a class name that appears twice"),
         ({"classes": [1, 2, 3, 4, 5]}, "classes.0 is 1"),
         ({"classes": ["a"]}, "1 class names for 5"),
         ({"scale": [0, 10]}, "scale.0 is 0"),

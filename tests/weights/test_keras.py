@@ -207,8 +207,8 @@ def hostile(path: Path, change: str) -> None:
     [
         ("integers", "fc2/fc2/kernel:0 holds int32 numbers"),
         ("compressed", "compressed, missing or elsewhere"),
-        ("external link", "only a link to elsewhere"),
-        ("soft link", "only a link to elsewhere"),
+        ("external link", "only a link to another place"),
+        ("soft link", "only a link to another place"),
         ("external numbers", "compressed, missing or elsewhere"),
         ("never written", "compressed, missing or elsewhere|no VGG network"),
         ("not finite", "fc7.weight holds values that are not finite"),

@@ -97,7 +97,7 @@ def test_convolutions_in_two_models_need_the_description(tmp_path: Path) -> None
     model = keras.Model(inputs, classifier(value))
     for suffix in (".h5", ".keras"):
         assert_same_posteriors(saved(model, tmp_path / f"net{suffix}"), model)
-    with pytest.raises(WeightsError, match="convolutions in 2 models"):
+    with pytest.raises(WeightsError, match="convolutions in 2 nested models"):
         read_checkpoint(saved(model, tmp_path / "net.weights.h5"))
 
 

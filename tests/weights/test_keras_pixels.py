@@ -119,7 +119,7 @@ def test_channels_in_another_order_are_refused(tmp_path: Path) -> None:
     def mixed(value: Any) -> Any:
         return import_keras().ops.stack([value[..., 1], value[..., 0], value[..., 2]], axis=-1)
 
-    with pytest.raises(WeightsError, match=r"stack\S* takes what 3 layers give"):
+    with pytest.raises(WeightsError, match=r"stack\S* takes the outputs of 3 layers"):
         load_checkpoint(saved(network(mixed), tmp_path / "net.keras"))
 
 
@@ -138,5 +138,5 @@ def test_pixels_rescaled_inside_the_network_are_refused(tmp_path: Path) -> None:
     start = [layer.name for layer in model.layers].index("block2_conv1")
     for layer in model.layers[start:]:
         value = type(layer).from_config(layer.get_config())(value)
-    with pytest.raises(WeightsError, match="Rescaling. comes behind a layer of the network"):
+    with pytest.raises(WeightsError, match="Rescaling. comes after the first layer of the network"):
         load_checkpoint(saved(keras.Model(model.input, value), tmp_path / "net.keras"))

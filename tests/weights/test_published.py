@@ -72,7 +72,7 @@ def refused(url: str) -> Any:
     ("answer", "message"),
     [
         (lambda url: Response(CONTENT[:-1] + b"x", len(CONTENT)), "SHA-256 begins"),
-        (lambda url: Response(CONTENT[:100], len(CONTENT)), "broke off after 100 of 7000 bytes"),
+        (lambda url: Response(CONTENT[:100], len(CONTENT)), "stopped after 100 of 7000 bytes"),
         (lambda url: Breaking(CONTENT, len(CONTENT)), "timed out"),
         (refused, "Name or service not known; put that file at"),
     ],

@@ -45,7 +45,7 @@ from vggcli.progress import Progress, silent
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import paper_scales
 
@@ -131,7 +131,7 @@ def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: P
     )
     check_options(network, options)
     channels, colour = checkpoint.training.get("channels"), checkpoint.preprocessing
-    given = Pixels(channels, colour.mean, colour.divisor).to_json() if channels else None
+    given = ExpectedPixels(channels, colour.mean, colour.divisor).to_json() if channels else None
     how = HowMade(options, asked.dtype or "float32", network.config.arch, weights, images.root, given)
     return _Work(network, colour, images, how)
 

@@ -18,7 +18,7 @@ from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights, weights_file
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.scales import paper_scales
 
 
@@ -65,7 +65,7 @@ class Features:
         precision: Precision = "auto",
         batch_size: int | None = None,
         workers: int = 0,
-        preprocessing: str | Pixels | None = None,
+        preprocessing: str | ExpectedPixels | None = None,
         arch: str | None = None,
         places: Places | None = None,
     ) -> None:

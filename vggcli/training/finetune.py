@@ -23,7 +23,7 @@ from vggcli.training.surroundings import Surroundings
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.weights.find import fetched, find_weights, is_published_name
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.initialise import inherit
 from vggcli.zoo.network import VGG
 
@@ -37,7 +37,7 @@ class _Start:
     path: Path
     network: VGG
     checkpoint: Checkpoint
-    pixels: Pixels | None
+    pixels: ExpectedPixels | None
 
 
 def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Plan | None = None) -> Session:
@@ -84,7 +84,9 @@ def _replayed(options: FinetuneOptions) -> Plan | None:
     return plan
 
 
-def _start(options: FinetuneOptions, pixels: Pixels | None, replayed: Plan | None, around: Surroundings) -> _Start:
+def _start(
+    options: FinetuneOptions, pixels: ExpectedPixels | None, replayed: Plan | None, around: Surroundings
+) -> _Start:
     """Raises WeightsError where the weights are not those that a replayed run began with."""
     weights = None if options.weights is None else Path(options.weights)
     if replayed is not None and weights is None:
@@ -98,7 +100,7 @@ def _start(options: FinetuneOptions, pixels: Pixels | None, replayed: Plan | Non
         path = find_weights(weights, None if named else options.arch, around.places)
     path = fetched(path, around.places, around.progress)
     if pixels is None and replayed is not None and replayed.preprocessing:
-        pixels = Pixels.from_json(replayed.preprocessing)
+        pixels = ExpectedPixels.from_json(replayed.preprocessing)
     network, checkpoint = load_checkpoint(path, pixels=pixels)
     say_what_is_assumed(path, checkpoint, around.places)
     return _Start(path, network, checkpoint, pixels)

@@ -1,4 +1,4 @@
-"""Caffe's .caffemodel, written a few megabytes at a time, and the deploy .prototxt that it is used with.
+"""Caffe's .caffemodel, written a few megabytes at a time, and the deploy .prototxt that goes with it.
 
 The prototxt says in comments which preprocessing the network expects; the net's name inside the .caffemodel, free text to
 Caffe, carries the whole note, so that reading it back gives the same checkpoint.
@@ -72,7 +72,7 @@ def save_caffe(path: Path, network: VGG, checkpoint: Checkpoint) -> Path:
     try:
         write_text(prototxt, deploy_prototxt(checkpoint))
     except BaseException:
-        path.unlink()  # alone it is of no use
+        path.unlink()  # useless without the .prototxt
         raise
     return prototxt
 
@@ -96,15 +96,15 @@ def _layer_message(layer: _Layer, network: VGG) -> Iterator[bytes]:
 
 
 def deploy_prototxt(checkpoint: Checkpoint) -> str:
-    """The network as Caffe's text: one BGR image of the training crop to posteriors."""
+    """The network in Caffe's text format, from one BGR image of the training crop to posteriors."""
     config, colour = checkpoint.config, checkpoint.preprocessing
     divisors = colour.divisor if isinstance(colour.divisor, tuple) else (colour.divisor,) * 3
     lines = [
         f"# Network {config.arch} of Simonyan and Zisserman (ICLR 2015), for the .caffemodel of the same name.",
-        "# Input: pixels from 0 to 255 in the order BGR, less the mean, over the divisor:",
+        "# Input: (pixels - mean) / divisor, pixels from 0 to 255 in the order BGR:",
         f"#   mean (BGR) {', '.join(map(repr, colour.mean[::-1]))}",
         f"#   divisor (BGR) {', '.join(map(repr, divisors[::-1]))}",
-        f"# Trained at a shorter side of {checkpoint.scale[0]} to {checkpoint.scale[1]} pixels.",
+        f"# Trained on images with a shorter side of {checkpoint.scale[0]} to {checkpoint.scale[1]} pixels.",
         f'name: "VGG-{config.arch}"',
         'input: "data"',
         f"input_shape {{ dim: 1 dim: 3 dim: {config.crop} dim: {config.crop} }}",

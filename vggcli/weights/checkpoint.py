@@ -1,8 +1,8 @@
 """Checkpoints: safetensors whose metadata rebuilds the network, and the run folders that hold them.
 
 One metadata entry, "vgg", carries a JSON object: the network, its class names, its preprocessing and how it was trained.
-One entry only, because safetensors does not keep the order of several and equal checkpoints are to be equal files.
-Nothing is pickled but a state dict that is asked for in torch's own format.
+It is a single entry, because safetensors does not keep the order of several, and equal checkpoints must be equal files.
+Nothing is pickled, except a state dict that the user asks for in torch's own format.
 """
 
 import json
@@ -24,7 +24,7 @@ from vggcli.files import replacing
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
 from vggcli.weights.metadata import check_training
-from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, Pixels
+from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, ExpectedPixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
 from vggcli.weights.safetensors_read import read_header
 from vggcli.weights.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
@@ -40,7 +40,7 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says beside its weights.
+    """What a checkpoint says besides its weights.
 
     `classes` in the order of the scores, none where another framework's weights do not name them; `scale` the training
     range of S, smallest and largest shorter side in pixels; `training` how it came to be (recipe, data, epoch, step, errors
@@ -59,16 +59,16 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, text: str) -> "Checkpoint":
-        """Raises ValueError where the text is not what `to_json` writes, or cannot be meant."""
+        """Raises ValueError where the text is not what `to_json` writes, or contradicts itself."""
         fields = parsed(text)
         written = fields.pop("format", None) if isinstance(fields, dict) else None
         if written != _FORMAT:
             raise ValueError(f"format {shown(written)} (this version reads {_FORMAT})")
         read = read_record(cls, fields)
         if read.scale[0] > read.scale[1]:
-            raise ValueError(f"a training scale of {list(read.scale)}")
+            raise ValueError(f"the training scale {list(read.scale)} has its largest side first")
         if len(set(read.classes)) < len(read.classes):
-            raise ValueError("class names with one twice")
+            raise ValueError("a class name that appears twice")
         if read.classes and len(read.classes) != read.config.classes:
             raise ValueError(f"{len(read.classes)} class names for {read.config.classes} classes")
         check_training(read.training)
@@ -98,8 +98,8 @@ def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> str:
 
 
 def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text. With `sha256`, which
-    `save_tensors` returned, no other file will do.
+    """The tensors of a file (on the CPU, with the type they have on disk) and its "vgg" metadata text. With `sha256`, which
+    `save_tensors` returned, any other file is refused.
 
     Raises WeightsError where the file is missing, damaged, another one, not safetensors, or not from this program.
     """
@@ -109,7 +109,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
     check_seal(path)
     if sha256 is not None and seal != sha256:
-        raise WeightsError(f"{path} is another file than the one that was saved with it, by its SHA-256; give that one")
+        raise WeightsError(f"{path} is not the file that was saved with its checkpoint, by its SHA-256; give that one")
     if seal is None and note != "{}":
         raise WeightsError(f"{path} has metadata that cannot be used: {note[:60]!r}")
     try:
@@ -120,12 +120,12 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
 
 
 def load_checkpoint(
-    path: Path, device: torch.device | None = None, pixels: Pixels | None = None, untrained: bool = False
+    path: Path, device: torch.device | None = None, pixels: ExpectedPixels | None = None, untrained: bool = False
 ) -> tuple[VGG, Checkpoint]:
     """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
     `device`, and what the file says of it; `pixels` is the preprocessing of a file that does not say its own. `untrained`
-    allows those of a run that was stopped before its first step, which are random and good for going on alone. The weights
-    are not held twice.
+    allows the weights of a run that was stopped before its first step: they are random, and only of use for resuming it.
+    The weights are never held in memory twice.
 
     Raises UsageError where `pixels` has no effect; WeightsError where the file is damaged, of another format, misses a
     layer, has one of another shape, holds a value that is not finite, or was never trained; MachineError where a package
@@ -137,24 +137,24 @@ def load_checkpoint(
     return filled_network(checkpoint.config, stored, path, device), checkpoint
 
 
-def read_checkpoint(path: Path, pixels: Pixels | None = None) -> Checkpoint:
-    """What a file says of the network it holds; raises what `load_checkpoint` does, but for values that are not finite."""
+def read_checkpoint(path: Path, pixels: ExpectedPixels | None = None) -> Checkpoint:
+    """What a file says about its network. Raises what `load_checkpoint` does, except for values that are not finite."""
     return _opened(path, pixels)[1]
 
 
 def says_preprocessing(checkpoint: Checkpoint) -> bool:
-    """Whether the preprocessing is of the file, or was given, rather than what its framework's usually is."""
+    """Whether the preprocessing is stated in the file, or was given, rather than assumed from the framework."""
     return "framework" not in checkpoint.training or not {"channels", "pixels"}.isdisjoint(checkpoint.training)
 
 
-def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> _Opened:
+def _opened(path: Path, pixels: ExpectedPixels | None, whole: bool = True) -> _Opened:
     """What a file holds, for `pixels` where its own are not known; `whole` compares all of it with its SHA-256 first."""
     _check_there(path)
     kind, texts = format_of(path), dict[str, str]()
     if kind == "safetensors":
         entries, metadata = read_header(path)
         texts = unsealed(path, metadata)[0]
-        stored = {name: in_file(path, one.start, one.shape, one.dtype) for name, one in entries.items()}
+        stored = {name: in_file(path, one) for name, one in entries.items()}
         _ = check_seal(path) if whole else None
         foreign = None if NOTE in texts else _torch_weights(stored, texts.get(FOREIGN_NOTE), path)
     else:
@@ -180,7 +180,7 @@ def _reversed_input(stored: dict[str, Stored]) -> dict[str, Stored]:
     return {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
 
 
-def _with_pixels(stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path) -> _Opened:
+def _with_pixels(stored: dict[str, Stored], checkpoint: Checkpoint, pixels: ExpectedPixels, path: Path) -> _Opened:
     """The weights for `pixels` in place of the usual ones of their framework."""
     if says_preprocessing(checkpoint):
         raise UsageError(
@@ -201,12 +201,12 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
-    """Raises WeightsError for weights that end with their convolutions, which have no scores, or with a single one."""
+    """Raises WeightsError for weights without a classifier, or with a single output."""
     advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
     if checkpoint.config.head == "none":
         raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
     if checkpoint.config.classes == 1:
-        raise WeightsError(f"{path} has a single output (a sigmoid?); posteriors need two classes or more; {advice}")
+        raise WeightsError(f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {advice}")
 
 
 def _check_there(path: Path) -> None:
@@ -222,7 +222,7 @@ def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> F
 
 
 def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> _Opened:
-    """As torchvision publishes Oxford's convolutions alone: with a classifier of NaN, which is left out here."""
+    """Without the classifier if it is all NaN, as in the file in which torchvision publishes Oxford's convolutions."""
     biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
     if checkpoint.training.get("framework") != "torchvision" or not all(
         values.isnan().all() for one in biases for _, values in one.parts(torch.empty(one.shape))
@@ -250,7 +250,7 @@ def _read_foreign(path: Path, kind: str) -> Foreign:
 
 
 def _known(foreign: Foreign, path: Path) -> Checkpoint:
-    """What is known of weights in whose file this program has noted nothing."""
+    """What is known about weights whose file has no note of this program."""
     config, pixels = foreign.config, foreign.pixels
     imagenet = config.classes == paper.IMAGENET_CLASSES and config.head != "none"
     scale = oxford_scale(config) if foreign.framework in ("caffe", "keras") else usual_scale(config.crop)
@@ -262,7 +262,7 @@ def _known(foreign: Foreign, path: Path) -> Checkpoint:
 
 
 def network_of(path: Path) -> str | None:
-    """The network that a weights file is of, without looking its values over; None where it cannot be told."""
+    """The network that a weights file holds, without checking its values; None where it cannot be told."""
     try:
         return _opened(path, None, whole=False)[1].config.arch
     except WeightsError:

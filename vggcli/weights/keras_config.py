@@ -46,7 +46,7 @@ def described_layers(text: str, path: Path, by_count: bool = False) -> list[Kera
 
 
 def input_side(layers: list[KerasLayer]) -> int:
-    """The height and width in pixels that the network was made for; 224 where the description leaves it open."""
+    """The height and width in pixels that the network was built for; 224 where the description does not say it."""
     shapes = (one.settings.get("batch_shape") or one.settings.get("batch_input_shape") for one in layers)
     shape = next(filter(None, shapes), None)
     side = shape[1] if isinstance(shape, list) and len(shape) == 4 and shape[1] == shape[2] else None
@@ -58,7 +58,7 @@ def _chain(model: dict[str, Any], outer: tuple[str, ...], by_count: bool, path: 
     if len(outer) > _DEEPEST:
         raise ValueError("too deep")
     config = model.get("config", {})
-    entries = config if isinstance(config, list) else config.get("layers", [])  # a list in Keras' first years
+    entries = config if isinstance(config, list) else config.get("layers", [])  # a list in early versions of Keras
     counted = numbered([str(entry["class_name"]) for entry in entries])
     places = {_name(entry): index for index, entry in enumerate(entries)}
     followed: Sequence[int] = range(len(entries))
@@ -71,7 +71,7 @@ def _chain(model: dict[str, Any], outer: tuple[str, ...], by_count: bool, path: 
             yield from _chain(entry, (*outer, name), by_count, path)
             continue
         settings = dict(entry["config"])
-        if kind == "Add":  # and the numbers that it takes beside what another layer gives, as Keras 3 writes them
+        if kind == "Add":  # and the constants that it adds to the output of another layer, as Keras 3 writes them
             nodes = [node for node in entry.get("inbound_nodes", []) if isinstance(node, dict)]
             arguments = [one for node in nodes for one in node["args"] if isinstance(one, dict)]
             settings["added"] = [one["config"]["value"] for one in arguments if one.get("class_name") == "__tensor__"]
@@ -84,14 +84,14 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _followed(config: dict[str, Any], places: dict[str, int], path: Path) -> Sequence[int]:
-    """The places of the layers on the way from the one output back to the input, in the order of computation."""
+    """The indices of the layers on the way from the only output back to the input, in the order of computation."""
     entries, way = config["layers"], list[int]()
     sources = list(_sources(config["output_layers"]))
     while sources:
         if len(sources) > 1:
-            after = f"its layer {_name(entries[way[-1]])} takes" if way else "its outputs are"
+            after = f"its layer {_name(entries[way[-1]])} takes" if way else "it returns"
             shown = ", ".join(sources)[:200]
-            raise no_vgg(path, f"{after} what {len(sources)} layers give ({shown}) where one is expected")
+            raise no_vgg(path, f"{after} the outputs of {len(sources)} layers ({shown}) where one is expected")
         place = places[sources[0]]
         if place in way:
             raise ValueError("a circle")
@@ -103,7 +103,7 @@ def _followed(config: dict[str, Any], places: dict[str, int], path: Path) -> Seq
 
 
 def _reversed_channels(channels: list[dict[str, Any]]) -> list[str]:
-    """The layer whose channels these three layers pick, the last first; as Keras' preprocess_input makes BGR of RGB."""
+    """The layer whose channels these three layers select in reverse order, as preprocess_input turns RGB into BGR."""
     picked = [(list(_sources(one["inbound_nodes"])), one["inbound_nodes"][0]["args"][1:]) for one in channels]
     sources = picked[0][0]
     wanted = [(sources, [[{"class_name": "__ellipsis__", "config": {}}, place]]) for place in (2, 1, 0)]
@@ -112,7 +112,7 @@ def _reversed_channels(channels: list[dict[str, Any]]) -> list[str]:
 
 
 def _sources(nodes: Any) -> Iterator[str]:
-    """The layers that are named as [name, node, tensor] anywhere in `nodes`, as Keras 2 and 3 both write it."""
+    """The layers that `nodes` refers to as [name, node, tensor], at any depth, as both Keras 2 and 3 write it."""
     if isinstance(nodes, list):
         if len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
             yield nodes[0]
@@ -125,7 +125,7 @@ def _sources(nodes: Any) -> Iterator[str]:
 
 
 def numbered(kinds: list[str]) -> list[str]:
-    """What Keras 3 calls layers of these classes inside its files: conv2d, conv2d_1, max_pooling2d, …"""
+    """The names that Keras 3 gives layers of these classes inside its files: conv2d, conv2d_1, max_pooling2d, …"""
     seen: dict[str, int] = {}
     names = []
     for kind in kinds:

@@ -1,7 +1,7 @@
-"""Where the arrays of a Keras HDF5 file lie, found out by h5py in a process of its own.
+"""Where in a Keras HDF5 file its arrays are, found by h5py in a process of its own.
 
-HDF5's library can crash, or never come back, on a file that is made to mislead it. So a child process with little memory
-and time lists names, shapes, types and places; the numbers themselves are then read here, from checked places of the file.
+The HDF5 library can crash or hang on a malicious file. So a child process with little memory and time lists names, shapes,
+types and offsets; the numbers themselves are then read here, from offsets that were checked.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ _PATIENCE = 60  # seconds of a machine that is busy with other things
 
 @dataclass(frozen=True)
 class KerasArray:
-    """An array of the file: its shape, NumPy type and the byte where its numbers begin, in one piece."""
+    """An array of the file: its shape, NumPy type and the offset of its numbers, which are contiguous."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,11 +37,10 @@ class KerasArray:
 
 @dataclass(frozen=True)
 class Index:
-    """The layers that have arrays, and two texts: the note of this program and the description of the network that Keras
-    keeps in older files.
+    """The layers that have arrays, the note of this program, and, in older files, Keras' description of the network.
 
-    A layer is named as Keras names it, in the order of the file, or, `by_count`, as Keras 3 counts it (conv2d_1), in none.
-    Inside another model the name of the model and a slash come first.
+    The layers are in the order of the file, by their own names, or, with `by_count`, in no order, by the names that Keras 3
+    counts (conv2d_1). Inside another model, the name of the model and a slash come first.
     """
 
     layers: dict[str, tuple[KerasArray, ...]]
@@ -58,7 +57,7 @@ def need_h5py() -> None:
 
 def read_index(path: Path, start: int, size: int) -> Index:
     """List the HDF5 file that is `size` bytes of `path` from byte `start` on. Raises WeightsError where it is damaged, is
-    not laid out as Keras does it, or has numbers that do not lie in it as they are; MachineError without h5py."""
+    not laid out as by Keras, or has arrays that are compressed or not contiguous; MachineError without h5py."""
     need_h5py()
     code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import _main; _main(sys.argv[1:])"
     command = [sys.executable, "-c", code, str(path), str(start), str(size)]
@@ -69,8 +68,8 @@ def read_index(path: Path, start: int, size: int) -> Index:
     found = json.loads(done.stdout)
     if found.get("outdated"):
         raise WeightsError(
-            f"{path} is in the layout that Keras had until 2015 (layer_1/param_0), which is not read here; take the"
-            " same weights as they are published today, by the names of layers"
+            f"{path} is in the layout that Keras had until 2015 (layer_1/param_0), which cannot be read; take today's"
+            " file of the same weights, which has the names of layers"
         )
     if "error" in found:
         raise WeightsError(f"{path} is damaged, cut short, or no weights of Keras: {found['error']}")
@@ -84,7 +83,7 @@ def read_index(path: Path, start: int, size: int) -> Index:
 
 
 def _main(arguments: list[str]) -> None:
-    """The child process: write the listing of a file, or what is wrong with it, to stdout as JSON."""
+    """The child process: write the listing of a file, or the error, to stdout as JSON."""
     path, start, size = arguments[0], int(arguments[1]), int(arguments[2])
     import h5py
 
@@ -130,7 +129,7 @@ class _Stretch(io.RawIOBase):
 
 def _listing(root: Any) -> dict[str, Any]:
     if root.userblock_size:
-        raise ValueError("something lies before its beginning")
+        raise ValueError("something comes before its beginning")
     group = _inside(root, "model_weights") if "model_weights" in root else root
     if "nb_layers" in group.attrs or "layer_1/param_0" in group:
         return {"outdated": True}
@@ -163,8 +162,8 @@ def _layers(group: Any) -> dict[str, list[Any]]:
 
 
 def _counted(model: Any, names: str, deepest: int = _DEEPEST) -> Iterator[tuple[str, list[Any]]]:
-    """The same in the layout of Keras 3, whose models hold theirs under `layers`, or of Keras 2.12 to 2.15, which counts
-    some twice; `names` are those of the models around it."""
+    """The same in the layout of Keras 3, whose models keep their layers under `layers`, or of Keras 2.12 to 2.15, which
+    counts some twice; `names` are those of the models around it."""
     holder = next((name for name in HOLDERS if name in model), None)
     if holder is None or not deepest:
         return
@@ -186,25 +185,25 @@ def _text(name: object) -> str:
 
 
 def _inside(group: Any, name: str) -> Any:
-    """What lies in this very file below `group`. Raises ValueError for a link that leads elsewhere."""
+    """An object of this very file below `group`. Raises ValueError for a link to another file."""
     import h5py
 
     for part in filter(None, name.split("/")):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"there is no {name}, or it is only a link to elsewhere")
+            raise ValueError(f"there is no {name}, or it is only a link to another place")
         group = group[part]
     return group
 
 
 def _place(dataset: Any) -> tuple[str, list[int], str, int]:
-    """What `KerasArray` says. Raises ValueError for numbers that do not lie in the file as they are: a few bytes could then
-    claim any size."""
+    """Name, shape, type and offset. Raises ValueError for numbers that are compressed or elsewhere: a few bytes could claim
+    any size."""
     import h5py
 
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise ValueError(f"{dataset.name} is no array")
     name, dtype = dataset.name, dataset.dtype.str
-    counter = dataset.shape == () and dtype[1] in "iu"  # of Normalization
+    counter = dataset.shape == () and dtype[1] in "iu"  # in Normalization
     if dtype[1:] not in ("f2", "f4", "f8") and not counter:
         raise ValueError(f"{name} holds {dataset.dtype} numbers; weights are floating point (2 to 8 bytes)")
     start = dataset.id.get_offset()

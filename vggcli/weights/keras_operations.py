@@ -1,7 +1,7 @@
-"""What the layers of a Keras network do, held against VGG: weights of VGG's shapes need not be VGG's.
+"""What the layers of a Keras network do, compared with VGG: weights with VGG's shapes may belong to another network.
 
-Layers that do nothing at evaluation are passed over. Rescaling, Normalization and preprocess_input in front say which
-pixels the network expects: together they are one mean and one divisor a channel.
+Layers that do nothing at evaluation are skipped. Rescaling, Normalization and preprocess_input in front say which
+preprocessing the network expects: together they are one mean and one divisor per channel.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 from vggcli.errors import WeightsError
 from vggcli.weights.keras_config import KerasLayer
 from vggcli.weights.operations import Does, Operation, no_vgg
-from vggcli.weights.preprocessing import Channels, Pixels
+from vggcli.weights.preprocessing import Channels, ExpectedPixels
 
 _SILENT = frozenset(
     "InputLayer Flatten Dropout SpatialDropout2D AlphaDropout GaussianDropout GaussianNoise ActivityRegularization "
@@ -32,7 +32,7 @@ _SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
 
 
 def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
-    """What the layers do, one after the other. Raises WeightsError, which names the layer, where VGG does no such thing."""
+    """What the layers do, in order. Raises WeightsError, naming the layer, for an operation that VGG does not have."""
     found: list[Operation] = []
     acting = [layer for layer in layers if layer.kind not in _SILENT]
     last = max((at for at, layer in enumerate(acting) if layer.kind == "Dense"), default=-1)
@@ -40,7 +40,8 @@ def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
     for at, layer in enumerate(acting):
         before, after = (acting[place] if 0 <= place < len(acting) else nothing for place in (at - 1, at + 1))
         odd = _oddity(before, layer, after, at == last, at > last >= 0)
-        odd = odd or ("comes behind a layer of the network itself" if layer.kind in PIXEL_LAYERS and found else None)
+        if not odd and layer.kind in PIXEL_LAYERS and found:
+            odd = "comes after the first layer of the network itself"
         if odd:
             raise _no_vgg(path, layer, odd)
         found += [Operation(_DOES[layer.kind], layer.name)] if layer.kind in _DOES else []
@@ -53,12 +54,12 @@ def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
     return found
 
 
-def front_layer_pixels(layers: Sequence[KerasLayer], vectors: Vectors, path: Path) -> Pixels | None:
-    """The pixels that the layers in front make, or None without such layers; `vectors` reads the arrays of a layer.
+def front_layer_pixels(layers: Sequence[KerasLayer], vectors: Vectors, path: Path) -> ExpectedPixels | None:
+    """The preprocessing that the layers in front do, or None without such layers.
 
-    Raises WeightsError, which names the layer, where they are not a mean and a divisor a channel.
+    Raises WeightsError, naming the layer, where it is not a mean and a divisor per channel.
     """
-    factor, offset = [1.0] * 3, [0.0] * 3  # of what the layers so far make of a pixel, in the order of their channels
+    factor, offset = [1.0] * 3, [0.0] * 3  # that the layers so far apply to a pixel, in the order of their channels
     channels: Channels = "RGB"
     front = [layer for layer in layers if layer.kind in PIXEL_LAYERS]
     for layer in front:
@@ -79,8 +80,8 @@ def front_layer_pixels(layers: Sequence[KerasLayer], vectors: Vectors, path: Pat
     if not all(map(math.isfinite, (*mean, *divisor))) or min(divisor) <= 0:
         raise _no_vgg(path, front[-1], "has settings that are no mean and divisor for each channel")
     if max(divisor) < 1 and max(map(abs, mean)) <= 1:
-        raise _no_vgg(path, front[-1], "is for pixels from 0 to 1, and nothing in the file brings them there")
-    return Pixels(channels, (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2]))
+        raise _no_vgg(path, front[-1], "expects pixels from 0 to 1, but no layer of the file scales them to that range")
+    return ExpectedPixels(channels, (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2]))
 
 
 def _no_vgg(path: Path, layer: KerasLayer, odd: str) -> WeightsError:
@@ -88,7 +89,7 @@ def _no_vgg(path: Path, layer: KerasLayer, odd: str) -> WeightsError:
 
 
 def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool, behind: bool) -> str | None:
-    """What a layer does that VGG does not, or None; `last` is the last Dense, and `behind` a layer after it."""
+    """What a layer does that VGG does not, or None; `last`: it is the last Dense layer; `behind`: it comes after that."""
     if layer.kind in ("Activation", "ReLU", "Softmax"):
         wanted, given = "softmax" if behind else "relu", _activation(layer)
         return None if given in (wanted, "linear") else f"has the activation {given} where {wanted} is expected"
@@ -97,7 +98,7 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
     if layer.kind == "GlobalAveragePooling2D":
         return _difference(layer.settings, {"data_format": "channels_last"})
     if layer.kind == "ZeroPadding2D":
-        return None if after.kind == "Conv2D" else "is in front of no convolution"
+        return None if after.kind == "Conv2D" else "does not come before a convolution"
     if layer.kind in PIXEL_LAYERS and (layer.kind != "Stack" or layer.settings.get("axis") == -1):
         return None
     if layer.kind not in ("Conv2D", "Dense"):
@@ -111,7 +112,7 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
 
 
 def _padding(before: KerasLayer, layer: KerasLayer) -> str | None:
-    """What is wrong with the padding of a convolution: it must keep the map's size, by itself or by the layer before it."""
+    """What is wrong with the padding of a convolution: it or the layer before it must keep the size of the map."""
     if before.kind != "ZeroPadding2D":
         return _difference({"padding": "valid", **layer.settings}, {"padding": "same"})
     side = layer.settings["kernel_size"]
@@ -119,7 +120,7 @@ def _padding(before: KerasLayer, layer: KerasLayer) -> str | None:
     amount, wanted = before.settings.get("padding", 1), (side - 1) // 2
     given = _flat(amount)
     if layer.settings.get("padding", "valid") != "valid" or set(given) != {wanted}:
-        return f"has padding {layer.settings.get('padding', 'valid')} behind {amount} of {before.name}"
+        return f"has padding {layer.settings.get('padding', 'valid')} after {amount} of {before.name}"
     return None
 
 
@@ -131,7 +132,7 @@ def _activation(layer: KerasLayer) -> str:
         changed = any(layer.settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
         return "changed relu" if changed else "relu"
     given = layer.settings.get("activation") or "linear"
-    if isinstance(given, dict):  # a layer that was given as an activation
+    if isinstance(given, dict):  # a layer as an activation
         inner = KerasLayer(str(given["class_name"]), given["config"], "")
         return _activation(inner) if inner.kind in ("ReLU", "Softmax") else inner.kind
     return str(given)
@@ -146,7 +147,7 @@ def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
 
 
 def _scale_and_shift(layer: KerasLayer, vectors: Vectors) -> tuple[list[float], list[float]]:
-    """Factor and offset of each channel that a layer of Add, Rescaling or Normalization applies."""
+    """The factor and the offset that a layer of Add, Rescaling or Normalization applies to each channel."""
     if layer.kind == "Add":
         (added,) = layer.settings["added"]
         return [1.0] * 3, _three(added)
@@ -163,7 +164,7 @@ def _scale_and_shift(layer: KerasLayer, vectors: Vectors) -> tuple[list[float], 
 
 
 def _three(values: Any) -> list[float]:
-    """One number for all channels, or one each."""
+    """Three numbers, from one for all channels or one per channel."""
     flat = [float(value) for value in _flat(values)]
     if len(flat) not in (1, 3):
         raise ValueError(f"{len(flat)} numbers")

@@ -1,8 +1,8 @@
 """Keras' weights, read with h5py alone: `.h5` by layer names as keras.applications publishes them, Keras 3's
 `.weights.h5`, and the same inside a `.keras` archive. Nothing in a file is executed.
 
-Kernels are HWIO and the rows of fc1 run over height, width, channels. keras.applications feeds BGR, 0 to 255, less the mean
-("caffe" mode); here that is folded into conv1_1 by reversing its input channels and the mean together.
+Kernels are HWIO, and the rows of fc1 are in the order height, width, channels. keras.applications expects BGR, 0 to 255,
+minus the mean ("caffe" mode); here the input channels of conv1_1 and the mean are reversed together.
 """
 
 import math
@@ -41,7 +41,7 @@ def keras_names(config: NetworkConfig) -> dict[str, str]:
 
 def read_keras(path: Path, kind: str) -> Foreign:
     """The weights of a Keras file, `kind` "hdf5" or "keras", with or without a classifier. Raises WeightsError where it is
-    damaged or holds no network of the zoo, by its weights or by its own description; MachineError without h5py."""
+    damaged, or its weights or its own description are not of a network of the paper; MachineError without h5py."""
     need_h5py()
     start, size, text = 0, path.stat().st_size, ""
     if kind == "keras":
@@ -80,11 +80,11 @@ def read_keras(path: Path, kind: str) -> Foreign:
 
 def _check_channels(text: str, path: Path) -> None:
     if "channels_first" in text:
-        raise WeightsError(f"{path} is of a network with channels first; save it in Keras' usual order, channels last")
+        raise WeightsError(f"{path} is a network with channels first; save it in Keras' usual order, channels last")
 
 
 def _described_weights(index: Index, layers: list[KerasLayer], path: Path) -> _Weights:
-    """The arrays of the layers in the order of the description, which has to know them all."""
+    """The arrays of the layers in the order of the description, which must name them all."""
     weighted = [layer for layer in layers if layer.kind in ("Conv2D", "Dense")]
     for layer in weighted:
         if layer.key not in index.layers:
@@ -96,7 +96,7 @@ def _described_weights(index: Index, layers: list[KerasLayer], path: Path) -> _W
 
 
 def _undescribed_weights(index: Index, path: Path) -> _Weights:
-    """The arrays of all layers in the order of the file, or, where it has none, of their numbers."""
+    """The arrays of all layers in the order of the file, or, where it has none, by the numbers in their names."""
     models = list(dict.fromkeys(name.partition("/")[0] for name in index.layers))
 
     def place(name: str) -> tuple[int, ...]:
@@ -110,8 +110,8 @@ def _undescribed_weights(index: Index, path: Path) -> _Weights:
         parts = {name.rpartition("/")[0] for name, arrays in index.layers.items() if len(arrays[0].shape) == axes}
         if len(parts) > 1:
             raise WeightsError(
-                f"{path} has {kind} in {len(parts)} models, one inside the other, and does not say their order; save the "
-                "whole model with Keras' model.save('net.keras')"
+                f"{path} has {kind} in {len(parts)} nested models and does not say their order; save the whole "
+                "model with Keras' model.save('net.keras')"
             )
     return {name: index.layers[name] for name in sorted(index.layers, key=place)}
 
@@ -119,11 +119,11 @@ def _undescribed_weights(index: Index, path: Path) -> _Weights:
 def _network(
     weights: _Weights, path: Path, side: int, averaged: bool, described: bool
 ) -> tuple[NetworkConfig, list[str]]:
-    """The network that the layers are by their shapes, and the names of its convolutions and dense layers; `side` is that
-    of the input, for a network whose layers do not tell, `averaged` whether its last map is."""
+    """The network whose layers have these shapes, and the names of its convolutions and dense layers. `side` is that of the
+    input, where the layers do not tell it; `averaged` says that the last map is averaged."""
     for name, arrays in weights.items():
         if len(arrays) != 2 or len(arrays[0].shape) not in (2, 4) or len(arrays[1].shape) != 1:
-            raise WeightsError(f"{path}: the layer {name} is no convolution and no dense layer with a bias")
+            raise WeightsError(f"{path}: the layer {name} is neither a convolution nor a dense layer with a bias")
     convolutions = [name for name, (weight, _) in weights.items() if len(weight.shape) == 4]
     dense = [name for name, (weight, _) in weights.items() if len(weight.shape) == 2]
     shapes = [weights[name][0].shape for name in convolutions]
@@ -134,7 +134,7 @@ def _network(
         )
     if not convolutions or any(shape[0] != shape[1] for shape in shapes):
         found = ", ".join(weights)[:200] or "none"
-        raise WeightsError(f"{path} holds no VGG network as Keras has it; its layers are {found}")
+        raise WeightsError(f"{path} holds no VGG network of Keras; its layers are {found}")
     kernels = [(shape[0], shape[2], shape[3]) for shape in shapes]
     if odd := _odd_classifier(dense, averaged, described):
         recognised(kernels, [], path, plain_rows(), side)  # convolutions of another network are reported first
@@ -144,7 +144,7 @@ def _network(
 
 
 def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | None:
-    """What is wrong with a classifier that is not three dense layers, one behind the mean of each map, or none."""
+    """What is wrong with a classifier, which must be three dense layers, one after global average pooling, or none."""
     shown = ", ".join(dense)[:200]
     if len(dense) == 1 and not described:
         return (
@@ -153,7 +153,6 @@ def _odd_classifier(dense: list[str], averaged: bool, described: bool) -> str | 
         )
     if len(dense) in (0, 1 if averaged else 3):
         return None
-
     what = f"{len(dense)} dense layer{'s' * (len(dense) > 1)}{' after global average pooling' * averaged}"
 
     return (

@@ -1,7 +1,7 @@
 """Keras' weights, written with h5py alone: `.h5` by the layer names of keras.applications, Keras 3's `.weights.h5`, or a
 `.keras` archive, which holds the network too.
 
-An attribute of the file carries what this program knows of the network, so that reading it back gives the same checkpoint.
+An attribute of the file holds what this program knows about the network, so that reading it gives the same checkpoint.
 """
 
 import io
@@ -60,7 +60,7 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
     import h5py
 
     names = keras_names(checkpoint.config)
-    whole = io.BytesIO()  # HDF5's library crashes where a disk is full; Python's own write says so
+    whole = io.BytesIO()  # the HDF5 library crashes where a disk is full; Python reports it
     try:
         with h5py.File(whole, "w") as root:
             root.attrs[NOTE_ATTRIBUTE] = checkpoint.to_json()
@@ -78,7 +78,7 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
                     for place, part in dense_pieces(weight):
                         kernel[place] = part.T.contiguous().cpu().numpy()
                 group.create_dataset(parts[1], data=bias.cpu().numpy())
-    except (ValueError, RuntimeError, OSError) as error:  # whatever h5py makes of memory that it does not get
+    except (ValueError, RuntimeError, OSError) as error:  # h5py raises any of these when memory runs out
         raise MachineError(f"out of memory for HDF5 ({error}); free some, or write a .safetensors file") from error
     path.write_bytes(whole.getbuffer())
 
@@ -100,7 +100,7 @@ def _groups(root: Any, names: dict[str, str], by_name: bool) -> Iterator[tuple[s
 
 
 def sequential(config: NetworkConfig) -> dict[str, Any]:
-    """The network as Keras' own description of a sequential model, from BGR images of the training crop to posteriors."""
+    """The network in Keras' own description of a sequential model, from BGR images of the training crop to posteriors."""
     names, shape = keras_names(config), [None, config.crop, config.crop, 3]
     layers = [_layer("InputLayer", "input", {"batch_shape": shape, "dtype": "float32"})]
     for layer in network_layers(config):

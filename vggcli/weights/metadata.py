@@ -12,8 +12,8 @@ FileName = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
 
 @dataclass(frozen=True)
 class _Training:
-    """How a checkpoint came to be, as far as anything that reads it relies on: fields of a run, and those of another
-    framework's file. Others may stand beside them."""
+    """How a checkpoint came to be: the fields that this program relies on, of a run and of another framework's file.
+    There may be others."""
 
     recipe: dict[str, Any] | None = None
     seed: int | None = None

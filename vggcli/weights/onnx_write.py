@@ -1,8 +1,8 @@
 """A network as an ONNX model, written from its list of layers: any batch, height and width in, posteriors and the mean fc7
 descriptor out. Nothing is traced.
 
-The weights are streamed behind the graph into one message, so they are not held twice; what the pixels must be brought to
-stands in the model's metadata, and ONNX Runtime, where it is installed, has to give the network's own posteriors.
+The weights are streamed into the message after the graph, so they are not held in memory twice. The preprocessing is in the
+model's metadata. ONNX Runtime, where it is installed, must give the network's own posteriors.
 """
 
 import json
@@ -33,8 +33,8 @@ TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, FLOAT = 1, 2, 8, 9, 1
 
 @dataclass(frozen=True)
 class Exported:
-    """What came of an export: which ONNX Runtime checked it, None where it is not installed, and the largest difference
-    from the network's own outputs, relative to the largest of them."""
+    """The result of an export: the version of ONNX Runtime that checked it (None where it is not installed), and the
+    largest difference from the network's own outputs, relative to the largest of them."""
 
     runtime: str | None
     difference: float | None
@@ -51,9 +51,9 @@ def need_onnx() -> Any:
 
 
 def save_onnx(path: Path, network: VGG, checkpoint: Checkpoint) -> Exported:
-    """Write `network` (in evaluation mode, on the CPU) as an ONNX model, whole or not at all, and have it checked.
+    """Write `network` (in evaluation mode, on the CPU) as an ONNX model, whole or not at all, and check it.
 
-    Raises WeightsError where the model passes 2 GB or ONNX Runtime computes something else, MachineError where onnx is not
+    Raises WeightsError where the model is over 2 GB or ONNX Runtime computes something else, MachineError where onnx is not
     installed or the disk refuses.
     """
     need_onnx()
@@ -68,14 +68,14 @@ def save_onnx(path: Path, network: VGG, checkpoint: Checkpoint) -> Exported:
 
 @torch.inference_mode()
 def checked(path: Path, network: VGG) -> Exported:
-    """Run the model at `path` on two random images that are no squares. Raises WeightsError where it differs."""
+    """Run the model at `path` on two random images that are not square. Raises WeightsError where its outputs differ."""
     try:
         import onnxruntime
     except ImportError:
         return Exported(None, None)
     crop = network.config.crop
     images = torch.randn(2, 3, crop, crop + paper.STRIDE, generator=torch.Generator().manual_seed(0))
-    settings = onnxruntime.SessionOptions()  # the model as it is written, in a third of the memory
+    settings = onnxruntime.SessionOptions()  # runs the model unchanged, in a third of the memory
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.add_session_config_entry("session.disable_prepacking", "1")
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
@@ -83,7 +83,6 @@ def checked(path: Path, network: VGG) -> Exported:
     expected_descriptor = network.descriptor(network.convolve(images))
     expected = network.classify(expected_descriptor).softmax(1)
     pairs = ((posteriors, expected), (descriptor, expected_descriptor))
-
     gaps = [((torch.from_numpy(found) - wanted).abs().max(), wanted.abs().max()) for found, wanted in pairs]
     difference = max(float(gap / largest.clamp(min=1e-12)) for gap, largest in gaps)
 
@@ -111,7 +110,7 @@ def _model(network: VGG, checkpoint: Checkpoint, weights: Sequence[tuple[str, Te
 
 
 def metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """What a program that runs the model has to know, as texts: JSON where it is more than a word."""
+    """What a program that runs the model needs to know, as texts: JSON for anything longer than a word."""
     colour = checkpoint.preprocessing
     return {
         "arch": checkpoint.config.arch,

@@ -1,4 +1,4 @@
-"""The order of operations that another framework's file lists, against that of the network its weights are."""
+"""The order of operations that another framework's file lists, compared with that of the network of its weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _DOES: dict[str, Does] = {"conv": "convolution", "relu": "ReLU", "pool": "poolin
 
 @dataclass(frozen=True)
 class Operation:
-    """What a layer of a file does, `layer` by its name there. A layer with its own activation is two of them."""
+    """What a layer of a file does; `layer` is its name there. A layer with its own activation counts as two operations."""
 
     does: Does
     layer: str
@@ -27,8 +27,8 @@ def no_vgg(path: Path, what: str) -> WeightsError:
 
 
 def check_order(found: Sequence[Operation], config: NetworkConfig, path: Path) -> None:
-    """Raises WeightsError, which names the layer, at the first operation of the file `path` that is not the one that
-    `config` has there; a softmax may close them, or, without a classifier, the average of the last map."""
+    """Raises WeightsError, naming the layer, at the first operation of the file `path` that differs from `config`'s. A
+    final softmax is allowed, or, without a classifier, a final average of the last map."""
     if found and found[-1].does == ("average" if config.head == "none" else "softmax"):
         found = found[:-1]
     before, expected = "its input", list[Operation]()

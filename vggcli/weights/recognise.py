@@ -1,7 +1,7 @@
-"""What a weights file is: its format by its first bytes, and its network by the shapes of its layers.
+"""What a weights file is: its format from its first bytes, and its network from the shapes of its layers.
 
-A name is a promise: a file whose content is another format than its suffix says is refused. The convolutions of every
-network of the zoo differ in number, kernels or channels, so a file need not say which network it holds.
+A file whose content has another format than its suffix says is refused. The convolutions of all networks of the paper
+differ in number, kernels or channels, so a file need not say which network it holds.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pathlib import Path
 from vggcli import paper
 from vggcli.choices import Head
 from vggcli.errors import UsageError, WeightsError
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 
@@ -40,22 +40,22 @@ class Foreign:
     stored: dict[str, Stored]
     config: NetworkConfig
     framework: str
-    pixels: Pixels
+    pixels: ExpectedPixels
     note: str | None = None
     stated: bool = False
     assumed: bool = False
 
 
 def format_of(path: Path) -> str:
-    """A key of _FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
+    """A key of _FORMATS: the format of the content, or, where that cannot be told, of the suffix (safetensors for others).
 
-    Raises WeightsError where the content is another format than the suffix says.
+    Raises WeightsError where the content has another format than the suffix says.
     """
     content, named = _content(path), _SUFFIXES.get(path.suffix.lower())
     if content in ("caffe", "onnx") and named not in (None, content):
-        return named or content  # a first byte proves nothing; the reader of what was promised says what is wrong
+        return named or content  # one byte proves nothing; the reader of the named format finds out
     if content == "empty":
-        raise WeightsError(f"{path} is empty; get it again, or give other weights")
+        raise WeightsError(f"{path} is empty; download or copy it again, or give other weights")
     if content in ("text", "image") or (content is not None and named not in (None, content)):
         pointer = " (perhaps the pointer that Git LFS leaves)" if content == "text" else ""
         raise WeightsError(
@@ -78,7 +78,7 @@ def _content(path: Path) -> str | None:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
         return "safetensors"
     if head[257:262] == b"ustar":
-        return "torch"  # as it saved before 0.1.10; its reader says what to do
+        return "torch"  # saved before 0.1.10; the reader says what to do
     if head.startswith(_IMAGES):
         return "image"
     text = head.decode("utf-8", errors="replace").rstrip("�")
@@ -119,12 +119,12 @@ def recognised(
             try:
                 config = NetworkConfig(row.arch, classes, crop, width, head)
             except UsageError as error:
-                raise WeightsError(f"{where} holds no usable network: {error}") from error
+                raise WeightsError(f"{where} holds a network that cannot be used: {error}") from error
             layers = [layer for layer in network_layers(config) if layer.kind == "conv"]
             if [(one.kernel, one.channels_in, one.channels) for one in layers] == list(convolutions):
                 return config
     shown = ", ".join(f"{kernel}x{kernel}-{channels}" for kernel, _, channels in convolutions)
-    raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the zoo has")
+    raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the paper has")
 
 
 def _widths(counts: Sequence[tuple[int, int]]) -> list[float]:
@@ -137,7 +137,7 @@ def _widths(counts: Sequence[tuple[int, int]]) -> list[float]:
 
 
 def plain_rows() -> list[paper.Row]:
-    """The networks that Caffe and Keras have: those without normalisation."""
+    """The networks that can be written for Caffe and Keras: those without normalisation layers."""
     return [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
 
 
@@ -149,12 +149,12 @@ def check_plain(config: NetworkConfig, framework: str) -> None:
 
 
 def usual_scale(crop: int) -> tuple[int, int]:
-    """The shorter side that others measure a network of this crop at: 256 for 224."""
+    """The shorter side that is usual at evaluation with this crop, as a range: 256 for 224."""
     return (crop * 256 // paper.CROP,) * 2
 
 
 def oxford_scale(config: NetworkConfig) -> tuple[int, int]:
-    """The training range of S of weights in Oxford's preprocessing: that of the published 16- and 19-layer networks, the
-    usual one for others."""
+    """The training range of S of weights with Oxford's preprocessing: 256 to 512 for the published 16- and 19-layer
+    networks, the usual scale for others."""
     published = config.arch in ("D", "E") and config.classes == paper.IMAGENET_CLASSES and config.crop == paper.CROP
     return OXFORD_SCALE if published else usual_scale(config.crop)

@@ -1,10 +1,9 @@
-"""The header of safetensors files, read with suspicion. What the library checks of it (types, shapes,
-places, sizes) is not checked again; it does not see a name that comes twice, or how much memory a header takes.
+"""The header of safetensors files, checked. What the library checks itself (types, shapes, offsets, sizes) is not checked
+again; it does not notice a name that comes twice, or how much memory a header takes.
 
-The file is eight bytes of header length, a JSON object (tensor names to type, shape and place) and the bytes.
+The file is eight bytes of header length, a JSON object (tensor names to type, shape and offsets) and the data.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from vggcli.errors import WeightsError
 from vggcli.records import parsed
-from vggcli.weights.unread import Shape
+from vggcli.weights.unread import Entry
 
 _LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
 MOST_TENSORS = 10_000  # network E-BN has 118
@@ -20,15 +19,6 @@ DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor of the file: its type, its shape and the byte of the file where it begins."""
-
-    dtype: torch.dtype
-    shape: Shape
-    start: int
 
 
 def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -49,10 +39,10 @@ def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         raise WeightsError(f"{path} lists {len(fields):,} tensors; no network needs over {MOST_TENSORS:,}")
     odd = next((name for name, one in fields.items() if one["dtype"] not in DTYPES), None)
     if odd is not None:
-        raise WeightsError(f"{path}: {odd} is of the type {fields[odd]['dtype']!r}, which no weights are")
+        raise WeightsError(f"{path}: {odd} has the type {fields[odd]['dtype']!r}, which no weights have")
     begin = 8 + length
     entries = {
-        name: Entry(DTYPES[one["dtype"]], tuple(one["shape"]), begin + one["data_offsets"][0])
+        name: Entry(tuple(one["shape"]), DTYPES[one["dtype"]], begin + one["data_offsets"][0])
         for name, one in fields.items()
     }
     return entries, metadata

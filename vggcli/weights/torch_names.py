@@ -1,7 +1,7 @@
-"""Weights in the layouts of torchvision and timm: one name table each, read in both directions.
+"""Weights in the layouts of torchvision and timm: one name table each, used in both directions.
 
-A file says which network it holds by the shapes and the numbering of its layers, so nothing has to be told. Tensors are
-renamed and reshaped, never computed with: a round trip gives the same bits.
+The shapes and numbers of the layers tell which network a file holds. Tensors are renamed and reshaped, never computed with:
+a round trip gives the same bits.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def to_framework(state: Mapping[str, Tensor], config: NetworkConfig, framework: 
 def from_framework(
     tensors: Mapping[str, AnyTensor], where: str
 ) -> tuple[dict[str, AnyTensor], NetworkConfig, Framework]:
-    """The state dict, the network and the framework that `tensors` of `where` (a file, for errors) are.
+    """The state dict in our names, the network and the framework of `tensors`; `where` is the file, for errors.
 
     Raises WeightsError where they are not one of torchvision's or timm's VGG networks, naming what does not fit.
     """
@@ -107,17 +107,17 @@ def _beside(name: str) -> bool:
 
 
 def numbered_as_oxford(tensors: Mapping[str, AnyTensor]) -> bool:
-    """Whether the linear layers are classifier.1, 4 and 6, as in the copies of Oxford's networks that expect Caffe's pixels
-    under torchvision's names of early 2017."""
+    """Whether the linear layers are classifier.1, 4 and 6, as in copies of Oxford's networks with torchvision's names of
+    early 2017, which expect Caffe's preprocessing."""
     names = {key.rpartition("classifier.")[2] for key in tensors if "classifier." in key}
     return {"1.weight", "4.weight", "6.weight"} <= names and "0.weight" not in names
 
 
 def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str, AnyTensor]:
-    """Linear layers by torchvision's numbers, where the file has just three of them, the last perhaps in a Sequential: as
-    replaced for new classes (classifier.6.0, classifier.6.1), or behind a first dropout (classifier.1, 4, 6).
+    """`tensors` with torchvision's numbers for three linear layers, whose last may be inside a Sequential, as replaced
+    for new classes (classifier.6.0, classifier.6.1), and which may follow a first dropout (classifier.1, 4, 6).
 
-    Raises WeightsError that names the layers of any other classifier.
+    Raises WeightsError, naming the layers, for any other classifier.
     """
     layers = [
         key.removesuffix(".weight") for key in tensors if key.startswith("classifier.") and key.endswith(".weight")
@@ -140,7 +140,7 @@ def _usual_classifier(tensors: Mapping[str, AnyTensor], where: str) -> dict[str,
 
 
 def _three_linear(layers: list[str], tensors: Mapping[str, AnyTensor]) -> bool:
-    """Whether these are three linear layers, one after the other, and only the last is inside a module of its own."""
+    """Whether these are three consecutive linear layers, of which only the last may be inside another module."""
     shapes = [tuple(tensors[f"{layer}.weight"].shape) for layer in layers]
     if len(layers) != 3 or any(len(shape) != 2 for shape in shapes):
         return False

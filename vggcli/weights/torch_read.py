@@ -1,7 +1,7 @@
-"""State dicts as torch saves them: the one pickled format, opened with weights-only loading and no way round it.
+"""State dicts as torch saves them: the only pickled format, always opened with weights-only loading.
 
-Before torch opens one, the names of all that it would call are looked over: even what torch allows could take any amount
-of memory. Files are mapped rather than read, and pages are handed back as they are copied, so the weights are held once.
+Before torch opens one, the names of everything that it would call are checked: even what torch allows could take any amount
+of memory. Files are memory-mapped, and pages are released once they are copied, so the weights are held only once.
 """
 
 import ctypes
@@ -36,10 +36,10 @@ LEGACY_PICKLES = 5  # that a file older than torch 1.6 is made of, one after the
 
 
 def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
-    """The tensors of a state dict that torch has saved, and the note that this program left beside them, read without
-    running anything that the file may hold.
+    """The tensors of a state dict that torch has saved, and the note that this program stored with them, read without
+    running anything in the file.
 
-    Raises WeightsError where it is anything else.
+    Raises WeightsError where the file is anything else.
     """
     note, inert = _looked_over(path)
     mapped = zipfile.is_zipfile(path)  # files older than torch 1.6 can only be read whole
@@ -47,7 +47,7 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins(inert)):
             warnings.simplefilter("ignore")  # of odd pickles: the error that follows says enough
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # whatever a damaged or hostile archive makes of the reader
+    except Exception as error:  # a damaged or malicious archive can raise anything
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
     state = next(_state_dicts(found), None)
@@ -62,31 +62,30 @@ def pickled_tensors(path: Path) -> tuple[dict[str, Stored], str | None]:
 
 
 def _state_dicts(found: object, depth: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Dictionaries of weights in what was saved: under the names that scripts use, itself, or under any other name."""
+    """The dictionaries of weights in what was saved: under the usual names first, then itself, then under other names."""
     if not isinstance(found, dict) or depth > _DEEPEST:
         return
     for wrapper in _STATE_NAMES:
         yield from _state_dicts(found.get(wrapper), depth + 1)
     tensors: dict[Any, Tensor] = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if any(value.dim() > 1 and str(name).endswith("weight") for name, value in tensors.items()):
-        yield tensors  # more than a best error or a momentum that is kept as a tensor
+        yield tensors  # not just a best error or a momentum that is kept as a tensor
     for name in found.keys() - set(_STATE_NAMES):
         yield from _state_dicts(found[name], depth + 1)
 
 
 def _looked_over(path: Path) -> tuple[str | None, set[str]]:
-    """The note in the archive, if there is one, and the names to be stood in for, once nothing in the file names what has
-    no place beside a state dict.
+    """The note in the archive, if there is one, and the names that need stand-ins.
 
-    Raises WeightsError where something does, or where the file is damaged.
+    Raises WeightsError where the file names something that a state dict does not need, or is damaged.
     """
     inert: set[str] = set()
     with path.open("rb") as file:
         head = file.read(TAR.stop)
         if head[TAR] == b"ustar":
             raise WeightsError(
-                f"{path} is a tar archive, as torch before 0.1.10 saved; unpack it if a weights file is in it, else load "
-                "it with torch.load and save it again with torch.save"
+                f"{path} is a tar archive, the format of torch before 0.1.10; unpack it if there is a weights file in it, "
+                "else load it with torch.load and save it again with torch.save"
             )
         archive = head.startswith(ZIP)
         members = stored_members(path) if archive else {}
@@ -96,7 +95,7 @@ def _looked_over(path: Path) -> tuple[str | None, set[str]]:
             try:
                 for _ in range(1 if archive else LEGACY_PICKLES):
                     inert |= check_steps(file)
-            except Exception as error:  # a damaged pickle fails in many ways
+            except Exception as error:  # a damaged pickle can raise anything
                 reason = str(error) or type(error).__name__
                 raise WeightsError(f"{path} cannot be read as weights that torch has saved: {reason}") from error
         if any(name.endswith(".json") or "vgg_note" in name for name in members):  # ours, even if a bit of that flipped
@@ -109,7 +108,7 @@ def _looked_over(path: Path) -> tuple[str | None, set[str]]:
 
 
 def save_pickle(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
-    """Write a state dict as torch saves one, whole or not at all, with a note in the archive that torch ignores."""
+    """Write a state dict as torch saves one, whole or not at all, and a note in the archive that torch ignores."""
     with replacing(path) as temporary:
         try:
             with temporary.open("wb") as file:  # a file without a name, which torch would write into it

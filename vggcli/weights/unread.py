@@ -1,4 +1,4 @@
-"""Tensors of a file that are not read yet, and how they get into a network without being held twice.
+"""Tensors of a file that are not read yet, and how they get into a network without being held in memory twice.
 
 A reader lists `Stored` tensors under the network's own names. They are checked against the network and the size of the
 file before any memory is taken, then copied a few megabytes at a time, straight into the network's own memory layout.
@@ -20,13 +20,22 @@ PIECE = 16 << 20  # bytes that are read at once
 COUNTER = "num_batches_tracked"  # of batch normalisation: the one whole number among the weights
 
 Shape = tuple[int, ...]
-Rows = Callable[[int, int], Tensor]  # reads the rows from the first on, before the last, of an array's first axis
+Rows = Callable[[int, int], Tensor]  # reads the rows from the first up to the last, exclusive, of an array
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a file lists a tensor: its shape and type there, and the offset of its bytes."""
+
+    shape: Shape
+    dtype: torch.dtype
+    start: int
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as it lies in a file: its `shape` as the network has it, its `dtype` as stored. `parts` takes a tensor of
-    that shape and yields pieces of it, each with the values that belong there."""
+    """A tensor in a file: its `shape` in the network, its `dtype` in the file. `parts` takes a tensor of that shape and
+    yields views of it, each with the values that belong there."""
 
     shape: Shape
     dtype: torch.dtype
@@ -59,7 +68,7 @@ def by_rows(shape: Shape, dtype: torch.dtype, read: Rows) -> Stored:
 
 
 def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype, big_endian: bool = False) -> Rows:
-    """A reader of rows [last - first, ...] of an array that the file holds from byte `start` on, its last axis fastest."""
+    """A reader of rows [last - first, ...] of an array from byte `start` of the file on, its last axis fastest."""
     row = math.prod(shape[1:]) * dtype.itemsize
 
     def read(first: int, last: int) -> Tensor:
@@ -76,13 +85,13 @@ def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype, big_endi
     return read
 
 
-def in_file(path: Path, start: int, shape: Shape, dtype: torch.dtype) -> Stored:
-    """A tensor that lies in the file as the network has it, little-endian, from byte `start` on."""
-    return by_rows(shape, dtype, file_rows(path, start, shape, dtype))
+def in_file(path: Path, entry: Entry) -> Stored:
+    """A tensor of a file that has the network's own order and is little-endian."""
+    return by_rows(entry.shape, entry.dtype, file_rows(path, entry.start, entry.shape, entry.dtype))
 
 
 def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
-    """Name and shape of every weight of a network, worked out without building it."""
+    """Name and shape of every weight of a network, without building it."""
     shapes: dict[str, Shape] = {}
     for layer in network_layers(config):
         if layer.kind in ("conv", "fc"):
@@ -96,12 +105,12 @@ def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
 
 
 def check_stored(stored: Mapping[str, Stored], config: NetworkConfig, path: Path) -> None:
-    """Raises WeightsError where `stored`, the tensors of the file `path`, are not those of the network: one is missing, of
-    another shape or type, or too many, or more than the file can hold."""
+    """Raises WeightsError where the tensors of the file `path` are not those of the network: one is missing, has another
+    shape or type, is not of the network, or is larger than the file."""
     expected = expected_shapes(config)
     for name, wanted in expected.items():
         if name not in stored and name.endswith(COUNTER):
-            continue  # torch before 0.4.1 had none, and nothing that is computed here depends on it
+            continue  # torch before 0.4.1 had none, and no result depends on it
         if name not in stored:
             raise WeightsError(f"{path} has no weights for {name}")
         found, dtype = stored[name].shape, stored[name].dtype

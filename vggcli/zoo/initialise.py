@@ -50,8 +50,8 @@ def initialise(network: VGG, init: Init, seed: int, std: float | None = None) ->
 
 
 def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
-    """Copy the layers of `source` into `network`: all of them into the same network, fc8 only where the classes are the
-    same; of a net A into a deeper one those of section 3.1. Other layers keep what they have.
+    """Copy the layers of `source` into `network`: into the same network all of them (fc8 only where the classes are the
+    same), from a net A into a deeper network those of section 3.1. Other layers keep their weights.
 
     Returns the names of the layers with weights that were not copied. Raises WeightsError naming the first layer that
     differs.
@@ -60,8 +60,8 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
     from_a = theirs.arch != ours.arch and theirs.arch in NETWORKS_A
     if theirs.arch != ours.arch and not from_a:
         raise WeightsError(
-            f"weights of network {theirs.arch} do not go into network {ours.arch}: the first layer that differs is "
-            f"{_first_difference(ours, theirs)}; only net A's go into deeper ones (section 3.1)"
+            f"weights of network {theirs.arch} do not fit network {ours.arch}: the first layer that differs is "
+            f"{_first_difference(ours, theirs)}; only net A's fit deeper networks (section 3.1)"
         )
     targets, sources = dict(network.named_children()), dict(source.named_children())
     names = [name for name in targets if name in sources and (name != "fc8" or same_classes)]
@@ -83,24 +83,23 @@ def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
 def _copy_layer(
     name: str, target: nn.Module, source: nn.Module, option: str, outputs: Sequence[int] | None = None
 ) -> None:
-    """`option` is the parameter that gave `source`, `outputs` the rows of a last layer that are copied, in order."""
+    """`option` is the parameter that named `source`; `outputs` are the rows of the last layer to copy, in order."""
     given = source.state_dict()
     if outputs is not None:
         given = {key: value[list(outputs)] for key, value in given.items()}
     for key, value in target.state_dict().items():
         if given[key].shape != value.shape:
+            shapes = f"{key} is {list(given[key].shape)} there and {list(value.shape)} here"
             raise WeightsError(
-                f"layer {name} does not fit: {key} is {list(given[key].shape)} there and {list(value.shape)} here; use "
-                f"the same width, crop, head and classes",
-                option,
+                f"layer {name} does not fit: {shapes}; use the same width, crop, head and classes", option
             )
     target.load_state_dict(given)
 
 
 def initialise_from_network_a(network: VGG, source: VGG, outputs: Sequence[int] | None) -> list[str]:
     """Copy the first four convolutions and the fully connected layers of `source` (net A) into the layers of the same
-    name of a deeper `network` (section 3.1); the layers between keep what they have. Batch normalisation goes along where
-    both have it. `outputs` is the place in `source` of each class of `network`; None leaves fc8 as it is, for other
+    name of a deeper `network` (section 3.1); the other layers keep their weights. Batch normalisation is copied too
+    where both have it. `outputs` is the index in `source` of each class of `network`; None leaves fc8 as it is, for other
     classes.
 
     Returns the names copied. Raises WeightsError where `source` is not net A, `network` is not deeper, or naming the first
@@ -109,14 +108,14 @@ def initialise_from_network_a(network: VGG, source: VGG, outputs: Sequence[int] 
     target, donor = network.config.arch, source.config.arch
     if donor not in NETWORKS_A:
         raise WeightsError(
-            f"a network begins with net A's layers (section 3.1), and these weights are network {donor}'s; train A first, "
-            f"or go on from these with `vgg finetune`",
+            f"deeper networks are initialised from net A (section 3.1), but these weights are of network {donor}; train A "
+            f"first, or continue from these with `vgg finetune`",
             "init_from",
         )
     if target in NETWORKS_A:
         raise WeightsError(
-            f"net A's layers go to deeper networks (section 3.1), not to {target}; take a deeper one such as D, or go on "
-            f"from these weights with `vgg finetune`",
+            f"net A's layers are for deeper networks (section 3.1), not for {target}; take a deeper one such as D, or "
+            f"continue from these weights with `vgg finetune`",
             "arch",
             "init_from",
         )

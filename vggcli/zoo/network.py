@@ -23,8 +23,8 @@ MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6'
 class WindowLinear(nn.Module):
     """A fully connected layer slid over a map: a convolution without padding, computed as one matrix product.
 
-    `weight` is [out, in, k, k], as a convolution has it. Gathering the windows and multiplying keeps the weights as they
-    lie in memory; a convolution call would first rearrange them, 411 MB for fc6, at every call.
+    `weight` is [out, in, k, k], as a convolution has it. Gathering the windows and multiplying uses the weights
+    as they are in memory; a convolution would first rearrange them, 411 MB for fc6, at every call.
     """
 
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
@@ -83,8 +83,8 @@ class VGG(nn.Module):
 
     def descriptor(self, maps_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
         """The pool5 map to the spatial mean of the last hidden layer, [N, C]: fc7 after its ReLU (with the head "gap" the
-        pool5 map itself). `keep` holds one dropout mask a hidden layer, [N, C], already divided by the share kept;
-        without it a network in training mode draws its own."""
+        pool5 map itself). `keep` holds one dropout mask per hidden layer, [N, C], already divided by the
+        fraction kept; without it, a network in training mode draws its own."""
         maps = maps_NCHW
         for index, name in enumerate(self._hidden):
             maps = F.relu(self.get_submodule(name)(maps), inplace=True)
@@ -94,8 +94,8 @@ class VGG(nn.Module):
 
     def layer_maps(self, images_NCHW: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Preprocessed images to the name and the output [N, C, H, W] of every layer in order, ReLUs too (relu1_1, …,
-        relu7), without dropout; fc8 gives its whole map. Take from an output what is wanted before asking for the
-        next: ReLUs work in place. Nothing beyond the last one asked for is computed."""
+        relu7), without dropout; fc8 gives its whole map. Copy what you need of an output before you ask for the next one,
+        since ReLUs work in place. Nothing after the last one that is asked for is computed."""
         maps = images_NCHW.contiguous(memory_format=torch.channels_last)
         for name, layer in self.convolutional_layers():
             maps = layer(maps)
@@ -119,7 +119,7 @@ class VGG(nn.Module):
         return self.classify(self.descriptor(self.convolve(images_NCHW), keep))
 
     def hidden_sizes(self) -> list[int]:
-        """Channels of the layers that dropout follows, in order."""
+        """The number of channels of each layer that dropout follows, in order."""
         return [len(self.get_parameter(f"{name}.bias")) for name in self._hidden]
 
 
