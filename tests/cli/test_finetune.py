@@ -109,7 +109,7 @@ def test_convolutions_alone_are_started_from_but_not_evaluated(
     assert run(["eval", "features.pth", "--data", str(source), "--scales", "36"]) == 4
     assert "without a classifier" in capsys.readouterr().err
     assert run(["convert", "features.pth", "d.onnx"]) == 4
-    assert "only a checkpoint" in capsys.readouterr().err
+    assert "can only be written as a checkpoint" in capsys.readouterr().err
     assert run(["convert", "features.pth", "features.safetensors"]) == 0
     assert run(["features", str(source), "--weights", "features.safetensors", "--gap", "--out", "x.npy"]) == 4
     assert "have no layer fc7" in capsys.readouterr().err

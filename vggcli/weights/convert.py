@@ -30,7 +30,6 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {  # by suffix, the default first
     ".caffemodel": ("caffe",),
     ".onnx": ("onnx",),
 }
-BGR = ("keras", "caffe")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Converted(Result):
     def to_json(self) -> dict[str, Any]:
         """Mean and divisor are of pixels from 0 to 255, in the order of the layout's `channels`."""
         config, colour = self.checkpoint.config, self.checkpoint.preprocessing
-        expected = ExpectedPixels("BGR" if self.layout in BGR else "RGB", colour.mean, colour.divisor)
+        expected = ExpectedPixels("BGR" if self.layout in ("keras", "caffe") else "RGB", colour.mean, colour.divisor)
         more: dict[str, Any] = {} if self.prototxt is None else {"prototxt": str(self.prototxt)}
         if one := self.exported:
             more = {"checked_with_onnx_runtime": one.runtime, "largest_difference": one.difference}

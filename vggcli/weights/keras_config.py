@@ -14,7 +14,6 @@ from vggcli import paper
 from vggcli.errors import WeightsError
 from vggcli.weights.operations import no_vgg
 
-MODELS = ("Sequential", "Functional", "Model")
 _DEEPEST = 8  # models inside models
 _LARGEST_SIDE = 4096  # pixels
 
@@ -67,7 +66,7 @@ def _chain(model: dict[str, Any], outer: tuple[str, ...], by_count: bool, path: 
     for index in followed:
         entry, kind = entries[index], str(entries[index]["class_name"])
         name = counted[index] if by_count else _name(entry)
-        if kind in MODELS:
+        if kind in ("Sequential", "Functional", "Model"):
             yield from _chain(entry, (*outer, name), by_count, path)
             continue
         settings = dict(entry["config"])

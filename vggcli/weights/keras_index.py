@@ -68,8 +68,7 @@ def read_index(path: Path, start: int, size: int) -> Index:
     found = json.loads(done.stdout)
     if found.get("outdated"):
         raise WeightsError(
-            f"{path} is in the layout that Keras had until 2015 (layer_1/param_0), which cannot be read; take today's"
-            " file of the same weights, which has the names of layers"
+            f"{path} has the layout of Keras until 2015 (layer_1/param_0), which cannot be read; get a newer file of it"
         )
     if "error" in found:
         raise WeightsError(f"{path} is damaged, cut short, or no weights of Keras: {found['error']}")

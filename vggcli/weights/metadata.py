@@ -7,8 +7,6 @@ from pydantic import Field
 
 from vggcli.records import OPEN, Count, Percent, Sha256, read_record
 
-FileName = Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
-
 
 @dataclass(frozen=True)
 class _Training:
@@ -25,7 +23,7 @@ class _Training:
     top1_error: Percent = 0.0
     top5_error: Percent = 0.0
     state: dict[str, Any] | None = None
-    resume: FileName | None = None
+    resume: Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")] | None = None  # the name of a file in the same folder
     resume_sha256: Sha256 | None = None
     framework: str | None = None
     source: str | None = None

@@ -22,7 +22,6 @@ from vggcli.weights.torch_scan import HOW_TO_SAVE, check_steps, stand_ins
 from vggcli.weights.unread import Rows, Stored, by_rows
 from vggcli.weights.zip_members import check_sums, member_start, stored_members
 
-ZIP = b"PK\x03\x04"
 _STATE_NAMES = (  # names under which training scripts keep the weights, the likeliest first
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict", "state_dict_ema",
     "model_ema", "ema", "weights", "params", "module",
@@ -87,7 +86,7 @@ def _looked_over(path: Path) -> tuple[str | None, set[str]]:
                 f"{path} is a tar archive, the format of torch before 0.1.10; unpack it if there is a weights file in it, "
                 "else load it with torch.load and save it again with torch.save"
             )
-        archive = head.startswith(ZIP)
+        archive = head.startswith(b"PK\x03\x04")
         members = stored_members(path) if archive else {}
         pickles = [one for name, one in members.items() if name.endswith(".pkl")]
         for start in [member_start(path, one) for one in pickles] if archive else [0]:
