@@ -217,7 +217,7 @@ JSON_READERS: dict[str, tuple[Any, Callable[[Path], object]]] = {
     "config": (json.loads(Plan().to_text()), Plan.from_file),
     "pixels": ({"mean": [0.5, 0.25, 0.75], "std": 0.5}, lambda path: read_pixels(str(path))),
     "state": (STATE.to_json(), lambda path: RunState.from_json(parsed(path.read_bytes()))),
-    "colour": ({**COLOUR, "divisor": [1, 2, 3]}, lambda path: ColourStatistics.from_json(parsed(path.read_bytes()))),
+    "colour": ({**asdict(COLOUR), "divisor": [1, 2, 3]}, lambda path: read_record(ColourStatistics, path.read_bytes())),
 }
 
 

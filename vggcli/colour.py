@@ -4,15 +4,14 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vggcli.records import RECORD, Positive, read_record
+from vggcli.records import RECORD, Positive
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,13 @@ class ColourStatistics:
 
     mean: tuple[float, float, float]
     divisor: Positive | tuple[Positive, Positive, Positive]
-    eigenvalues: tuple[float, ...]
-    eigenvectors: tuple[tuple[float, ...], ...]
+    eigenvalues: tuple[float, ...] = ()
+    eigenvectors: tuple[tuple[float, ...], ...] = ()
     __pydantic_config__ = RECORD
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "ColourStatistics":
-        """Raises ValueError where the fields are not what `to_json` writes."""
-        return read_record(cls, fields)
+    def __post_init__(self) -> None:
+        if [len(self.eigenvalues), *map(len, self.eigenvectors)] not in ([0], [3, 3, 3, 3]):
+            raise ValueError("the eigenvalues and eigenvectors of a preprocessing are not three of three, or none")
 
     @classmethod
     def from_moments(cls, moments: NDArray[np.float64]) -> "ColourStatistics":

@@ -127,5 +127,4 @@ def opened(
     if not checkpoint.classes:
         LOG.info(f"{weights} does not name its classes; they are shown as numbers from 0, in the order of its scores")
     classes = checkpoint.classes or tuple(map(str, range(checkpoint.config.classes)))
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
-    return Classifier(network, classes, colour, options, checkpoint, weights)
+    return Classifier(network, classes, checkpoint.preprocessing, options, checkpoint, weights)

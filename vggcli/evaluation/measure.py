@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggcli.colour import ColourStatistics
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet, match_classes
 from vggcli.data.left_out import note_remarks
@@ -150,7 +149,7 @@ def _candidate(
         advice = known if trained_on else "give other data, or other weights"
         raise WeightsError(f"{error}; {advice}", "data") from None
     say_what_is_assumed(weights, checkpoint, places)
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
+    colour = checkpoint.preprocessing
     member = NetworkMember(
         lambda: load_checkpoint(weights, options.device, pixels)[0], checkpoint.config, colour, mine, options
     )

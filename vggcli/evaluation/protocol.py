@@ -21,7 +21,7 @@ from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
 from vggcli.device import autocast
 from vggcli.errors import DataError, WeightsError, counted
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
@@ -45,7 +45,7 @@ class EvaluateOptions:
     batch_size: int | None = None
     workers: int = 0
     skip_bad: bool = False
-    pixels: Pixels | None = None
+    pixels: ExpectedPixels | None = None
     apart: bool = False
 
     @property

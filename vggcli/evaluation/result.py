@@ -96,7 +96,7 @@ def evaluation_of(
 ) -> Evaluation:
     """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
     correct_top1, correct_top5 = correct_counts(scores)
-    config = checkpoint.config
+    config, colour = checkpoint.config, checkpoint.preprocessing
     return Evaluation(
         arch=config.arch,
         weights=str(weights.resolve()),
@@ -113,7 +113,7 @@ def evaluation_of(
         correct_top1=correct_top1,
         correct_top5=correct_top5,
         calibration_error=calibration_error(scores.posteriors_NK, scores.labels_N),
-        preprocessing={name: checkpoint.preprocessing[name] for name in ("mean", "divisor")},
+        preprocessing={"mean": colour.mean, "divisor": colour.divisor},
         seconds=seconds,
         network={"crop": config.crop, "width": config.width, "head": config.head, "scale": list(checkpoint.scale)},
     )

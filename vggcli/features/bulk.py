@@ -34,7 +34,7 @@ from vggcli.progress import LOG, Progress, silent
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.network import VGG
 
 
@@ -98,9 +98,9 @@ def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: P
     options = replace(asked.settled(checkpoint, device), workers=workers)
     check_options(network, options)
     channels, colour = checkpoint.training.get("channels"), checkpoint.preprocessing
-    given = Pixels(channels, colour["mean"], colour["divisor"]).to_json() if channels else None
+    given = ExpectedPixels(channels, colour.mean, colour.divisor).to_json() if channels else None
     how = HowMade(options, asked.dtype or "float32", network.config.arch, weights, images.root, given)
-    return _Work(network, ColourStatistics.from_json(colour), images, how)
+    return _Work(network, colour, images, how)
 
 
 def _maps_of(work: _Work) -> RowArray:

@@ -18,7 +18,7 @@ from vggcli.features.extract import FeatureOptions
 from vggcli.features.write import arrow, check_format
 from vggcli.files import try_to_write, writable_output
 from vggcli.weights.checkpoint import Checkpoint
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.scales import paper_scales
 
 
@@ -37,7 +37,7 @@ class BulkOptions:
     arch: str | None = None
     data: str | None = None
     split: str | None = None
-    preprocessing: str | Pixels | None = None
+    preprocessing: str | ExpectedPixels | None = None
     layer: Sequence[str] = ("fc7",)
     pool: Pool = "gap"
     scales: Sequence[int] = ()
@@ -68,7 +68,7 @@ class BulkOptions:
         return cls(**{one.name: given[one.name] for one in fields(cls) if given.get(one.name) is not None})
 
     @property
-    def pixels(self) -> Pixels | None:
+    def pixels(self) -> ExpectedPixels | None:
         """The preprocessing by its name or file. Raises UsageError where it means nothing."""
         return read_pixels(self.preprocessing) if isinstance(self.preprocessing, str) else self.preprocessing
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
-from vggcli.colour import ColourStatistics
 from vggcli.data.paths import ImageList
 from vggcli.device import pick_device
 from vggcli.errors import UsageError
@@ -19,7 +18,7 @@ from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights, weights_file
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 
 
 class Features:
@@ -55,7 +54,7 @@ class Features:
         precision: Precision = "auto",
         batch_size: int | None = None,
         workers: int = 0,
-        preprocessing: str | Pixels | None = None,
+        preprocessing: str | ExpectedPixels | None = None,
         arch: str | None = None,
         places: Places | None = None,
     ) -> None:
@@ -88,8 +87,8 @@ class Features:
             raise UsageError("give the paths of images, as texts or Path objects")
         if not images:
             raise UsageError("give one image or more")
-        colour = ColourStatistics.from_json(self.checkpoint.preprocessing)
-        return described(self.network, ImageList(Path(), tuple(map(str, images))), colour, self.options)[0]
+        paths = ImageList(Path(), tuple(map(str, images)))
+        return described(self.network, paths, self.checkpoint.preprocessing, self.options)[0]
 
 
 def features(

@@ -39,7 +39,7 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
 SKIPPED_KEY = "skipped"  # of the metadata: JSON, [name, reason] of each image without a row
 NUMBERS = ("float16", "float32", "float64", "bfloat16", ">f2", ">f4", ">f8")
 # Errors that say nothing about the file: no permission, a failing disk, too little memory, too many open files
-MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+_MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _reading(
         LookupError, ArithmeticError, AttributeError, RuntimeError,
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and (
-            error.errno in MACHINE_ERRORS or "(os error 24)" in str(error)
+            error.errno in _MACHINE_ERRORS or "(os error 24)" in str(error)
         ):  # as Rust says it
             raise
         raise DataError(f"{path} {wrong.format(str(error)[:300] or type(error).__name__)}") from error

@@ -24,7 +24,7 @@ from vggcli.features.settings import StoreSettings
 from vggcli.files import file_sha256
 from vggcli.results import Result
 from vggcli.weights.find import weights_file
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class OpenStore:
                 flip=about.flip,
                 device=device,
                 precision=precision,
-                preprocessing=Pixels.from_json(about.preprocessing) if about.preprocessing else None,
+                preprocessing=ExpectedPixels.from_json(about.preprocessing) if about.preprocessing else None,
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise DataError(f"{self.path} was made with settings that do not fit its weights: {error}") from error

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli import paper
-from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import match_classes
 from vggcli.data.sources import ImageSet
 from vggcli.data.training_batches import colour_statistics
@@ -22,7 +21,7 @@ from vggcli.training.surroundings import Surroundings
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.weights.find import fetched, find_weights, is_published_name
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.initialise import inherit
 from vggcli.zoo.network import VGG
 
@@ -34,7 +33,7 @@ class _Start:
     path: Path
     network: VGG
     checkpoint: Checkpoint
-    pixels: Pixels | None
+    pixels: ExpectedPixels | None
 
 
 def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Plan | None = None) -> Session:
@@ -64,7 +63,7 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     network = _network(plan, start, options, classes, len(train_set.classes))
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
-    colour = ColourStatistics.from_json(start.checkpoint.preprocessing)
+    colour = start.checkpoint.preprocessing
     if not colour.eigenvalues:  # of the colour shift: then measured on the data
         measured = colour_statistics(train_set, start.checkpoint.scale[0], options.workers)
         colour = replace(measured, mean=colour.mean, divisor=colour.divisor)
@@ -73,7 +72,9 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     return begun(plan, network, data, options, around, sets.skipped, again is not None)
 
 
-def _start(options: FinetuneOptions, pixels: Pixels | None, replayed: Plan | None, around: Surroundings) -> _Start:
+def _start(
+    options: FinetuneOptions, pixels: ExpectedPixels | None, replayed: Plan | None, around: Surroundings
+) -> _Start:
     """Read the weights. Raises WeightsError where they are not those that a replayed run started from."""
     weights = None if options.weights is None else Path(options.weights)
     if replayed is not None and weights is None:
@@ -87,7 +88,7 @@ def _start(options: FinetuneOptions, pixels: Pixels | None, replayed: Plan | Non
         path = find_weights(weights, None if named else options.arch, around.places)
     path = fetched(path, around.places, around.progress)
     if pixels is None and replayed is not None and replayed.preprocessing:
-        pixels = Pixels.from_json(replayed.preprocessing)
+        pixels = ExpectedPixels.from_json(replayed.preprocessing)
     network, checkpoint = load_checkpoint(path, pixels=pixels)
     say_what_is_assumed(path, checkpoint, around.places)
     return _Start(path, network, checkpoint, pixels)

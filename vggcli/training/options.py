@@ -14,7 +14,7 @@ from vggcli.data.sources import ImageSet
 from vggcli.errors import UsageError
 from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 
 RUN_FIELDS = ("data", "arch", "seed", "max_steps", "init_from", "precision", "skip_bad", "layers", "cache_features")
 CARRIED_OUT = ("resume", "device", "workers", "micro_batch")  # they may change when a run is resumed
@@ -115,7 +115,7 @@ class FinetuneOptions(RunOptions):
     data: str | Path | None = None
     arch: str | None = None
     _: KW_ONLY
-    preprocessing: str | Pixels | None = None
+    preprocessing: str | ExpectedPixels | None = None
     layers: choices.Layers | None = None
     cache_features: bool | None = None
 

@@ -15,7 +15,7 @@ from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.regular import need_regular
 from vggcli.training.options import RunOptions, TrainOptions
 from vggcli.training.recipe import RECIPES, Recipe
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, arch_of
 
 LONGEST = 1 << 20  # bytes of a config.json
@@ -26,7 +26,7 @@ LARGEST_NUMBER = 2**63 - 1
 class Plan:
     """What decides a run's result; config.json holds it. `init_from` (with its SHA-256) is the network A whose layers a
     deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` the one that was
-    given for them (`Pixels.to_json`), `layers` those that learn, and `cache_features` means that images are not augmented.
+    given for them (`ExpectedPixels.to_json`), `layers` those that learn; with `cache_features` images are not augmented.
     `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images."""
 
     arch: str = "D"
@@ -85,7 +85,7 @@ class Plan:
             fields.pop("version", None)
             plan = read_record(cls, fields, partly=True)
             if plan.preprocessing is not None:
-                Pixels.from_json(plan.preprocessing)
+                ExpectedPixels.from_json(plan.preprocessing)
             return replace(plan, arch=arch_of(plan.arch))
         except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{path} is not a run's config.json: {error}") from error

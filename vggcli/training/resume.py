@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vggcli.colour import ColourStatistics
 from vggcli.data.own_files import CONFIG
 from vggcli.data.training_batches import steps_an_epoch
 from vggcli.device import pick_device
@@ -88,7 +87,7 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     if plan != written:
         write_text(path / CONFIG, plan.to_text())
     loaded.network.dropout = plan.recipe.dropout
-    classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
+    classes, colour = loaded.checkpoint.classes, loaded.checkpoint.preprocessing
     data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
     data = with_frozen_outputs(plan, loaded.network, data, options, around)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)

@@ -122,7 +122,7 @@ def begun(
         if skipped:
             write_text(folder / SKIPPED, json.dumps(skipped, indent=1) + "\n")
             about["skipped"] = len(skipped)
-        checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
+        checkpoint = Checkpoint(network.config, data.train.classes, data.colour, plan.recipe.scale, about)
         if around.pictures is not None:
             _draw_views(around.pictures, folder / VIEWS, data, plan)
     except BaseException as error:
