@@ -97,6 +97,7 @@ def evaluation_of(
     """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
     correct_top1, correct_top5 = correct_counts(scores)
     config, colour = checkpoint.config, checkpoint.preprocessing
+    divisor = list(colour.divisor) if isinstance(colour.divisor, tuple) else colour.divisor
     return Evaluation(
         arch=config.arch,
         weights=str(weights.resolve()),
@@ -113,7 +114,7 @@ def evaluation_of(
         correct_top1=correct_top1,
         correct_top5=correct_top5,
         calibration_error=calibration_error(scores.posteriors_NK, scores.labels_N),
-        preprocessing={"mean": colour.mean, "divisor": colour.divisor},
+        preprocessing={"mean": list(colour.mean), "divisor": divisor},
         seconds=seconds,
         network={"crop": config.crop, "width": config.width, "head": config.head, "scale": list(checkpoint.scale)},
     )
