@@ -117,7 +117,7 @@ class Ours(Side):
         ):
             for done in image_rows(self.network.eval(), self.images, self.colour, options):
                 assert not isinstance(done, ImageError)
-                spool.put(done.rows)
+                spool.put(done)
             write_table(Path(folder) / "f.safetensors", spool.table({}))
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""VGG: every network of Simonyan and Zisserman (ICLR 2015), trained, measured and used, from the command line or Python.
+"""VGG: train, evaluate and use every network of Simonyan and Zisserman (ICLR 2015), from the command line or Python.
 
     import vggcli
 
@@ -6,10 +6,11 @@
     vggcli.evaluate(result.run, "photos/", dense=True).evaluation.top1_error
     vggcli.load(result.run)(PIL.Image.open("photo.jpg"))
 
-`train`, `finetune`, `evaluate`, `ensemble`, `predict`, `features`, `search`, `probe` and `convert` do what the commands of
-these names do and return what they show: a result with `to_json()`, `to_frame()` and a table in notebooks. `load` gives a
-network to call on Pillow images, `Features` one that describes image files. What the work notes on its way goes to
-`logging.getLogger("vggcli")`. Nothing is imported before its first use.
+`train`, `finetune`, `evaluate`, `ensemble`, `predict`, `features`, `probe` and `convert` do what the commands of these
+names do, and `search` what `vgg features --search` does. They return what these show: a result with `to_json()`,
+`to_frame()` and a table in notebooks. `load` gives a network to call on Pillow images, `Features` one that computes
+descriptors of image files. Notes about the work go to `logging.getLogger("vggcli")`. Nothing is imported before its first
+use.
 """
 
 import sys
@@ -33,20 +34,8 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
-__all__ = [
-    "Features",
-    "__version__",
-    "convert",
-    "ensemble",
-    "evaluate",
-    "features",
-    "finetune",
-    "load",
-    "predict",
-    "probe",
-    "search",
-    "train",
-]
+__all__ = ["Features", "convert", "ensemble", "evaluate", "features", "finetune", "load", "predict", "probe", "search"]
+__all__ += ["__version__", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -60,14 +49,14 @@ def __dir__() -> list[str]:
 
 
 def _function_of_room(name: str) -> Any:
-    """The function, with the files of the room that is called so as its attributes."""
+    """The function `name`, with the modules of the subpackage `name` as its attributes."""
     function, room = __getattr__(name), sys.modules[f"{__name__}.{name}"]
     vars(function).update({file: value for file, value in vars(room).items() if isinstance(value, ModuleType)})
     return function
 
 
 class _Package(ModuleType):
-    """The rooms `features` and `probe` are called as two of the functions: here, these names mean the functions."""
+    """`features` and `probe` are both functions and subpackages; as attributes of the package they are the functions."""
 
     features = property(lambda self: _function_of_room("features"), lambda self, room: None)
     probe = property(lambda self: _function_of_room("probe"), lambda self, room: None)

@@ -1,5 +1,4 @@
-"""What is taken where nobody says: the user's folders and the number of processes. Only this file and the command line read
-the environment."""
+"""Defaults from the user's environment variables and the machine, for which only this file and the command line ask."""
 
 import os
 import sys
@@ -8,38 +7,30 @@ from pathlib import Path
 from vggcli.errors import MachineError
 from vggcli.places import Places
 
-OWN_FILES, WORKER_FILES = 16, 6  # open at once: by this process, and for each that decodes
+OWN_FILES, WORKER_FILES = 16, 6  # files that are open at once: in this process, and for each worker
 
 
 def user_places() -> Places:
-    """The folder `runs` here, the user's cache for this program, and the data that $VGG_DATA names."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Places(
-        Path("runs"), (Path(base) if base else Path.home() / ".cache") / "vgg", os.environ.get("VGG_DATA") or None
-    )
+    """The folder `runs` in the current folder, this program's cache in the user's, and the data that $VGG_DATA names."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Places(Path("runs"), Path(base) / "vgg", os.environ.get("VGG_DATA") or None)
 
 
 def worker_count(workers: int | None) -> int:
-    """`workers`, or one for each core this process may use, but no more than open files allow. Raises MachineError where
-    these do not allow `workers`."""
-    allowed = allowed_workers()
+    """`workers`, or where it is None one for each core this process may use, as far as the limit of open files allows.
+    Raises MachineError where that limit does not allow `workers`."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES
+    except ImportError:  # Windows has no such limit
+        allowed = sys.maxsize
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(cores, allowed)
     if workers > allowed:
-        raise MachineError(
-            f"{workers} workers need {OWN_FILES + workers * WORKER_FILES} open files, and the limit is below that; "
-            f"raise it with `ulimit -n`, or give at most {allowed}",
-            "workers",
-        )
+        advice = f"raise it with `ulimit -n`, or use at most {allowed} workers"
+        files = OWN_FILES + workers * WORKER_FILES
+        raise MachineError(f"{workers} workers need {files} open files, more than the limit; {advice}", "workers")
     return workers
-
-
-def allowed_workers() -> int:
-    """How many decoding processes the limit of open files (`ulimit -n`) allows."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return sys.maxsize
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - OWN_FILES) // WORKER_FILES

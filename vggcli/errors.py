@@ -1,34 +1,34 @@
 """The error family and its exit codes.
 
 Every error that a user can cause is a VGGError whose message is one sentence: it names the thing that is wrong and says
-what to do. The command line turns it into that sentence, with its flags, and the exit code; anything else that escapes is
-a bug.
+what to do. The command line prints that sentence with the flags that it is about, and ends with the exit code. Any other
+exception is a bug.
 """
 
 from enum import IntEnum
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """`1 image`, `2 images`: a number with what it counts, `many` where that does not just take an s."""
+    """A number and what it counts: `1 image`, `2 images`; `many` is the plural where that is not `one` with an s."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 class ExitCode(IntEnum):
-    """What the shell is told."""
+    """The exit codes of the command line."""
 
     OK = 0
     BUG = 1  # the only case that shows a traceback
     USAGE = 2  # the command line is wrong
     DATA = 3  # the data are wrong
     WEIGHTS = 4  # the weights are wrong
-    MACHINE = 5  # the machine will not
+    MACHINE = 5  # the machine refuses
     INTERRUPTED = 130  # SIGINT, state saved first
     TERMINATED = 143  # SIGTERM, state saved first
 
 
 class VGGError(Exception):
-    """Something the user can mend; never raised as such, always as one of the kinds below. `options` are the parameters
-    that the message is about, or that would help: the command line adds the flags of these names."""
+    """An error that the user can correct, raised as one of the subclasses below. `options` are the names of the parameters
+    that the message is about, or that would help: the command line adds their flags."""
 
     exit_code = ExitCode.BUG
 
@@ -38,7 +38,7 @@ class VGGError(Exception):
 
 
 class UsageError(VGGError):
-    """The command line, or the options a library function was given, cannot be carried out."""
+    """The command line, or the arguments of a library function, are wrong."""
 
     exit_code = ExitCode.USAGE
 
@@ -56,7 +56,7 @@ class WeightsError(VGGError):
 
 
 class MachineError(VGGError):
-    """The machine refuses: no space, no permission, no such device, no network, out of memory."""
+    """The machine refuses or lacks something: no space, no permission, no such device, no network, out of memory."""
 
     exit_code = ExitCode.MACHINE
 

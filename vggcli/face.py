@@ -1,6 +1,6 @@
-"""The package's functions for Python: those of the libraries, with the user's own folders filled in.
+"""The functions that `vggcli` offers to Python: those of the library, with the user's own folders filled in.
 
-`import vggcli` costs nothing of this; each name is brought here by its first use.
+`import vggcli` does not import this file; the first use of one of its names does.
 """
 
 import functools
@@ -21,17 +21,17 @@ from vggcli.training import start as training
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
 
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_T = TypeVar("_T")
 
 
-def _bound(function: Callable[Concatenate[T, P], R], first: Callable[[], T]) -> Callable[P, R]:
-    """`function` with what `first` gives, when it is called, as its first argument."""
+def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T]) -> Callable[_P, _R]:
+    """`function` without its first argument, for which `first()` is passed at every call; the docstring stays."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def bound(*given: P.args, **named: P.kwargs) -> R:
+    def bound(*given: _P.args, **named: _P.kwargs) -> _R:
         return function(first(), *given, **named)
 
     bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]

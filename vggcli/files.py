@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: made in a hidden folder beside their place, flushed, then renamed."""
+"""Files and folders that are written whole or not at all: made in a hidden folder beside them, flushed, then renamed."""
 
 import contextlib
 import errno
@@ -13,22 +13,24 @@ from pathlib import Path
 from vggcli.errors import MachineError, UsageError
 from vggcli.locks import Busy, let_go, lock
 
-TRIAL_BYTES = 4096  # written to find out whether a place takes files
+TRIAL_BYTES = 4096  # written to find out whether files can be written somewhere
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; when the block ends well, the file there is flushed and renamed to `path`, else removed. It lies
-    in a hidden folder of its own beside `path`, where a library's own temporary files end too. What a program that was
-    killed left of earlier tries is removed first.
+    """A path to write to. When the block ends without an error, the file there is flushed and renamed to `path`; otherwise
+    it is removed. It is in a hidden folder of its own beside `path`, so temporary files of other libraries are removed
+    with it. What killed programs left of earlier attempts is removed first.
 
-    Raises MachineError where the disk is full or the folder cannot be written; `path` is then as it was.
+    Raises MachineError where the disk is full or the folder cannot be written; `path` is then unchanged.
     """
     try:
         with working_folder(path) as folder:
             temporary = folder / path.name
             yield temporary
-            temporary.chmod(0o666 & ~_umask())
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
@@ -38,8 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def appearing(folder: Path, marker: str) -> Iterator[Path]:
-    """A hidden folder to fill; when the block ends well it is renamed to `folder`, else removed. Where another process was
-    first, and `folder` holds `marker` already, that one stays. Raises OSError where the disk refuses."""
+    """A hidden folder to fill. When the block ends without an error it is renamed to `folder`; otherwise it is removed. A
+    `folder` with the file `marker`, which another process finished first, stays. Raises OSError where the disk refuses."""
     with working_folder(folder) as hidden:
         temporary = hidden / folder.name
         temporary.mkdir()
@@ -53,32 +55,31 @@ def appearing(folder: Path, marker: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path` for what is to become it, removed at the end. Raises OSError where the disk refuses."""
+    """A hidden, locked folder beside `path` to prepare it in, removed at the end. Raises OSError where the disk refuses."""
     sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
-    folder, held = _held_folder(path)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        with contextlib.suppress(Busy, FileNotFoundError):  # another process may remove it before it is locked
+            held = lock(folder)
+            break
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        let_go(held)
-
-
-def _held_folder(path: Path) -> tuple[Path, int | None]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        with contextlib.suppress(Busy, FileNotFoundError):  # swept by another in this moment
-            return folder, lock(folder)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:  # also where a signal cuts that off: whoever sweeps then removes the rest
+            let_go(held)
 
 
 def sweep(folder: Path, pattern: str = ".*.tmp") -> None:
-    """Remove what killed programs left half-written in `folder`: what nobody holds of the names that fit `pattern`."""
+    """Remove what killed programs left in `folder`: everything that matches `pattern` and that no process has locked."""
     for left in folder.glob(pattern):
         try:
             held = lock(left)
         except (Busy, OSError):
             continue
         if held is None:
-            return  # nothing is known here of who is still at work
+            return  # without locks, nothing says which processes are still at work
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -113,22 +114,21 @@ def file_sha256(path: Path) -> str:
 
 
 def writable_output(path: Path, *names: str) -> Path:
-    """`path` for a new file, after a trial in its folder, so that no work is done for a place that refuses it; `names`
-    are the parameters that name it.
+    """`path` for a new file, after a test that its folder can be written, so that no work is lost on one that cannot;
+    `names` are the parameters that it comes from.
 
-    Raises UsageError where it exists or its folder does not, MachineError where the disk is full or does not let write.
+    Raises UsageError where `path` exists or its folder does not, MachineError where the disk is full or cannot be written.
     """
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path} exists already; remove it or give another name", *names)
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} for {path}; make it first", *names)
+        raise UsageError(f"there is no folder {path.parent} for {path}; create it first", *names)
     try_to_write(path)
     return path
 
 
 def try_to_write(path: Path) -> None:
-    """Write a little under the name of `path`, beside it, and remove it. Raises MachineError where that fails, OSError
-    where the name is too long."""
+    """Test that `path` can be written. Raises MachineError where it cannot, OSError where its name is too long."""
     try:
         with working_folder(path) as folder:
             (folder / path.name).write_bytes(bytes(TRIAL_BYTES))
@@ -155,9 +155,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

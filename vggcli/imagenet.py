@@ -1,6 +1,6 @@
-"""ImageNet's 1000 classes (ILSVRC-2012): the WordNet IDs that its folders are named by, and torchvision's names of them.
+"""ImageNet's 1000 classes (ILSVRC-2012): the WordNet IDs that its folders are named after, and torchvision's class names.
 
-Both in the order of published networks' scores, which is that of the sorted IDs.
+Both are in the order of the scores of published networks, which is that of the sorted IDs.
 """
 
 import csv

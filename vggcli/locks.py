@@ -1,6 +1,6 @@
-"""Locks on files and folders, which the system lets go of with the process that holds them: none is ever stale.
+"""Locks on files and folders. The system releases them when the process that holds them ends, so none is ever stale.
 
-They are not passed on to processes that are forked. Windows and some network disks have none of this kind.
+Forked processes do not inherit them. Windows and some network disks do not support them.
 """
 
 import os
@@ -15,13 +15,13 @@ _held: set[int] = set()
 
 
 class Busy(Exception):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
 
 def lock(path: Path, create: bool = False) -> int | None:
-    """Hold the file or folder at `path` until `let_go` of what is returned, or the end of this process; `create` makes a
-    file that is not there, and follows no link. None where the system has no locks. Raises Busy, and OSError where `path`
-    cannot be opened."""
+    """Lock the file or folder at `path` until `let_go` is called with the handle that this returns, or this process ends;
+    None where locks are not supported. `create` makes a missing file and does not follow a link. Raises Busy where another
+    process holds the lock, and OSError where `path` cannot be opened."""
     if fcntl is None:
         return None
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if create else os.O_RDONLY, 0o666)
@@ -30,32 +30,29 @@ def lock(path: Path, create: bool = False) -> int | None:
     except BlockingIOError:
         os.close(handle)
         raise Busy from None
-    except OSError:  # a disk without locks
+    except OSError:  # a disk that does not support locks
         os.close(handle)
         return None
-    if not _is_at(handle, path):  # whoever held it has removed it since
+    try:
+        there = os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        there = False
+    if not there:  # the process that held it has removed it meanwhile
         os.close(handle)
         return lock(path, create)
     _held.add(handle)
     return handle
 
 
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def let_go(handle: int | None) -> None:
-    """End what `lock` began."""
+    """Release the lock whose handle `lock` returned."""
     if handle in _held:
         _held.discard(handle)
         os.close(handle)
 
 
 def _forked() -> None:
-    """In a child: close what the parent holds, which does not free it, so that it is free when the parent ends."""
+    """In a forked process: close its copies of the locks' handles, so that the locks end with the parent process."""
     for handle in _held:
         os.close(handle)
     _held.clear()

@@ -1,4 +1,4 @@
-"""What scores and posteriors are worth: top-k errors, confusions, calibration, and the average precision of a ranking.
+"""Measures of scores and posteriors: top-k errors, confusion counts, calibration, and the average precision of a ranking.
 
 Shapes: N images, K classes.
 """
@@ -10,23 +10,23 @@ from torch import Tensor
 
 
 def count_correct(scores_NK: Tensor, labels_N: Tensor, k: int) -> int:
-    """How many rows hold their label among their k highest scores. Of equal scores the true class counts as the lower,
-    so that a constant answer earns nothing."""
+    """In how many rows the label is among the k highest scores. Among equal scores the true class counts as the lowest, so
+    a network whose scores are all equal gets nothing right."""
     true_N1 = scores_NK.gather(1, labels_N[:, None])
     not_below_N = (scores_NK >= true_N1).sum(1)  # the true class itself is one of them
     return int((not_below_N <= k).sum())
 
 
 def answers(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
-    """The class that each row answers, int64 [N]: that of its highest score. By the rule of `count_correct`, of equal
-    scores the true class is never the answer, so that row is right just where it counts among the first."""
+    """The predicted class of each row, int64 [N]: that of its highest score. As in `count_correct`, the true class counts
+    as the lowest among equal scores, so this is the label exactly where `count_correct` counts the row for k = 1."""
     true_N1 = scores_NK.gather(1, labels_N[:, None])
     best_other_N, other_N = scores_NK.scatter(1, labels_N[:, None], float("-inf")).max(1)
     return other_N.where(best_other_N >= true_N1[:, 0], labels_N)
 
 
 def error_rate(correct: int, images: int) -> float:
-    """The error in per cent."""
+    """The error in per cent, of the number of `correct` answers."""
     return 100.0 * (images - correct) / images
 
 
@@ -41,16 +41,15 @@ def is_chance(error: float, classes: int) -> bool:
 
 
 def confusion_counts(scores_NK: Tensor, labels_N: Tensor) -> Tensor:
-    """How many images of each class (rows) are taken for each class (columns): int64 [K, K]."""
+    """How many images of each class (rows) are predicted as each class (columns), int64 [K, K]."""
     classes = scores_NK.shape[1]
     pairs_N = labels_N * classes + answers(scores_NK, labels_N)
     return torch.bincount(pairs_N, minlength=classes**2).reshape(classes, classes)
 
 
 def calibration_error(posteriors_NK: Tensor, labels_N: Tensor, bins: int = 15) -> float:
-    """The expected calibration error, in per cent: the mean gap between how sure the network is of its answers and how
-    often they are right, over equal bins of its confidence weighted by their images (Guo et al., 2017; not in the paper).
-    """
+    """The expected calibration error in per cent (Guo et al., 2017; not in the paper): the gap between the mean confidence
+    and the share of right answers, averaged over equally wide bins of confidence, weighted by their images."""
     confidence_N = posteriors_NK.double().amax(1)
     right_N = (answers(posteriors_NK, labels_N) == labels_N).double()
     bin_N = (confidence_N * bins).ceil().long().clamp(1, bins) - 1
@@ -61,11 +60,11 @@ def calibration_error(posteriors_NK: Tensor, labels_N: Tensor, bins: int = 15) -
 def average_precision(
     scores_N: NDArray[np.float64], positive_N: NDArray[np.bool_], eleven_points: bool
 ) -> float | None:
-    """The average, from 0 to 1, of the precision that is reached at a recall or beyond: over the recalls 0, 0.1, … 1, or
-    over every positive image, as the Pascal VOC devkits of 2007 and of 2012 compute it. None where there is no positive
-    image.
+    """The mean, from 0 to 1, of the highest precision at each recall or beyond it: over the recalls 0, 0.1, … 1 (with
+    `eleven_points`, as the Pascal VOC devkit of 2007) or over every positive image (as that of 2012). None where there is
+    no positive image.
 
-    Of equal scores the negative images come first, so that a constant score earns nothing (the devkit keeps their order).
+    Among equal scores the negative images come first, so a constant score earns nothing (the devkit keeps their order).
     """
     positives = int(positive_N.sum())
     if not positives:
@@ -76,7 +75,5 @@ def average_precision(
     best_N = np.maximum.accumulate(precision_N[::-1])[::-1]  # at this recall or beyond
     if not eleven_points:
         return float(best_N[positive_N[order]].mean())
-    first_11 = [
-        int(np.argmax(10 * found_N >= tenths * positives)) for tenths in range(11)
-    ]  # whole numbers: no rounding
+    first_11 = [np.argmax(10 * found_N >= tenths * positives) for tenths in range(11)]  # whole numbers: no rounding
     return float(best_N[first_11].mean())

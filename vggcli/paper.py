@@ -33,101 +33,39 @@ class Row:
         return sum(len(block) for block in self.blocks) + 3
 
 
-TABLE3 = "Table 3: dense, single scale"
-TORCHVISION = "torchvision V1 weights: centre crop at 256"
-
-# fmt: off
+_S256 = "Table 3: dense, single scale, S=256"
+_JITTERED = "Table 3: dense, single scale, S in [256, 512], Q=384"
+_TORCHVISION = "torchvision V1 weights: centre crop at 256"
+_A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
+_B = ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3))
+_C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
+_D = ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+_E = ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))
 NETWORKS: dict[str, Row] = {
     row.arch: row
     for row in (
-        Row(
-            "A",
-            ((3,), (3,), (3, 3), (3, 3), (3, 3)),
-            alias="vgg11",
-            top1_error=29.6,
-            top5_error=10.4,
-            error_source=f"{TABLE3}, S=256",
-        ),
-        Row(
-            "A-LRN",
-            ((3,), (3,), (3, 3), (3, 3), (3, 3)),
-            lrn=True,
-            top1_error=29.7,
-            top5_error=10.5,
-            error_source=f"{TABLE3}, S=256",
-        ),
-        Row(
-            "B",
-            ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
-            alias="vgg13",
-            top1_error=28.7,
-            top5_error=9.9,
-            error_source=f"{TABLE3}, S=256",
-        ),
-        Row(
-            "C",
-            ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
-            top1_error=27.3,
-            top5_error=8.8,
-            error_source=f"{TABLE3}, S in [256, 512], Q=384",
-        ),
-        Row(
-            "D",
-            ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
-            alias="vgg16",
-            top1_error=25.6,
-            top5_error=8.1,
-            error_source=f"{TABLE3}, S in [256, 512], Q=384",
-        ),
-        Row(
-            "E",
-            ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
-            alias="vgg19",
-            top1_error=25.5,
-            top5_error=8.0,
-            error_source=f"{TABLE3}, S in [256, 512], Q=384",
-        ),
+        Row("A", _A, alias="vgg11", top1_error=29.6, top5_error=10.4, error_source=_S256),
+        Row("A-LRN", _A, lrn=True, top1_error=29.7, top5_error=10.5, error_source=_S256),
+        Row("B", _B, alias="vgg13", top1_error=28.7, top5_error=9.9, error_source=_S256),
+        Row("C", _C, top1_error=27.3, top5_error=8.8, error_source=_JITTERED),
+        Row("D", _D, alias="vgg16", top1_error=25.6, top5_error=8.1, error_source=_JITTERED),
+        Row("E", _E, alias="vgg19", top1_error=25.5, top5_error=8.0, error_source=_JITTERED),
         # Section 4.1: B with each pair of 3x3 layers replaced by one 5x5 layer; its error is only said to be 7 % above B's.
         Row("B-5x5", ((5,), (5,), (5,), (5,), (5,))),
         Row(
-            "A-BN",
-            ((3,), (3,), (3, 3), (3, 3), (3, 3)),
-            batch_norm=True,
-            alias="vgg11_bn",
-            top1_error=29.63,
-            top5_error=10.19,
-            error_source=TORCHVISION,
+            "A-BN", _A, batch_norm=True, alias="vgg11_bn", top1_error=29.63, top5_error=10.19, error_source=_TORCHVISION
         ),
         Row(
-            "B-BN",
-            ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
-            batch_norm=True,
-            alias="vgg13_bn",
-            top1_error=28.41,
-            top5_error=9.63,
-            error_source=TORCHVISION,
+            "B-BN", _B, batch_norm=True, alias="vgg13_bn", top1_error=28.41, top5_error=9.63, error_source=_TORCHVISION
         ),
         Row(
-            "D-BN",
-            ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
-            batch_norm=True,
-            alias="vgg16_bn",
-            top1_error=26.64,
-            top5_error=8.48,
-            error_source=TORCHVISION,
+            "D-BN", _D, batch_norm=True, alias="vgg16_bn", top1_error=26.64, top5_error=8.48, error_source=_TORCHVISION
         ),
         Row(
-            "E-BN",
-            ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
-            batch_norm=True,
-            alias="vgg19_bn",
-            top1_error=25.78,
-            top5_error=8.16,
-            error_source=TORCHVISION,
+            "E-BN", _E, batch_norm=True, alias="vgg19_bn", top1_error=25.78, top5_error=8.16, error_source=_TORCHVISION
         ),
     )
 }
-# fmt: on
 
 # Section 2.1 refers to AlexNet's constants; there alpha is not divided by the window, as it is in torch.
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
@@ -153,9 +91,8 @@ TEST_SCALE_STEP = 32  # pixels: Q in S-32, S, S+32
 
 
 @dataclass(frozen=True)
-class Result:
-    """An error of section 4 on ImageNet's validation images, in per cent: a network trained at S from `scale` and tested at
-    `test_scales` by `protocol`."""
+class PublishedResult:
+    """A result of section 4 on ImageNet's validation images: errors, in per cent, of a network trained at S in `scale`."""
 
     table: int
     arch: str
@@ -166,42 +103,40 @@ class Result:
     top5_error: float
 
 
-_S256, _S384, _JITTER = (256, 256), (384, 384), (256, 512)
+_AT256, _AT384, _JITTER = (256, 256), (384, 384), (256, 512)
 _Q256, _Q384, _QJITTER = (224, 256, 288), (352, 384, 416), (256, 384, 512)
 RESULTS = (
-    Result(3, "A", _S256, (256,), "dense", 29.6, 10.4),
-    Result(3, "A-LRN", _S256, (256,), "dense", 29.7, 10.5),
-    Result(3, "B", _S256, (256,), "dense", 28.7, 9.9),
-    Result(3, "C", _S256, (256,), "dense", 28.1, 9.4),
-    Result(3, "C", _S384, (384,), "dense", 28.1, 9.3),
-    Result(3, "C", _JITTER, (384,), "dense", 27.3, 8.8),
-    Result(3, "D", _S256, (256,), "dense", 27.0, 8.8),
-    Result(3, "D", _S384, (384,), "dense", 26.8, 8.7),
-    Result(3, "D", _JITTER, (384,), "dense", 25.6, 8.1),
-    Result(3, "E", _S256, (256,), "dense", 27.3, 9.0),
-    Result(3, "E", _S384, (384,), "dense", 26.9, 8.7),
-    Result(3, "E", _JITTER, (384,), "dense", 25.5, 8.0),
-    Result(4, "B", _S256, _Q256, "dense", 28.2, 9.6),
-    Result(4, "C", _S256, _Q256, "dense", 27.7, 9.2),
-    Result(4, "C", _S384, _Q384, "dense", 27.8, 9.2),
-    Result(4, "C", _JITTER, _QJITTER, "dense", 26.3, 8.2),
-    Result(4, "D", _S256, _Q256, "dense", 26.6, 8.6),
-    Result(4, "D", _S384, _Q384, "dense", 26.5, 8.6),
-    Result(4, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(4, "E", _S256, _Q256, "dense", 26.9, 8.7),
-    Result(4, "E", _S384, _Q384, "dense", 26.7, 8.6),
-    Result(4, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(5, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(5, "D", _JITTER, _QJITTER, "multi-crop", 24.6, 7.5),
-    Result(5, "D", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.2),
-    Result(5, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
-    Result(5, "E", _JITTER, _QJITTER, "multi-crop", 24.6, 7.4),
-    Result(5, "E", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.1),
+    PublishedResult(3, "A", _AT256, (256,), "dense", 29.6, 10.4),
+    PublishedResult(3, "A-LRN", _AT256, (256,), "dense", 29.7, 10.5),
+    PublishedResult(3, "B", _AT256, (256,), "dense", 28.7, 9.9),
+    PublishedResult(3, "C", _AT256, (256,), "dense", 28.1, 9.4),
+    PublishedResult(3, "C", _AT384, (384,), "dense", 28.1, 9.3),
+    PublishedResult(3, "C", _JITTER, (384,), "dense", 27.3, 8.8),
+    PublishedResult(3, "D", _AT256, (256,), "dense", 27.0, 8.8),
+    PublishedResult(3, "D", _AT384, (384,), "dense", 26.8, 8.7),
+    PublishedResult(3, "D", _JITTER, (384,), "dense", 25.6, 8.1),
+    PublishedResult(3, "E", _AT256, (256,), "dense", 27.3, 9.0),
+    PublishedResult(3, "E", _AT384, (384,), "dense", 26.9, 8.7),
+    PublishedResult(3, "E", _JITTER, (384,), "dense", 25.5, 8.0),
+    PublishedResult(4, "B", _AT256, _Q256, "dense", 28.2, 9.6),
+    PublishedResult(4, "C", _AT256, _Q256, "dense", 27.7, 9.2),
+    PublishedResult(4, "C", _AT384, _Q384, "dense", 27.8, 9.2),
+    PublishedResult(4, "C", _JITTER, _QJITTER, "dense", 26.3, 8.2),
+    PublishedResult(4, "D", _AT256, _Q256, "dense", 26.6, 8.6),
+    PublishedResult(4, "D", _AT384, _Q384, "dense", 26.5, 8.6),
+    PublishedResult(4, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(4, "E", _AT256, _Q256, "dense", 26.9, 8.7),
+    PublishedResult(4, "E", _AT384, _Q384, "dense", 26.7, 8.6),
+    PublishedResult(4, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(5, "D", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(5, "D", _JITTER, _QJITTER, "multi-crop", 24.6, 7.5),
+    PublishedResult(5, "D", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.2),
+    PublishedResult(5, "E", _JITTER, _QJITTER, "dense", 24.8, 7.5),
+    PublishedResult(5, "E", _JITTER, _QJITTER, "multi-crop", 24.6, 7.4),
+    PublishedResult(5, "E", _JITTER, _QJITTER, "dense+multi-crop", 24.4, 7.1),
 )
 
-Member = tuple[
-    str, tuple[int, int], tuple[int, ...]
-]  # a network of Table 6: its name, training range of S, test scales
+Member = tuple[str, tuple[int, int], tuple[int, ...]]  # a network of Table 6: name, training range of S, test scales
 
 
 @dataclass(frozen=True)
@@ -218,13 +153,13 @@ class FusionResult:
 
 _D_AND_E: tuple[Member, ...] = (("D", _JITTER, _QJITTER), ("E", _JITTER, _QJITTER))
 _SUBMISSION: tuple[Member, ...] = (  # to ILSVRC-2014; of D at [256, 512] only the FC layers were fine-tuned
-    ("D", _S256, _Q256),
-    ("D", _S384, _Q384),
+    ("D", _AT256, _Q256),
+    ("D", _AT384, _Q384),
     ("D", _JITTER, _QJITTER),
-    ("C", _S256, _Q256),
-    ("C", _S384, _Q384),
-    ("E", _S256, _Q256),
-    ("E", _S384, _Q384),
+    ("C", _AT256, _Q256),
+    ("C", _AT384, _Q384),
+    ("E", _AT256, _Q256),
+    ("E", _AT384, _Q384),
 )
 TABLE6 = (
     FusionResult(_SUBMISSION, "dense", 24.7, 7.5, 7.3),

@@ -1,5 +1,4 @@
-"""What belongs to the user rather than to a call: where runs are looked for, what may be fetched again, and which data are
-meant where none are named."""
+"""The user's own settings: where runs are searched for, where the cache is, and which data are the default."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from vggcli.files import sweep
 
 @dataclass(frozen=True)
 class Places:
-    """`runs` holds run folders; `cache` what was fetched, rendered or computed and may be removed; `data` names the data
-    that are taken where none are named, None for the embedded set."""
+    """The folder of runs; the `cache`, which may be removed; and the name of the default `data`, None for `shapes`."""
 
     runs: Path
     cache: Path
@@ -19,16 +17,16 @@ class Places:
 
     @property
     def weights(self) -> Path:
-        """Where published weights are kept."""
+        """The folder of the published weights."""
         return self.cache / "weights"
 
 
 def made_folder(folder: Path) -> Path:
-    """`folder` of the cache, made where it is not there, without what killed programs left in it. Raises MachineError
-    where it cannot be."""
+    """`folder` of the cache, created if missing, without what killed programs left. Raises MachineError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
     except OSError as error:
-        raise MachineError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
+        reason = f"cannot create the cache {folder}: {error.strerror}"
+        raise MachineError(f"{reason}; set XDG_CACHE_HOME to another folder") from error
     return folder

@@ -1,9 +1,11 @@
-"""How long work says how far it has come: whoever asks for it brings a way to show that, or nothing is shown."""
+"""How the library reports what it does: notes to a logger, and progress to a function that its caller passes in."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-# A title, a total and what it counts (such as "images"), to a context that is called with how many more are done.
+LOG = logging.getLogger("vggcli")
+# Called with a title, a total and its unit ("images"); gives a context manager to call with how many more are done.
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 
 

@@ -1,7 +1,7 @@
-"""The one way in which JSON of ours becomes records: typed, in range and whole, or one sentence that says what is wrong.
+"""Reads the JSON that this program writes into records with checked types and ranges, or says what is wrong in a sentence.
 
-A record is a frozen dataclass with `__pydantic_config__ = RECORD`; its annotations are what is checked, and nothing is
-converted: "1" is no number, 1.0 no whole one, true neither. Characters of file names that are no UTF-8 are kept.
+A record is a frozen dataclass with `__pydantic_config__ = RECORD`; its annotations are checked, and nothing is converted:
+"1" is not a number, 1.0 is not a whole number, and true is neither. Bytes of file names that are not UTF-8 are kept.
 """
 
 import dataclasses
@@ -16,14 +16,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from vggcli.errors import VGGError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-OPEN = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)  # of records that others may add to
-LARGEST_SIDE = 100_000  # pixels of a shorter side
+OPEN = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)  # for records to which others may add fields
 LATER = {"later": True}  # of a field that older files do not have: it may be missing
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Ordinal = Annotated[int, Field(ge=1, lt=1 << 31)]
-Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+Side = Annotated[int, Field(ge=1, le=100_000)]  # pixels of a shorter side
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -32,16 +31,16 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SHOWN = 60  # characters of a value in an error
 NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")  # as JSON writes it
 SURROGATE = re.compile("[\ud800-\udfff]")
-ESCAPED = re.compile("[\udc80-\udcff]")  # each a byte of a file name that is no UTF-8
-HIDDEN = re.compile("[\U00100080-\U001000ff]")  # for private use: what pydantic's parser sees instead of them
+ESCAPED = re.compile("[\udc80-\udcff]")  # each is a byte of a file name that is not UTF-8
+HIDDEN = re.compile("[\U00100080-\U001000ff]")  # private-use characters that replace them for pydantic's parser
 AWAY = 0x100000 - 0xDC00
 short = reprlib.Repr()
 short.maxstring = short.maxlong = short.maxother = SHOWN
 
 
 def parsed(text: str | bytes) -> Any:
-    """The value of a JSON text, with or without a byte order mark. Raises ValueError, in one sentence, for any other text,
-    and for an object that names something twice."""
+    """The value of a JSON text, with or without a byte order mark. Raises ValueError, with a short reason, for any other
+    text and for an object that has the same name twice."""
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         return json.loads(text, object_pairs_hook=_without_repeats)
@@ -55,26 +54,26 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError("it has a number of too many digits" if "digits" in str(error) else str(error)) from None
 
 
-def read_record(kind: type[T], given: Any, partly: bool = False) -> T:
-    """The record (or anything else that annotations can say) that `given` is: a JSON text, or what `parsed` made of one.
-    With `partly`, fields that have a default may be missing.
+def read_record(kind: type[_T], given: Any, partly: bool = False) -> _T:
+    """A record (or a value of any other annotated type) from `given`, a JSON text or a value that `parsed` returned. With
+    `partly`, fields that have a default may be missing.
 
-    Raises ValueError, in one short sentence that names the field, for what no `kind` can hold.
+    Raises ValueError, with a short reason that names the field, where `given` is not a valid `kind`.
     """
     value = parsed(given) if isinstance(given, str | bytes) else given
     try:
         text = json.dumps(value, ensure_ascii=False)
         hidden = ESCAPED.sub(lambda found: chr(ord(found[0]) + AWAY), text)
         if SURROGATE.search(hidden) or NUL.search(hidden):
-            raise ValueError("it has a character that no name can have")
-        record: T = _adapter(cast("Any", kind)).validate_json(hidden, strict=True)
+            raise ValueError("it has a character that is not allowed in names")
+        record: _T = _adapter(cast("Any", kind)).validate_json(hidden, strict=True)
         record = record if hidden == text else _restored(record)
         missing = None if partly else next(_missing(record, value, ""), None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValidationError as error:
         raise ValueError(_sentence(error, value)) from None
-    except VGGError as error:  # of a record that looks itself over
+    except VGGError as error:  # from a record that checks itself
         raise ValueError(str(error)) from error
     if missing is not None:
         raise ValueError(f"{missing} is missing")
@@ -95,7 +94,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _missing(record: Any, given: Any, where: str) -> Iterator[str]:
-    """The fields of records in `record` that `given` did not have."""
+    """The fields of `record`, and of records in it, that are missing in `given`."""
     if isinstance(given, list):
         for index, value in enumerate(given if isinstance(record, list | tuple) else ()):
             yield from _missing(record[index], value, f"{where}{index}.")
@@ -126,7 +125,7 @@ def _sentence(error: ValidationError, value: Any) -> str:
     if first["type"] == "json_invalid":
         return "it is nested too deeply" if "recursion" in first["msg"] else first["msg"]
     parts: list[str] = []
-    for part in first["loc"]:  # which also names the arms of unions
+    for part in first["loc"]:  # which also names the members of unions
         found = isinstance(value, dict) and part in value
         if found or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
             parts, value = [*parts, str(part)], value[part]
@@ -134,20 +133,19 @@ def _sentence(error: ValidationError, value: Any) -> str:
         return f"{'.'.join([*parts, str(first['loc'][-1])])} is missing"
     where = ".".join(parts)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"it has a field {shown(where)}, which is not known"
+        return f"it has an unknown field {shown(where)}"
     where = cut(where) if where.isprintable() else shown(where)
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    wanted = re.sub(r"^.*? should ", "", first["msg"])
-    wanted = re.sub(r"a dictionary or an instance of \w+", "an object", wanted)
+    wanted = re.sub(r"a dictionary or an instance of \w+", "an object", re.sub(r"^.*? should ", "", first["msg"]))
     return f"{where or 'it'} is {shown(value)}, and should {wanted}"
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: cut, and without control characters."""
+    """A value as errors show it: shortened, and without control characters."""
     return cut(short.repr(value))
 
 
 def cut(text: str) -> str:
-    """A text of at most 60 characters, the rest left out."""
+    """The text, shortened to at most 60 characters."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

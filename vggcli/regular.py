@@ -1,5 +1,4 @@
-"""Whether a path is a regular file, asked before anything is opened: to open a FIFO waits for ever, and to open a device
-may do something. Any room may ask."""
+"""Checks that a path is a regular file before it is opened: a FIFO would wait forever, a device may have side effects."""
 
 import stat
 from pathlib import Path
@@ -16,16 +15,16 @@ KINDS = (
 
 
 def irregular(path: Path | str) -> str | None:
-    """What is at `path` where that is there and no regular file ("a FIFO"), links followed; else None."""
+    """What `path` is, such as "a FIFO", if it exists and is not a regular file (links are followed); otherwise None."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
         return None
-    return None if stat.S_ISREG(mode) else next((name for holds, name in KINDS if holds(mode)), "no file")
+    return None if stat.S_ISREG(mode) else next((name for holds, name in KINDS if holds(mode)), "something else")
 
 
 def need_regular(path: Path | str, error: type[VGGError]) -> None:
-    """Raises `error` where something is at `path` that is no regular file; what is not there is for the caller to say."""
+    """Raises `error` if `path` exists and is not a regular file."""
     kind = irregular(path)
     if kind is not None:
-        raise error(f"{path} is {kind}, not a regular file, so it is not opened; give a file")
+        raise error(f"{path} is {kind}, not a regular file, so it is not opened; name a file instead")

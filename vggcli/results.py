@@ -1,4 +1,4 @@
-"""What the functions of the package return knows itself as JSON, as a table of pandas, and as a table of a notebook."""
+"""Results of the package's functions: each can be shown as JSON, as a pandas data frame, and as a table in notebooks."""
 
 from abc import ABC, abstractmethod
 from html import escape
@@ -13,14 +13,14 @@ SHOWN_ROWS = 50  # of a table in a notebook
 
 
 class Result(ABC):
-    """A result with `to_json()`, the object that its command prints; its table follows from that."""
+    """A result: `to_json()` is the JSON object that its command prints, and the tables are made from that."""
 
     @abstractmethod
     def to_json(self) -> Any:
-        """Plain lists, dictionaries, texts and numbers."""
+        """The result as lists, dictionaries, strings and numbers."""
 
     def table(self) -> list[dict[str, Any]]:
-        """The table, a dictionary a row: here one, of all that `to_json` says in a single value."""
+        """The rows as dictionaries. Here it is one row, of all values of `to_json` but lists and dictionaries."""
         return [{name: value for name, value in self.to_json().items() if not isinstance(value, list | dict)}]
 
     def to_frame(self) -> "pd.DataFrame":
@@ -28,11 +28,11 @@ class Result(ABC):
         try:
             import pandas as pd
         except ImportError as error:
-            raise MachineError("a data frame needs pandas: pip install pandas") from error
+            raise MachineError("a data frame needs pandas; install it with `pip install pandas`") from error
         return pd.DataFrame(self.table())
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: a single row stands upright, of many rows the first are shown."""
+        """A table for notebooks: a single row is shown as a column, and of many rows only the first ones."""
         rows = self.table()
         if len(rows) == 1:
             return _table([], [[name, value] for name, value in rows[0].items()])

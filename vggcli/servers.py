@@ -1,16 +1,16 @@
-"""Servers that are asked within a time limit, whatever part of the network is slow."""
+"""A time limit for requests to servers, whatever part of the network is slow."""
 
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def within(seconds: float, ask: Callable[[], T]) -> T:
-    """What `ask` returns or raises, within `seconds`: in a thread of its own, because looking up a name keeps to no time
-    limit. Raises TimeoutError where there is nothing by then; the thread is left to end by itself."""
+def within(seconds: float, ask: Callable[[], _T]) -> _T:
+    """What `ask` returns or raises, in a thread of its own, because looking up a host name has no time limit. Raises
+    TimeoutError if there is no answer within `seconds`; the thread is then left to end by itself."""
     answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
 
     def answer() -> None:

@@ -67,8 +67,8 @@ def test_torchvisions_weights_are_measured_as_torchvision_measures(
     )
     said = capsys.readouterr().err
     assert "does not name its classes; the data's 3 are assumed, in sorted order" in said
-    assert "does not say which pixels it expects; torchvision's are assumed" in said
-    assert ": RGB less 123.675, 116.28, 103.53, over 58.395, 57.12, 57.375" in said
+    assert "does not say which preprocessing it expects; torchvision's is assumed" in said
+    assert ": RGB mean 123.675, 116.28, 103.53, divisor 58.395, 57.12, 57.375" in said
     transforms = torchvision.transforms
     normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     preset = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalize])
@@ -131,13 +131,13 @@ def test_a_thousand_classes_on_data_of_ten(photos: Path, capsys: pytest.CaptureF
     assert run(["eval", "--weights", "w.caffemodel", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
     assert (
-        "w.caffemodel has 1000 classes without names, and the data 3; give other data, or other weights (--data)"
+        "w.caffemodel has 1000 classes without names, but the data have 3; give other data, or other weights (--data)"
         in said
     )
     save_checkpoint(Path("w.safetensors"), network, about(network))
     assert run(["eval", "--weights", "w.safetensors", "--data", str(photos)]) == 4
     said = capsys.readouterr().err
-    assert "do not know 3 of the data's classes ('class0', 'class1', 'class2')" in said
+    assert "lack 3 of the data's classes ('class0', 'class1', 'class2')" in said
     assert "they were trained on photos" in said
 
 
@@ -169,7 +169,7 @@ class Hostile:
         (
             "runs/A-1 w.h5 --to caffe",
             2,
-            "the layout caffe does not go with w.h5; give a name that ends in .caffemodel (--to)",
+            "w.h5 cannot have the layout caffe; give a name that ends in .caffemodel (--to)",
         ),
         ("runs/A-1 w.safetensors --to onnx", 2, "give a name that ends in .onnx"),
         ("runs/A-1 other.caffemodel", 2, "other.prototxt exists already"),
@@ -190,7 +190,7 @@ class Hostile:
         ("lrn.safetensors w.h5", 4, "network A-LRN is not written for Keras"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     photos: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
 ) -> None:
     Path("there.pth").write_bytes(b"PK not an archive")
@@ -218,5 +218,5 @@ def test_other_numbers_of_classes_are_exit_4(
 ) -> None:
     bare_state_dict()
     assert run(["eval", "--weights", "w.pth", "--data", str(make_folder("other", classes=4)), "--scales", "40"]) == 4
-    assert "3 classes without names, and the data 4" in capsys.readouterr().err
+    assert "3 classes without names, but the data have 4" in capsys.readouterr().err
     assert error(capsys, "--weights", "w.pth", "--data", str(photos), "--scales", "40")["images"] == 12

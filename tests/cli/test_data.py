@@ -31,7 +31,7 @@ def test_a_source_is_shown_by_class(make_folder: MakeFolder, capsys: pytest.Capt
     assert ["class0", "8", "5"] in rows
     assert ["class1", "2", "4"] in rows
     assert ["all", "18", "13"] in rows
-    assert "1 image right in" in out
+    assert "1 image in" in out
     assert "4.0 times" in out
     assert "1 image cannot be read, such as val/class2/0.jpg" in out
     assert "1 validation image is a training image too" in out

@@ -100,7 +100,7 @@ def test_the_table_shows_members_pairs_and_the_whole(photos: Path, capsys: pytes
         ("a.safetensors other.safetensors", 3, "different images"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     photos: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
 ) -> None:
     data = ["--data", str(photos), "-q"]

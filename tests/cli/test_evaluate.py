@@ -131,7 +131,11 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
             "the scale 4 is below the network's crop; the smallest usable Q is 32 (--multi-scale)",
         ),
         ("--arch A --grid 3", 2, "a grid has no effect without multi-crop evaluation (--grid, --multi-crop)"),
-        ("--arch A --multi-crop --grid 1", 2, "grid 1 is no grid: give 2 or more, or take the centre crop (--grid)"),
+        (
+            "--arch A --multi-crop --grid 1",
+            2,
+            "a grid of 1 is too small: give 2 or more, or take the centre crop (--grid)",
+        ),
         ("--arch B --weights runs/A-1", 4, "holds network A, not B"),
         ("--weights nowhere", 4, "nowhere"),
         ("runs/A-1 --arch B", 4, "holds network A, not B"),
@@ -141,7 +145,7 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("runs/A-1 runs/A-1/best.safetensors", 2, "named twice"),
         ("runs/A-1 runs/A-1/last.safetensors --save-scores s.safetensors", 2, "one file for 2 networks"),
         ("runs/A-1 --table --json", 2, "--table has no effect"),
-        ("runs/A-1 --table --per-class", 2, "--per-class has no place"),
+        ("runs/A-1 --table --per-class", 2, "--per-class has no effect"),
         ("runs/A-1 nowhere", 4, "nowhere"),
         ("--weights {photos}/val/class0/0.jpg", 4, "cannot be read as a checkpoint"),
         ("--arch A --split test", 3, "no test/ folder"),
@@ -151,7 +155,7 @@ def test_unreadable_images_are_an_error_or_left_out_and_counted(
         ("--arch A --save-scores x.npz", 2, "ends in .safetensors"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     photos: Path, capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
 ) -> None:
     assert run(["eval", "--data", str(photos), *flags.format(photos=photos).split()]) == code

@@ -91,8 +91,8 @@ def test_torchvisions_weights_to_new_classes(source: Path, capsys: pytest.Captur
     assert finetune("--weights", "seven.pth", "--data", str(source), *words) == 0
     assert "fc8 is new: 3 classes of the data in place of 7" in capsys.readouterr().err
     _, about = load_checkpoint(Path("runs/A-2/last.safetensors"))
-    assert about.preprocessing["mean"] == pytest.approx([123.675, 116.28, 103.53])
-    assert len(about.preprocessing["eigenvalues"]) == 3
+    assert about.preprocessing.mean == pytest.approx([123.675, 116.28, 103.53])
+    assert len(about.preprocessing.eigenvalues) == 3
 
 
 def test_convolutions_alone_are_started_from_but_not_evaluated(
@@ -109,17 +109,17 @@ def test_convolutions_alone_are_started_from_but_not_evaluated(
     assert run(["eval", "features.pth", "--data", str(source), "--scales", "36"]) == 4
     assert "without a classifier" in capsys.readouterr().err
     assert run(["convert", "features.pth", "d.onnx"]) == 4
-    assert "only a checkpoint" in capsys.readouterr().err
+    assert "can only be written as a checkpoint" in capsys.readouterr().err
     assert run(["convert", "features.pth", "features.safetensors"]) == 0
     assert run(["features", str(source), "--weights", "features.safetensors", "--gap", "--out", "x.npy"]) == 4
     assert "have no layer fc7" in capsys.readouterr().err
     words = "--weights features.pth --scale 36 --max-steps 2 -b 8 --data".split()
     assert finetune(*words, str(source), "--layers", "last") == 2
-    assert "would leave fc6 random" in capsys.readouterr().err
+    assert "has no weights for fc6" in capsys.readouterr().err
     assert finetune(*words, str(source), "--layers", "fc") == 0
     assert torch.equal(tensors("runs/A-2")["conv1_1.weight"], theirs["features.0.weight"])
     _, about = load_checkpoint(Path("runs/A-2/last.safetensors"))
-    assert about.preprocessing["divisor"] == 1.0
+    assert about.preprocessing.divisor == 1.0
 
 
 def test_keras_weights_without_their_top_are_started_from_and_described_by(
@@ -139,8 +139,8 @@ def test_keras_weights_without_their_top_are_started_from_and_described_by(
     asked = ["features", str(one), "--layer", "pool5", "--gap", "--scales", "224", "--json", "--weights"]
     assert run([*asked, "notop.h5"]) == 0
     said = capsys.readouterr().err
-    assert "notop.h5 does not say which pixels it expects; keras's are assumed" in said
-    assert "notop.h5 does not say its operations; VGG's are assumed" in said
+    assert "notop.h5 does not say which preprocessing it expects; keras's is assumed" in said
+    assert "notop.h5 does not list its operations; VGG's are assumed" in said
     assert finetune("--weights", "notop.h5", "--scale", "256", "--max-steps", "1", "-b", "2", "--layers", "fc",
                     "--data", str(source)) == 0  # fmt: skip
     assert "notop.h5; new: fc6, fc7, fc8" in capsys.readouterr().err
@@ -185,21 +185,21 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
         (
             "--weights runs/A-1 --cache-features",
             2,
-            "let only fc or last learn, or keep none (--layers, --cache-features)",
+            "let only fc or last learn, or cache none (--layers, --cache-features)",
         ),
         (
             "--weights runs/A-1 --layers fc --cache-features --scale-jitter 36 40",
             2,
-            "give one, not a range (--scale, --scale-jitter, ",
+            "give one scale, not a range (--scale, --scale-jitter, ",
         ),
-        ("--weights runs/A-1 --init gaussian", 2, "gives every layer (--init)"),
+        ("--weights runs/A-1 --init gaussian", 2, "has weights for every layer (--init)"),
         ("--weights runs/A-1 --scale 20", 2, "below the crop; the smallest usable S is 32 (--scale, --crop)"),
-        ("--weights runs/A-1 --arch D --layers fc", 2, "would leave conv1_2 random"),
+        ("--weights runs/A-1 --arch D --layers fc", 2, "has no weights for conv1_2"),
         ("--weights runs/B-1 --arch A", 4, "first layer that differs is conv1_2 there and pool1 here"),
         ("--weights runs/B-1 --arch D", 4, "first layer that differs is pool3 there and conv3_3 here"),
         ("--weights nowhere", 4, "nowhere"),
-        ("--weights features --arch E", 4, "no weights of network E are published as 'features'"),
-        ("--arch C", 4, "none of it are published"),
+        ("--weights features --arch E", 4, "'features' has no published weights of network E"),
+        ("--arch C", 4, "no published weights of it"),
         ("--resume runs/A-1 --layers fc", 2, "has no effect; begin a new run with it (--layers)"),
         ("--resume runs/A-1 --weights runs/A-1", 2, "has no effect; begin a new run with it (--weights)"),
         ("--config runs/A-1/config.json", 2, "replay it with `vgg train"),
@@ -207,7 +207,7 @@ def test_a_run_is_replayed_and_gone_on_with(source: Path, make_folder: MakeFolde
         ("--weights runs/A-1 --crop 64", 2, "--crop"),
     ],
 )
-def test_each_way_to_hold_it_wrong(
+def test_each_wrong_command_line_is_refused(
     source: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, message: str
 ) -> None:
     if "B-1" in words:

@@ -120,7 +120,7 @@ def test_an_image_on_stdin_is_no_list(
     image = (photos / "val" / "class1" / "0.jpg").read_bytes()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(image)))
     assert run(["predict", "--arch", "A", "-q", "-"]) == 3
-    assert "stdin holds an image" in capsys.readouterr().err
+    assert "stdin is an image" in capsys.readouterr().err
 
 
 def test_an_image_named_twice_is_taken_once_and_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +128,7 @@ def test_an_image_named_twice_is_taken_once_and_said(photos: Path, capsys: pytes
     assert run(["predict", "--arch", "A", "-q", "--json", image, image, str(photos / "val" / "class1")]) == 0
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 4
-    assert "2 images are named more than once, and taken once" in shown.err
+    assert "2 images are named more than once, and used once" in shown.err
 
 
 @pytest.mark.parametrize("form", ["{}", "{}*", "{}/[x]", "{}.csv", "{}.tar", "a/{}"])

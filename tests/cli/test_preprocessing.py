@@ -12,7 +12,7 @@ from tests.conftest import MakeFolder
 from tests.zoo.nets import small
 from vggcli.cli.app import run
 from vggcli.weights.checkpoint import load_checkpoint
-from vggcli.weights.preprocessing import PIXELS, Pixels
+from vggcli.weights.preprocessing import PIXELS, ExpectedPixels
 from vggcli.weights.torch_names import Framework, to_framework
 
 BGR = {"channels": "BGR", "mean": [103.5, 116.25, 123.5], "divisor": [58.0, 57.0, 56.0]}
@@ -63,8 +63,8 @@ def test_bgr_weights_see_what_the_same_weights_in_rgb_see(photos: Path, capsys: 
     assert posteriors[0] == pytest.approx(posteriors[1], abs=1e-5)
 
 
-@pytest.mark.parametrize("given", [PIXELS["caffe"], PIXELS["torchvision"], Pixels.from_json(BGR)])
-def test_the_first_layer_sees_what_the_file_expects(given: Pixels, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [PIXELS["caffe"], PIXELS["torchvision"], ExpectedPixels.from_json(BGR)])
+def test_the_first_layer_sees_what_the_file_expects(given: ExpectedPixels, tmp_path: Path) -> None:
     """conv1_1 of our RGB against plain convolution of pixels in the file's own order, mean and divisor."""
     weights = torch.load(saved(tmp_path / "w.pth"), weights_only=True)
     network, checkpoint = load_checkpoint(tmp_path / "w.pth", pixels=given)
@@ -74,7 +74,7 @@ def test_the_first_layer_sees_what_the_file_expects(given: Pixels, tmp_path: Pat
     order = [2, 1, 0] if about["channels"] == "BGR" else [0, 1, 2]
     theirs = torch.stack([(pixels_CHW[c] - m) / d for c, m, d in zip(order, about["mean"], over, strict=True)])
     mean, divisor = (
-        torch.tensor(checkpoint.preprocessing[name]).double().reshape(-1, 1, 1) for name in ("mean", "divisor")
+        torch.tensor(getattr(checkpoint.preprocessing, name)).double().reshape(-1, 1, 1) for name in ("mean", "divisor")
     )
     ours = (pixels_CHW - mean) / divisor
     wanted = torch.nn.functional.conv2d(theirs[None], weights["features.0.weight"].double())
@@ -91,7 +91,7 @@ def test_weights_numbered_as_oxfords_copies_expect_caffes_pixels(tmp_path: Path)
     given = load_checkpoint(tmp_path / "w.pth", pixels=PIXELS["caffe"])[0]
     for name, value in given.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
-    assert checkpoint.preprocessing["mean"] == PIXELS["caffe"].mean
+    assert checkpoint.preprocessing.mean == PIXELS["caffe"].mean
 
 
 def test_what_was_given_is_recorded_and_then_said_by_the_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_what_was_given_is_recorded_and_then_said_by_the_file(photos: Path, caps
     assert run(finetune.split()) == 0
     config = json.loads(Path("tuned/config.json").read_text())
     assert config["preprocessing"] == BGR
-    assert load_checkpoint(Path("tuned/last.safetensors"))[1].preprocessing["mean"] == RGB["mean"]
+    assert load_checkpoint(Path("tuned/last.safetensors"))[1].preprocessing.mean == tuple(RGB["mean"])
     Path("tuned/config.json").write_text(json.dumps({**config, "preprocessing": RGB}))
     assert run("finetune --resume tuned --epochs 2 -q".split()) == 2
     assert "config.json says preprocessing" in capsys.readouterr().err
@@ -131,9 +131,9 @@ def test_a_preprocessing_that_cannot_be_meant(
 
 
 def test_torchvisions_own_numbers_are_its_name(tmp_path: Path) -> None:
-    found = Pixels.from_json({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
+    found = ExpectedPixels.from_json({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
     assert found == PIXELS["torchvision"]
-    assert all(Pixels.from_json(one.to_json()) == one for one in PIXELS.values())
+    assert all(ExpectedPixels.from_json(one.to_json()) == one for one in PIXELS.values())
 
 
 @pytest.mark.parametrize("command", ["eval --data {photos}", "predict {photos}"])

@@ -105,7 +105,7 @@ def test_stacked_stores_in_any_order(photos: Path, tmp_path: Path, capsys: pytes
     other = probed(capsys, "backwards.safetensors", "--data", str(photos), "--norm", "none")
     assert one["results"] == other["results"]
     code, error = failed(capsys, "d.safetensors", "d.safetensors", "--data", str(photos))
-    assert (code, "named twice" in error) == (2, True)
+    assert (code, "given twice" in error) == (2, True)
 
 
 def test_one_store_a_split(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,8 +204,8 @@ def test_table_11_is_the_papers() -> None:
             "--train-per-class 2 --protocol voc",
             "have no effect; they belong to caltech (--train-per-class, --protocol)",
         ),
-        ("--split val --protocol caltech", "naming one has no effect (--split, --protocol)"),
-        ("--train-split val --protocol caltech", "naming one has no effect (--train-split, --protocol)"),
+        ("--split val --protocol caltech", "naming a split has no effect (--split, --protocol)"),
+        ("--train-split val --protocol caltech", "naming a split has no effect (--train-split, --protocol)"),
         ("--ap 11", "average precision have no effect with the protocol accuracy"),
         ("--costs 0 1", "C must be above 0"),
         ("--costs nan", "C must be above 0"),
@@ -255,5 +255,5 @@ def test_unused_descriptors_are_said(photos: Path, tmp_path: Path, capsys: pytes
     (photos / "val" / "class1").rmdir()
     assert run(["probe", "d.safetensors", "--data", str(photos), "--costs", "1", "--per-class"]) == 0
     shown = capsys.readouterr()
-    assert "d.safetensors: 6 descriptors of images that are not among those probed left out" in shown.err
+    assert "d.safetensors: left out 6 descriptors of images that are not in the data" in shown.err
     assert "no test image" in shown.out

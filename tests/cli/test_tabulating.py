@@ -12,6 +12,7 @@ from tests.conftest import MakeFolder
 from vggcli import paper
 from vggcli.cli.app import run
 from vggcli.cli.options import stdout_console
+from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import ImageSet
 from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.protocol import Scores
@@ -25,7 +26,7 @@ from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 VIEWS = ["--scales", "36", "48", "--grid", "2"]
-EYE = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+EYE = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 Rows = list[list[float]]
 
 
@@ -40,7 +41,7 @@ def photos(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         initialise(network, "he", seed)
         with torch.no_grad():
             network.get_parameter("fc8.weight").mul_(4)
-        colour = {"mean": [120.0, 110.0, 100.0], "divisor": 20.0, "eigenvalues": [1, 1, 1], "eigenvectors": EYE}
+        colour = ColourStatistics((120.0, 110.0, 100.0), 20.0, (1, 1, 1), EYE)
         about = Checkpoint(network.config, names, colour, (36, 36), training={"step": 1})
         save_checkpoint(tmp_path / f"a{seed}.safetensors", network, about)
     return folder
@@ -158,7 +159,8 @@ def test_imagenets_validation_images_stand_beside_tables_6_and_7(
     monkeypatch.setattr(paper, "IMAGENET_VALIDATION", 21)  # of which one was left out
     files = [str(tmp_path / f"{arch}.safetensors") for arch in "DE"]
     for seed, (arch, file) in enumerate(zip("DE", files, strict=True)):
-        save_scores(Path(file), imagenet_scores(20, seed), replace(imagenet_evaluation(arch, protocol, 20), skipped=1))
+        about = replace(imagenet_evaluation(arch, protocol, 20), skipped=1).to_json()
+        save_scores(Path(file), imagenet_scores(20, seed), about)
     assert run(["ensemble", *files, "--table"]) == 0
     text = capsys.readouterr().out
     assert "20 images (1 left out)" in text
@@ -188,7 +190,7 @@ def test_imagenets_validation_images_stand_beside_table_5(
         parts={"dense": scores.posteriors_NK, "multi-crop": scores.posteriors_NK.flip(0)},
     )
     evaluation = imagenet_evaluation("E", "dense+multi-crop", 20)
-    checkpoint = Checkpoint(NetworkConfig("E"), imagenet_ids(), {}, (256, 512))
+    checkpoint = Checkpoint(NetworkConfig("E"), imagenet_ids(), ColourStatistics((0, 0, 0), 1), (256, 512))
     images = ImageSet(Path(), "val", imagenet_ids(), (), (), ())
     measured = Measured(evaluation, scores, images, checkpoint, Path("runs/E-1/best.safetensors"))
     stdout_console().print(networks_table([measured]))

@@ -1,13 +1,15 @@
 """Sets by name: fetched through torchvision's own classes, whose downloads the tests replace by small copies."""
 
 import importlib
+import io
 import json
 import pickle
 import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -262,17 +264,36 @@ def test_a_download_that_fails_is_the_machines_fault(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_said_on_stdout(
-    datasets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Archive(io.BytesIO):
+    """What a server sends."""
+
+    length = 2_500_000
+
+
+def test_a_download_is_shown_by_the_callers_progress_and_nothing_is_printed(
+    datasets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    downloading(monkeypatch, food101)
+    def layout(root: Path) -> None:
+        food101(root)
+        datasets.utils._urlretrieve("https://example.org/food.tar", str(root / "food.tar"))
+
+    shown: list[Any] = []
+
+    @contextmanager
+    def progress(*about: Any) -> Iterator[Callable[[int], None]]:
+        shown.append(about)
+        yield shown.append
+
+    downloading(monkeypatch, layout)
     monkeypatch.setattr(catalogue, "_reach", lambda known, folder: None)
-    fetch(KNOWN["food101"], tmp_path / "aloud", quiet=False)
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "torchvision says something" in shown.err
-    fetch(KNOWN["food101"], tmp_path / "quietly", quiet=True)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Archive(bytes(Archive.length)))
+    before = datasets.utils.tqdm
+    fetch(KNOWN["food101"], tmp_path / "shown", progress)
+    assert shown[0] == ("fetching food101", 4996, "MB")
+    assert sum(shown[1:]) == 2
+    fetch(KNOWN["food101"], tmp_path / "silent")
     assert capsys.readouterr() == ("", "")
+    assert datasets.utils.tqdm is before
     assert socket.getdefaulttimeout() is None
 
 
@@ -284,13 +305,13 @@ def test_without_a_network_it_says_what_else_to_do(
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(MachineError, match="network is unreachable.*copy .*pets from a machine that has it"):
-        fetch(KNOWN["pets"], tmp_path / "pets", quiet=True)
+        fetch(KNOWN["pets"], tmp_path / "pets")
 
 
 def test_without_torchvision_it_says_what_else_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(MachineError, match="torchvision.*cannot be loaded.*a folder of your own"):
-        fetch(KNOWN["pets"], tmp_path / "pets", quiet=True)
+        fetch(KNOWN["pets"], tmp_path / "pets")
 
 
 def test_a_known_set_says_what_it_costs() -> None:

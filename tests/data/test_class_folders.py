@@ -41,7 +41,7 @@ def test_folders_that_hold_the_same_and_say_nothing_are_classes_and_that_is_said
         (root / old).rename(root / new)
     found = load_split(root, "train")
     assert found.classes == tuple(names)
-    assert any("where they are splits, call them train/ and val/" in remark for remark in found.remarks)
+    assert any("if they are splits, rename them train/ and val/" in remark for remark in found.remarks)
 
 
 def test_classes_with_folders_of_their_own_are_classes(make_folder: MakeFolder) -> None:
@@ -68,7 +68,7 @@ def test_a_class_beside_the_splits_is_said(make_folder: MakeFolder) -> None:
 def test_a_set_one_folder_too_high_is_not_taken_for_a_class(make_folder: MakeFolder) -> None:
     make_folder(name="sets/photos")
     root = make_folder(name="sets/other").parent
-    with pytest.raises(DataError, match=r"sets/other holds train/ and val/: if it is a set of its own, give "):
+    with pytest.raises(DataError, match=r"sets/other holds train/ and val/: if it is a whole data set, give "):
         load_split(root, "train")
 
 

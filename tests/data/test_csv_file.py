@@ -57,16 +57,16 @@ def test_what_programs_write_is_read(tmp_path: Path, text: str, encoding: str) -
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,x,train\nb,y,holdout\n", r"line 3: the split 'holdout' is none; each row has train, val or test"),
+        ("a,x,train\nb,y,holdout\n", r"line 3: the split 'holdout' is unknown; write train, val or test"),
         ("a,x,train\nb,y,UNASSIGNED\n", r"line 3: the split 'UNASSIGNED'"),
         ("a,x,train\nb,y,\n", r"line 3: the split is missing"),
         ("a,x,train\n\nb,y\n", r"line 4: the split is missing"),
         ("a,x,train\na,x,val\n", r"line 3: a is in two splits, train \(line 2\) and val"),
         ("a,x,val\n./a,x,test\n", r"line 3: a is in two splits, val \(line 2\) and test"),
-        ("a,x,train\na,x,train\n", r"line 3: a stands there twice \(line 2"),
+        ("a,x,train\na,x,train\n", r"line 3: a is listed twice \(line 2"),
         ("a,x,train\na,y,train\n", r"line 3: a has two labels, 'x' \(line 2\) and 'y'"),
         ("a,x,train\n,y,train\n", r"line 3: the path or the label is missing"),
-        ("a,x,train\nb,c,y,train\n", r"line 3 has 4 values where the header has 3"),
+        ("a,x,train\nb,c,y,train\n", r"line 3 has 4 values, but the header has 3"),
         ('a,x,train\n"b,y,train\n', r"line 3 cannot be read as a row"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_box_twice_is_an_error_and_two_boxes_are_not(tmp_path: Path) -> None:
     train, _ = load_training(written(tmp_path / "two.csv", head + rows + "a,x,train,1,2,3,5\n"))
     assert train.boxes[0] == ((1, 2, 3, 4), (1, 2, 3, 5))
     for row in ("a,x,train,1,2,3,4\n", "a,x,train,,,,\n"):
-        with pytest.raises(DataError, match=r"line 5: a stands there twice \(line 2"):
+        with pytest.raises(DataError, match=r"line 5: a is listed twice \(line 2"):
             load_training(written(tmp_path / "set.csv", head + rows + row))
 
 
@@ -97,8 +97,8 @@ def test_an_empty_column_of_splits_is_as_good_as_none(tmp_path: Path) -> None:
     [
         ("path,label\na.jpg,béret\n".encode("cp1252"), "line 2 is not in UTF-8; save the file as UTF-8"),
         (b"path,path,label\na,b,c\n", "two columns 'path'"),
-        (b"\x00\x01\x02" * 200, "is no text"),
-        (b"PAR1" + bytes(200), "is no text"),
+        (b"\x00\x01\x02" * 200, "is not a text file"),
+        (b"PAR1" + bytes(200), "is not a text file"),
         (b"path,label," + b"x" * 200_000, "its first line cannot be read as a header"),
         (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,inf,2\n", "line 2: the box has no area"),
         (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,1e999,2\n", "line 2: the box has no area"),

@@ -145,9 +145,9 @@ def test_a_jpeg_may_come_smaller_but_not_below_what_is_needed(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (np.array([[0, 70000]], np.int32), "beyond 16 bits have no defined range"),
-        (np.array([[-1, 5]], np.int32), "beyond 16 bits have no defined range"),
-        (np.array([[0.0, 1.0]], np.float32), "floating-point pixels have no defined range"),
+        (np.array([[0, 70000]], np.int32), "of more than 16 bits, which have no defined range"),
+        (np.array([[-1, 5]], np.int32), "of more than 16 bits, which have no defined range"),
+        (np.array([[0.0, 1.0]], np.float32), "floating-point numbers, which have no defined range"),
     ],
 )
 def test_pixels_whose_range_nothing_tells_are_refused_for_what_they_are(
@@ -232,8 +232,8 @@ def test_broken_or_long_metadata_keep_no_png_from_being_used(tmp_path: Path, ext
 def test_broken_exif_and_xmp_turn_nothing(tmp_path: Path, kind: str) -> None:
     options = {} if kind == "PNG" else {"xmp": b"<x:xmpmeta <"}
     gradient().save(tmp_path / "a", kind, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken", **options)
-    decoded = decode_image(tmp_path / "a")
-    assert decoded.image.size == gradient().size and not decoded.turned
+    image, turned = decode_image(tmp_path / "a")
+    assert image.size == gradient().size and not turned
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -242,9 +242,9 @@ def test_turned_are_those_that_an_orientation_turns(tmp_path: Path, kind: str, o
     exif = Image.Exif()
     exif[0x0112] = orientation
     gradient().save(tmp_path / "a", kind, exif=exif)
-    decoded = decode_image(tmp_path / "a")
-    assert decoded.turned == (2 <= orientation <= 8)
-    assert decoded.image.size == ((30, 40) if 5 <= orientation <= 8 else (40, 30))
+    image, turned = decode_image(tmp_path / "a")
+    assert turned == (2 <= orientation <= 8)
+    assert image.size == ((30, 40) if 5 <= orientation <= 8 else (40, 30))
 
 
 @pytest.mark.parametrize(

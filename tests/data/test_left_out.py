@@ -61,7 +61,7 @@ def test_they_are_counted_and_the_others_used(tmp_path: Path, make: Make) -> Non
     said = [remark for remark in train.remarks + val.remarks if "HEIC" in remark]
     counts = [int(remark.split()[0]) for remark in dict.fromkeys(said)]
     assert sum(counts) == 4
-    assert all("cannot be read here and are not used; pip install pillow-heif" in remark for remark in said)
+    assert all("cannot be read here and are left out; pip install pillow-heif" in remark for remark in said)
 
 
 def test_a_jpeg_that_is_called_heic_is_used(tmp_path: Path) -> None:

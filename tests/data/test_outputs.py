@@ -49,7 +49,7 @@ def test_runs_beside_the_splits_are_fine_and_no_data_afterwards(
         assert f"{24} training and 12 validation images" in said
     monkeypatch.chdir(photos / "val")
     assert train(Path("..")) == 2
-    assert "runs lies in" in capsys.readouterr().err
+    assert "runs is in" in capsys.readouterr().err
 
 
 def test_every_command_that_writes_refuses(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

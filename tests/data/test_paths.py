@@ -26,4 +26,4 @@ def test_images_that_cannot_be_read_here_are_counted(
     found = listed_images([str(tmp_path / name)]).names
     assert sorted(found) == [f"{tmp_path}/{name}/a.png", f"{tmp_path}/{name}/jpeg.heic"]
     where = f"1 HEIC image {'in' if name == 's.tar' else 'below'} {tmp_path}/{name}"
-    assert f"{where} cannot be read here and is not used; pip install pillow-heif" in caplog.text
+    assert f"{where} cannot be read here and is left out; pip install pillow-heif" in caplog.text

@@ -83,11 +83,11 @@ def test_a_class_called_like_a_split_is_a_class_where_it_can_be_nothing_else(tmp
 
 @pytest.mark.parametrize("names", [("Training", "Testing"), ("train",), ("train", "val", "cat")])
 def test_folders_that_may_be_splits_or_classes_are_an_error(tmp_path: Path, names: tuple[str]) -> None:
-    with pytest.raises(DataError, match="called like splits but hold no class folders: give each"):
+    with pytest.raises(DataError, match="named like splits but hold no class folders: give each"):
         load_training(classes(tmp_path / "set", *names))
 
 
 def test_a_class_with_folders_that_is_called_train_is_told_what_to_do(tmp_path: Path) -> None:
     root = classes(tmp_path / "set", "train/steam", "car")
-    with pytest.raises(DataError, match="no val/ folder .*rename what is a class"):
+    with pytest.raises(DataError, match="no val/ folder .*rename any class"):
         load_training(root)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from vggcli.data.sources import IMAGE_SUFFIXES
 from vggcli.data.tar_entries import BLOCK, LONGEST_PADDING
 from vggcli.data.tars import image_members
 from vggcli.errors import DataError
@@ -40,7 +39,7 @@ def images(layout: str) -> dict[str, bytes]:
 
 def read(path: Path, content: bytes) -> dict[str, bytes]:
     path.write_bytes(content)
-    return {member.name: member.read() for member in image_members(path, IMAGE_SUFFIXES)}
+    return {member.name: member.read() for member in image_members(path)}
 
 
 def flipped(content: bytes, draw: random.Random) -> bytes:
@@ -101,11 +100,11 @@ def sparse(content: bytes) -> bytes:
         (HEADER + ONE[BLOCK:1536], "byte 1536 .it has no end mark"),
         (HEADER + ONE[BLOCK:1536] + bytes(BLOCK), "end mark is cut"),
         (ONE + b"garbage", "follows its end mark"),
-        (ONE + b"x" * BLOCK, "byte 10240 .no header"),
-        (ONE + bytes(LONGEST_PADDING), "as where data are missing"),
-        (ONE[:1536] + bytes(BLOCK) + OTHER, "zeros in place of a header"),
-        (ONE[:1536] + bytes(3 * BLOCK) + OTHER, "zeros in place of entries"),
-        (ONE[:1024], "byte 1024 .a.png is to go on to byte 1312"),
+        (ONE + b"x" * BLOCK, "byte 10240 .there is no valid header"),
+        (ONE + bytes(LONGEST_PADDING), "as if data were missing"),
+        (ONE[:1536] + bytes(BLOCK) + OTHER, "zeros instead of a header"),
+        (ONE[:1536] + bytes(3 * BLOCK) + OTHER, "zeros instead of entries"),
+        (ONE[:1024], "byte 1024 .a.png should end at byte 1312"),
         (sparse(ONE), "a.png .byte 0. is stored as a sparse file"),
         (ONE + ONE, "holds a.png twice, at bytes 512 and 10752"),
         (packed({"x" * 200 + ".png": PNG})[:1024] + bytes(1024), "byte 1024 "),

@@ -2,6 +2,7 @@
 that equals an image-by-image loop."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 from vggcli.colour import ColourStatistics, normalise, pixel_moments
 from vggcli.data.test_views import rescaled_size
-from vggcli.data.training_views import Pixels, augment, cut, draw_view, training_pixels, view_generator
+from vggcli.data.training_views import Pixels, augment, crop_span, draw_view, training_pixels, view_generator
+from vggcli.records import read_record
 
 RNG = np.random.default_rng(0)
 
@@ -33,7 +35,7 @@ def test_statistics_equal_numpys_over_all_pixels() -> None:
 
 def test_statistics_survive_json() -> None:
     colour, _ = statistics()
-    assert ColourStatistics.from_json(colour.to_json()) == colour
+    assert read_record(ColourStatistics, asdict(colour)) == colour
 
 
 def test_views_are_uniform_over_scales_offsets_and_flips() -> None:
@@ -59,7 +61,7 @@ def test_a_view_depends_on_seed_epoch_and_image_alone() -> None:
 
 def shown(side: int, low: float, high: float) -> tuple[float, float]:
     """The source pixels that a crop of 48 shows, which was drawn as `low` to `high`."""
-    one = cut(side, low, high, 48)
+    one = crop_span(side, low, high, 48)
     scale = one.pixels / (one.last - one.first)
     return one.first + one.skip / scale, one.first + (one.skip + 48) / scale
 
@@ -131,4 +133,4 @@ def test_a_divisor_a_channel_divides_each_channel() -> None:
     colour = ColourStatistics((1.0, 2.0, 3.0), (10.0, 20.0, 40.0), (), ())
     expected = (images.float() - torch.tensor(colour.mean)) / torch.tensor(colour.divisor)
     torch.testing.assert_close(normalise(images, colour), expected.permute(0, 3, 1, 2))
-    assert ColourStatistics.from_json(json.loads(json.dumps(colour.to_json()))) == colour
+    assert read_record(ColourStatistics, json.dumps(asdict(colour))) == colour

@@ -109,7 +109,7 @@ def test_document_types_are_refused(tmp_path: Path, content: bytes) -> None:
         (annotation("x.jpg", [("dog", (1, 1, float("inf"), 9), 0)]), "'dog' has no area"),
         ("<annotation><object><name>dog</name></object></annotation>", "'dog' is not four numbers"),
         (f"<annotation><object><name>{'d' * 99_999}</name></object></annotation>", "its 'd{1,40}[.]{3}d{1,40}' is not"),
-        ('<?xml version="1.0" encoding="punycode"?><annotation/>', "its encoding is not known"),
+        ('<?xml version="1.0" encoding="punycode"?><annotation/>', "its encoding is not supported"),
         ("<annotation>" + "<a>" * 99_999, "cannot be read as an annotation"),
     ],
 )
@@ -130,7 +130,7 @@ def test_images_and_annotations_belong_together(tmp_path: Path) -> None:
     root = voc_set(tmp_path / "set", IMAGES)
     images, marks = root / "JPEGImages", root / "Annotations"
     (marks / "two.xml").rename(tmp_path / "two.xml")
-    with pytest.raises(DataError, match=r"1 image of .* has no annotation; the first would be .*two\.xml"):
+    with pytest.raises(DataError, match=r"1 image of .* has no annotation; the first missing one is .*two\.xml"):
         load_split(root, "train")
     (tmp_path / "two.xml").rename(marks / "two.xml")
     (images / "three.jpg").rename(tmp_path / "three.jpg")

@@ -70,7 +70,7 @@ def test_a_link_that_leads_nowhere_is_an_error(make_folder: MakeFolder) -> None:
     root = make_folder()
     for link in (root / "train" / "class1" / "gone.jpg", root / "train" / "gone"):
         link.symlink_to("/nowhere/at/all")
-        with pytest.raises(DataError, match="gone.* is a link that leads nowhere .to /nowhere"):
+        with pytest.raises(DataError, match="gone.* is a broken link .to /nowhere"):
             load_training(root)
         link.unlink()
     (root / "train" / "up").symlink_to(root)  # would make a class of all images
@@ -85,7 +85,7 @@ def test_images_beside_class_folders_are_counted(make_folder: MakeFolder) -> Non
     (root / "train" / "notes.txt").write_text("not an image")
     train, val = load_training(root)
     assert len(train) == 24
-    assert [remark.split(" ")[:3] for remark in train.remarks] == [["5", "images", "right"]]
+    assert [remark.split(" ")[:3] for remark in train.remarks] == [["5", "images", "in"]]
     assert val.remarks == ()
 
 

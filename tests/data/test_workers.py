@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_is_missed_at_once() -> None:
         next(answers)
         os.kill(next(answers), signal.SIGKILL)  # the other one is asked next
         started = time.monotonic()
-        with pytest.raises(MachineError, match=r"decoding process was killed \(signal 9\).*fewer of them"):
+        with pytest.raises(MachineError, match=r"worker process was killed \(signal 9\).*fewer workers"):
             next(answers)
         assert time.monotonic() - started < 30
 
@@ -124,5 +124,5 @@ def test_a_machine_without_room_for_a_process_is_one_sentence(monkeypatch: pytes
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", none_left)
-    with pytest.raises(MachineError, match="no decoding process can be started .*fewer of them"):
+    with pytest.raises(MachineError, match="no worker process can be started .*fewer workers"):
         next(loaded(abs, [1], 2))

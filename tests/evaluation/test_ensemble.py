@@ -72,7 +72,7 @@ def test_labels_that_disagree_are_named() -> None:
     first = scores()
     labels = first.labels_N.clone()
     labels[4] = (labels[4] + 1) % 7
-    with pytest.raises(DataError, match="other labels"):
+    with pytest.raises(DataError, match="same labels"):
         fused([first, replace(first, labels_N=labels)], ["a", "b"])
 
 
@@ -82,7 +82,7 @@ def test_the_mean_of_scores_keeps_no_parts_of_its_members() -> None:
 
 
 def test_saved_scores_come_back_and_other_files_are_none(tmp_path: Path) -> None:
-    save_scores(tmp_path / "s.safetensors", scores(), EVALUATION)
+    save_scores(tmp_path / "s.safetensors", scores(), EVALUATION.to_json())
     loaded = load_scores(tmp_path / "s.safetensors")
     assert loaded is not None
     assert torch.equal(loaded.scores.posteriors_NK, scores().posteriors_NK)
@@ -112,7 +112,9 @@ def test_damaged_scores_are_refused(tmp_path: Path, change: str) -> None:
         posteriors[0, 0] = float("nan")
     if change == "labels":
         labels[0] = 7
-    save_scores(tmp_path / "s.safetensors", replace(given, posteriors_NK=posteriors, labels_N=labels), EVALUATION)
+    save_scores(
+        tmp_path / "s.safetensors", replace(given, posteriors_NK=posteriors, labels_N=labels), EVALUATION.to_json()
+    )
     with pytest.raises(WeightsError, match="scores file"):
         load_scores(tmp_path / "s.safetensors")
 

@@ -67,7 +67,7 @@ def test_an_ensemble_of_a_network_and_its_own_scores_is_that_network(
 ) -> None:
     folder, file = make_folder(), tmp_path / "s.safetensors"
     measured = evaluate(places, weights, folder, device="cpu")
-    save_scores(file, measured.scores, measured.evaluation)
+    save_scores(file, measured.scores, measured.to_json())
     fusion = ensemble(places, [weights, file], folder, device="cpu")
     assert fusion.whole.posteriors_NK.equal(measured.scores.posteriors_NK)
     assert fusion.to_json()["correct_top1"] == measured.evaluation.correct_top1

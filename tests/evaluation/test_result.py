@@ -101,7 +101,7 @@ def test_errors_are_percentages() -> None:
 
 def test_saved_scores_hold_what_the_interface_names(tmp_path: Path) -> None:
     given = scores()
-    save_scores(tmp_path / "s.safetensors", given, EVALUATION)
+    save_scores(tmp_path / "s.safetensors", given, EVALUATION.to_json())
     with safe_open(tmp_path / "s.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("posteriors"), given.posteriors_NK)
         assert file.get_tensor("posteriors").dtype == torch.float32
@@ -116,7 +116,7 @@ def test_saved_scores_hold_what_the_interface_names(tmp_path: Path) -> None:
 
 def test_scores_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot write"):
-        save_scores(tmp_path / "missing" / "s.safetensors", scores(), EVALUATION)
+        save_scores(tmp_path / "missing" / "s.safetensors", scores(), EVALUATION.to_json())
     assert list(tmp_path.iterdir()) == []
 
 

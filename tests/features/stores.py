@@ -1,6 +1,5 @@
 """Small networks in checkpoints, and pictures, as the tests of this room and of the command line use them."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def network(arch: str = "A", crop: int = 32, head: Head = "fc", seed: int = 0) -
 
 def checkpoint(path: Path, net: VGG, scale: int = 40) -> Path:
     """The network in a file, trained at one S."""
-    about = Checkpoint(net.config, ("a", "b", "c"), asdict(COLOUR), (scale, scale), {"step": 1})
+    about = Checkpoint(net.config, ("a", "b", "c"), COLOUR, (scale, scale), {"step": 1})
     save_checkpoint(path, net, about)
     return path
 

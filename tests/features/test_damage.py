@@ -15,8 +15,10 @@ from safetensors.numpy import save_file
 from vggcli.cli.app import run
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError
+from vggcli.features.claims import sidecar
 from vggcli.features.read import open_file, open_store
-from vggcli.features.write import Table, column_of, sidecar, write_table
+from vggcli.features.table import Table, column_of
+from vggcli.features.write import write_table
 
 NAMES = tuple(f"photos/{index}.jpg" for index in range(12))
 ROWS = np.random.default_rng(0).standard_normal((12, 6)).astype(np.float32)
@@ -127,7 +129,7 @@ def test_digests_are_of_the_content_and_the_same_in_every_format(here: Path) -> 
         (ROWS, {"rows": "12"}, "says '12' rows"),
         (ROWS, {"images": [*NAMES[:-1], 3]}, "11 is 3"),
         (ROWS, {"images": [*NAMES[:-1], NAMES[0]]}, "two descriptors of 'photos/0.jpg'"),
-        (ROWS, {"images": [*NAMES[:-1], "\0"]}, "a character that no name can have"),
+        (ROWS, {"images": [*NAMES[:-1], "\0"]}, "a character that is not allowed in names"),
         (ROWS, {"pool": ["gap"]}, "pool is"),
     ],
 )
@@ -199,8 +201,8 @@ def test_a_packed_parquet_file_is_refused_by_its_claims(tmp_path: Path) -> None:
         (repeated, one, "claim 500,000 rows"),
         (pa.array([*NAMES[:-1], NAMES[0]]), one[:12], "names an image twice"),
         (pa.array(list(range(12))), one[:12], "of int64, not of texts"),
-        (pa.array(NAMES), one[:12].flatten(), "not of lists of one length"),
-        (pa.array([*NAMES[:-1], None]), one[:12], "empty places"),
+        (pa.array(NAMES), one[:12].flatten(), "not of fixed-size lists"),
+        (pa.array([*NAMES[:-1], None]), one[:12], "missing values"),
     ]:
         pq.write_table(pa.table({"path": paths, "features": rows}), tmp_path / "f.parquet", compression="zstd")
         with pytest.raises(DataError, match=words):
@@ -237,7 +239,7 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, suffix: str) ->
     os.mkfifo(tmp_path / f"fifo{suffix}")
     (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
     for name in ("fifo", "zero"):
-        with pytest.raises(DataError, match="no regular file"):
+        with pytest.raises(DataError, match="not a regular file"):
             open_store(tmp_path / f"{name}{suffix}")
     (tmp_path / f"empty{suffix}").touch()
     sidecar(tmp_path / f"empty{suffix}").write_text("{}")
@@ -246,7 +248,7 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, suffix: str) ->
     if suffix in (".npy", ".csv"):
         sidecar(tmp_path / f"empty{suffix}").unlink()
         os.mkfifo(sidecar(tmp_path / f"empty{suffix}"))
-        with pytest.raises(DataError, match="no regular file"):
+        with pytest.raises(DataError, match="not a regular file"):
             open_store(tmp_path / f"empty{suffix}")
 
 

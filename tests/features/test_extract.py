@@ -153,7 +153,7 @@ def test_every_image_has_one_row_whatever_the_batches(tmp_path: Path, batch_size
     rows: list[int] = []
     for done in image_rows(net, images, COLOUR, options):
         assert not isinstance(done, ImageError)
-        rows += done.rows.indices
+        rows += done.indices
     assert sorted(rows) == list(range(7))
 
 
@@ -165,9 +165,9 @@ def test_a_blocks_rows_do_not_depend_on_the_other_blocks(tmp_path: Path) -> None
         found = {}
         for done in image_rows(net, images, COLOUR, OPTIONS, order, block=4):
             assert not isinstance(done, ImageError)
-            assert len({index // 4 for index in done.rows.indices}) == 1
-            for place, index in enumerate(done.rows.indices):
-                found[index] = done.rows.layers[0][place].tobytes()
+            assert len({index // 4 for index in done.indices}) == 1
+            for place, index in enumerate(done.indices):
+                found[index] = done.layers[0][place].tobytes()
         return found
 
     whole = rows(list(range(11)))
@@ -211,7 +211,7 @@ def test_what_cannot_be_combined() -> None:
     for changes, words in [
         ({"scales": (63,)}, "smallest Q is 64"),
         ({"scales": (64, 64)}, "twice"),
-        ({"pool": "none", "flip": False, "scales": (64, 70)}, "no common row"),
+        ({"pool": "none", "flip": False, "scales": (64, 70)}, "cannot be combined"),
         ({"pool": "none", "scales": (64,)}, "mirror image"),
     ]:
         with pytest.raises(UsageError, match=words):

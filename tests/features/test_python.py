@@ -36,9 +36,9 @@ def test_a_single_image_needs_no_file_and_the_newest_run_no_name(places: Places)
     assert found.out is None
     for row, layer in zip(found.single.rows, ("fc7", "pool5"), strict=True):
         np.testing.assert_array_equal(row, Features("runs/D-1", layer)(["photos/cat.jpg"])[0])
-    with pytest.raises(UsageError, match="there are 3 images: say where"):
+    with pytest.raises(UsageError, match="there are 3 images; give a file for their descriptors"):
         features(places, ["photos"], arch="D")
-    with pytest.raises(DataError, match="no standard input here"):
+    with pytest.raises(DataError, match="there is none here"):
         features(places, ["-"], arch="D")
 
 

@@ -100,7 +100,7 @@ def test_a_kill_at_any_moment_changes_no_bit(here: Path, number: int) -> None:
         ("--weights other.safetensors", "weights_sha256 was"),
         ("--shard-size 4", "shard_size was 3 and is 4"),
         ("more", "images was 10 and is 12"),
-        ("changed", "images 7 to 9 (photos/006.jpg … photos/008.jpg) are others"),
+        ("changed", "images 7 to 9 (photos/006.jpg … photos/008.jpg) have other names or sizes"),
     ],
 )
 def test_other_inputs_weights_or_settings_are_refused_with_the_difference(
@@ -157,7 +157,7 @@ def test_sigterm_leaves_whole_shards_and_says_so(here: Path) -> None:
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
     assert not [name for name in content("s") if name.endswith(".tmp")]
     assert len(content("s")) < 402
 
@@ -175,10 +175,10 @@ def test_a_shard_without_any_row_is_still_a_shard(here: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        ("--out s.npy", 2, "folder of .safetensors"),
+        ("--out s.npy", 2, "a folder of .safetensors files"),
         ("--out none/s", 2, "there is no folder none"),
         ("--out full", 2, "holds other files"),
-        ("", 2, "no effect without a folder for them (--shard-size, --out)"),
+        ("", 2, "no effect without an output folder (--shard-size, --out)"),
         ("--out photos/s", 2, "inside the input folder photos"),
     ],
 )
@@ -252,7 +252,7 @@ def test_a_folder_that_is_not_whole_is_never_searched(here: Path, capsys: pytest
         ("shard-00002.safetensors", None, "lacks 1 of its 4 shards, the first shard-00002.safetensors"),
         ("index.parquet", None, "lacks index.parquet"),
         ("index.parquet", "s/manifest.json", "index.parquet is damaged"),
-        ("index.parquet", "fewer/index.parquet", "index.parquet is damaged .it does not say what the shards hold"),
+        ("index.parquet", "fewer/index.parquet", "index.parquet is damaged .it does not match the shards"),
         ("manifest.json", None, "holds no manifest.json"),
         ("shard-00001.safetensors", "s/shard-00003.safetensors", "1 rows and should have 3"),
         ("shard-00002.safetensors", "s/shard-00000.safetensors", "both have a descriptor of 'photos/000.jpg'"),

@@ -15,11 +15,13 @@ from vggcli.data.decode import ImageError
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError, MachineError, UsageError
 from vggcli.features import write
+from vggcli.features.claims import sidecar
 from vggcli.features.extract import Rows
 from vggcli.features.read import open_rows, open_store
 from vggcli.features.search import nearest
 from vggcli.features.spool import Spool, stored
-from vggcli.features.write import Table, check_format, column_of, sidecar, write_table
+from vggcli.features.table import Column, Table, column_of
+from vggcli.features.write import check_format, write_table
 from vggcli.probe.descriptors import read_descriptors
 
 NAMES = ("plain.jpg", "new\nline.jpg", 'quote"d, comma.jpg', "bytes\udcff\udc80.jpg", "ünï/\r.png", " leading.jpg")
@@ -124,7 +126,7 @@ def test_formats_say_what_they_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> N
     for name, layers, pooled, words in [
         ("f.txt", ["fc7"], True, "ends in .safetensors"),
         ("f.npy", ["fc6", "fc7"], True, "one layer"),
-        ("f.csv", ["fc7"], False, "no maps"),
+        ("f.csv", ["fc7"], False, "not maps"),
     ]:
         with pytest.raises(UsageError, match=words):
             check_format(Path(name), layers, pooled)
@@ -169,7 +171,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         yield
 
     content, _ = table()
-    broken = write.Column(6, (5,), "float32", lambda: full(None))  # type: ignore[arg-type, return-value]
+    broken = Column("float32", (6, 5), lambda: full(None))  # type: ignore[arg-type, return-value]
     with pytest.raises(MachineError, match="no space left"):
         write_table(tmp_path / "f.safetensors", Table(content.names, {"features": broken}, ABOUT))
     assert list(tmp_path.iterdir()) == []
@@ -204,11 +206,11 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     path, _ = written(tmp_path, ".npy")
     sidecar(path).unlink()
     for name, words in [
-        ("a.txt", "no file of"),
+        ("a.txt", "is not a file of"),
         ("none.npy", "is not there"),
         ("folder", "manifest"),
-        ("maps.npz", "maps as they are"),
-        ("f.npy", "has lost what belongs to it"),
+        ("maps.npz", r"holds maps of the shape \[1, 2, 3, 3\]"),
+        ("f.npy", "there is no .*f.npy.json, which belongs to"),
     ]:
         with pytest.raises(DataError, match=words):
             open_store(tmp_path / name)

@@ -68,7 +68,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "images", "message"),
     [
-        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"shape \[3, 4, 2, 2\].*as pooling gives"),
+        (np.zeros((3, 4, 2, 2), np.float32), "abc", r"maps of the shape \[3, 4, 2, 2\], not rows"),
         (ROWS, "ab", "3 descriptors and the names of 2 images"),
         (ROWS[:0], "", "holds no descriptor"),
         (ROWS, "aba", "two descriptors of 'a'"),
@@ -159,7 +159,7 @@ def test_stores_that_were_made_alike_are_parts_of_one() -> None:
     assert whole.features_ND[:, 0].tolist() == [1, 1, 2]
     images = image_set(Path("/photos"), ["val/a", "train/b", "train/a"])
     assert matched_rows(whole, images).tolist() == [2, 1, 0]
-    with pytest.raises(DataError, match="t and x were made alike, and both describe a"):
+    with pytest.raises(DataError, match="t and x were made with the same settings, and both describe a"):
         with_parts_joined([train, val, made("x", "/photos/train", ["a"], 5)])
 
 

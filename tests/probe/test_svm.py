@@ -9,7 +9,8 @@ from sklearn.svm import LinearSVC
 
 from vggcli.errors import DataError, MachineError
 from vggcli.metrics import average_precision
-from vggcli.probe.svm import ProbeOptions, best_at_an_end, probe_splits, svms_in
+from vggcli.probe.plan import ProbePlan
+from vggcli.probe.svm import best_at_an_end, probe_splits, svms_in
 from vggcli.probe.targets import Ints, TrainTest, held_out_rows, label_targets
 
 CLASSES = ("a", "b", "c", "d")
@@ -36,8 +37,10 @@ def halves(images: int) -> TrainTest:
 def test_it_is_linear_svc_one_against_the_rest(images: int, dimension: int, noise: float, protocol: str) -> None:
     features_ND, labels_N = blobs(images, dimension, noise=noise)
     train, test = halves(images)
-    options = ProbeOptions(protocol, costs=(1.0,), workers=2)  # type: ignore[arg-type]
-    result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
+    options = ProbePlan(protocol, costs=(1.0,))  # type: ignore[arg-type]
+    result = probe_splits(
+        features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options, workers=2
+    )
     plain = LinearSVC(C=1.0, dual=False).fit(features_ND[train].astype(np.float64), labels_N[train])
     right_N = plain.predict(features_ND[test].astype(np.float64)) == labels_N[test]
     recalls = [100 * right_N[labels_N[test] == label].mean() for label in range(4)]
@@ -54,9 +57,9 @@ def test_c_is_the_best_on_the_held_out_fifth_and_all_images_are_fitted_then() ->
     train, test = halves(200)
     costs = (0.001, 0.1, 1.0, 1000.0)
     seen: list[int] = []
-    options = ProbeOptions(costs=costs, seed=7)
+    options = ProbePlan(costs=costs, seed=7)
     result = probe_splits(
-        features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options, seen.append
+        features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options, progress=seen.append
     )
     assert sum(seen) == svms_in(1, 4, options) == 20
     x, y, held_N = features_ND[train].astype(np.float64), labels_N[train], held_out_rows(labels_N[train], 7)
@@ -76,7 +79,7 @@ def test_of_equal_figures_the_smallest_c_is_taken() -> None:
     features_ND = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
     labels_N = np.repeat(np.arange(4), 10)
     rows = np.arange(40)
-    result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(rows, rows)], ProbeOptions())
+    result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(rows, rows)], ProbePlan())
     assert result.splits[0].held_out == (100,) * 5
     assert result.splits[0].cost == 0.01
 
@@ -85,7 +88,7 @@ def test_the_deviation_is_over_the_splits() -> None:
     features_ND, labels_N = blobs(240, 20)
     draw = np.random.default_rng(0)
     parts = [(rows[:100], rows[100:]) for rows in (draw.permutation(240) for _ in range(3))]
-    options = ProbeOptions("caltech", costs=(1.0,))
+    options = ProbePlan("caltech", costs=(1.0,))
     result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, parts, options)
     figures = [one.measured.figure for one in result.splits]
     mean = sum(figures) / 3
@@ -101,7 +104,7 @@ def test_voc_is_the_mean_over_classes_of_machines_on_the_images_that_count(eleve
     targets_NK = np.where(draw.random((240, 4)) < 0.15, 1, label_targets(labels_N, 4))  # several classes an image
     targets_NK[draw.random((240, 4)) < 0.1] = 0
     train, test = halves(240)
-    options = ProbeOptions("voc", costs=(1.0,), eleven_points=eleven_points)
+    options = ProbePlan("voc", costs=(1.0,), ap="11" if eleven_points else "all")
     result = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(train, test)], options)
     for column in range(4):
         fits, counts = train[targets_NK[train, column] != 0], test[targets_NK[test, column] != 0]
@@ -118,7 +121,7 @@ def test_a_class_without_a_test_image_is_left_out_of_the_mean() -> None:
     train, test = halves(240)
     test = test[labels_N[test] != 2]
     for protocol in ("caltech", "voc"):
-        options = ProbeOptions(protocol, costs=(1.0,))
+        options = ProbePlan(protocol, costs=(1.0,))
         result = probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [(train, test)], options)
         assert result.per_class[2] is None
         assert result.figure == pytest.approx(np.mean([one for one in result.per_class if one is not None]))
@@ -131,7 +134,7 @@ def test_a_class_that_is_not_among_the_images_kept_to_choose_c_does_no_harm() ->
     targets_NK[:, 3] = -1
     targets_NK[rare, 3] = 1  # its only image is held out
     part = (np.arange(40), np.arange(40, 60))
-    result = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [part], ProbeOptions("voc"))
+    result = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [part], ProbePlan("voc"))
     assert result.per_class[3] is None
 
 
@@ -139,7 +142,7 @@ def test_a_class_without_an_image_to_learn_from_is_nobodys_answer_when_c_is_chos
     features_ND, labels_N = blobs(60, 8, noise=0.3)
     targets_NK = np.concatenate([label_targets(labels_N, 4), np.full((60, 1), -1)], axis=1)
     targets_NK[held_out_rows(labels_N[:40], 0).nonzero()[0][0], 4] = 1  # its only image is held out
-    part, options = (np.arange(40), np.arange(40, 60)), ProbeOptions("accuracy", costs=(0.1, 0.2))
+    part, options = (np.arange(40), np.arange(40, 60)), ProbePlan("accuracy", costs=(0.1, 0.2))
     result = probe_splits(features_ND, targets_NK, labels_N, (*CLASSES, "e"), [part], options)
     assert result.splits[0].held_out == (100, 100)
 
@@ -148,7 +151,7 @@ def test_what_cannot_be_learnt_is_said() -> None:
     features_ND, labels_N = blobs(40, 8)
     targets_NK, part = label_targets(labels_N, 4), halves(40)
     with pytest.raises(DataError, match="one class only, 'a'"):
-        probe_splits(features_ND, targets_NK[:, :1], labels_N, ("a",), [part], ProbeOptions())
+        probe_splits(features_ND, targets_NK[:, :1], labels_N, ("a",), [part], ProbePlan())
     for value, message in (
         (-1, "'b' has no training image"),
         (0, "'b' has no training"),
@@ -157,11 +160,11 @@ def test_what_cannot_be_learnt_is_said() -> None:
         changed_NK = targets_NK.copy()
         changed_NK[:, 1] = value
         with pytest.raises(DataError, match=message):
-            probe_splits(features_ND, changed_NK, labels_N, CLASSES, [part], ProbeOptions())
+            probe_splits(features_ND, changed_NK, labels_N, CLASSES, [part], ProbePlan())
     four = np.array([np.flatnonzero(labels_N == label)[0] for label in range(4)])
     with pytest.raises(DataError, match="one training image"):
-        probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbeOptions())
-    alone = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbeOptions(costs=(1.0,)))
+        probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbePlan())
+    alone = probe_splits(features_ND, targets_NK, labels_N, CLASSES, [(four, part[1])], ProbePlan(costs=(1.0,)))
     assert alone.splits[0].train_images == 4
 
 
@@ -169,7 +172,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     features_ND, labels_N = blobs(40, 8)
     with pytest.raises(MachineError, match=r"pip install 'vggcli\[probe\]'"):
-        probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [halves(40)], ProbeOptions())
+        probe_splits(features_ND, label_targets(labels_N, 4), labels_N, CLASSES, [halves(40)], ProbePlan())
 
 
 @pytest.mark.parametrize(

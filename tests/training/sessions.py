@@ -34,7 +34,7 @@ class Session:
         self.config = NetworkConfig(arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
         self.options = replace(LoopOptions(recipe, 3, 4, 0, CPU, torch.float32), **options)
         out.mkdir(exist_ok=True)
-        about = Checkpoint(self.config, train_set.classes, self.data.colour.to_json(), recipe.scale)
+        about = Checkpoint(self.config, train_set.classes, self.data.colour, recipe.scale)
         self.folder = RunFolder(out, about)
         self.network = VGG(self.config, recipe.dropout)
         initialise(self.network, recipe.init, self.options.seed)

@@ -78,8 +78,8 @@ def test_a_file_of_protocol_buffers_own_library_is_read(of_2014: bool, double: b
     layers: list[tuple[str, str, list[Tensor]]] = [*layers_of(network), ("loss", "SoftmaxWithLoss", [])]
     path.write_bytes(net(layers, of_2014, double).SerializeToString())
     checkpoint = assert_same_bits(path, network)
-    assert checkpoint.preprocessing["mean"] == (123.68, 116.779, 103.939)  # RGB
-    assert checkpoint.preprocessing["divisor"] == 1.0
+    assert checkpoint.preprocessing.mean == (123.68, 116.779, 103.939)  # RGB
+    assert checkpoint.preprocessing.divisor == 1.0
     assert (checkpoint.config.arch, checkpoint.config.crop, checkpoint.classes) == ("D", 64, ())
     if not double:
         (tmp_path / "theirs.prototxt").write_text(deploy_prototxt(about(network)))
@@ -104,7 +104,7 @@ def test_what_is_no_plain_network_is_refused(tmp_path: Path) -> None:
         load_checkpoint(written(path, layers[:-1]))
     with pytest.raises(WeightsError, match="convolutions"):
         load_checkpoint(written(path, layers[1:3] + layers[:1] + layers[3:]))
-    with pytest.raises(WeightsError, match="do not agree"):
+    with pytest.raises(WeightsError, match="does not match the amount of data"):
         message = net(layers, of_2014=False)
         message.layer[2].blobs[0].shape.dim[0] = 10**12
         path.write_bytes(message.SerializeToString())

@@ -115,11 +115,11 @@ def cleared(name: str, message: str, field: str) -> Callable[[Layers], None]:
 
 
 ODD: list[tuple[Callable[[Layers], None], str]] = [
-    (setting("pool2", "pooling_param", "pool", 1), "'pool2' .Pooling. pools by the average"),
-    (setting("pool2", "pooling_param", "pool", 2), "'pool2' .Pooling. pools by chance"),
+    (setting("pool2", "pooling_param", "pool", 1), "'pool2' .Pooling. has average pooling"),
+    (setting("pool2", "pooling_param", "pool", 2), "'pool2' .Pooling. has stochastic pooling"),
     (setting("pool2", "pooling_param", "kernel_size", 3), "'pool2' .* kernel_size 3 where 2"),
     (setting("pool2", "pooling_param", "pad", 1), "'pool2' .* pad 1 where 0"),
-    (setting("pool2", "pooling_param", "global_pooling", True), "'pool2' .* whole maps"),
+    (setting("pool2", "pooling_param", "global_pooling", True), "'pool2' .* global_pooling 1"),
     (cleared("pool2", "pooling_param", "stride"), "'pool2' .* stride 1 where 2"),
     (setting("conv2_1", "convolution_param", "pad", [0]), "'conv2_1' .* pad 0 where 1"),
     (cleared("conv2_1", "convolution_param", "pad"), "'conv2_1' .* pad 0 where 1"),
@@ -131,7 +131,7 @@ ODD: list[tuple[Callable[[Layers], None], str]] = [
     (setting("conv2_1", "convolution_param", "dilation", [2]), "'conv2_1' .* dilation 2 where 1"),
     (setting("conv2_1", "convolution_param", "group", 2), "'conv2_1' .* group 2 where 1"),
     (setting("relu_conv2_1", "relu_param", "negative_slope", 0.1), "'relu_conv2_1' .* negative_slope 0.1"),
-    (setting("fc7", "inner_product_param", "transpose", True), "'fc7' .* transposed"),
+    (setting("fc7", "inner_product_param", "transpose", True), "'fc7' .* transpose 1"),
 ]
 
 
@@ -231,11 +231,11 @@ def test_the_pixels_of_a_data_layer_are_used(of_2014: bool, tmp_path: Path) -> N
     data.transform_param.mean_value.extend([10, 20, 30])
     data.transform_param.scale = 0.0078125
     checkpoint = assert_same_bits(written(path, net), NETWORK)
-    assert checkpoint.preprocessing["mean"] == (30, 20, 10)  # from BGR
-    assert checkpoint.preprocessing["divisor"] == 128
+    assert checkpoint.preprocessing.mean == (30, 20, 10)  # from BGR
+    assert checkpoint.preprocessing.divisor == 128
     assert checkpoint.training["pixels"] == "BGR"
     data.transform_param.scale = -1
-    with pytest.raises(WeightsError, match="'data' .* no preprocessing"):
+    with pytest.raises(WeightsError, match="'data' .* cannot be used"):
         read_checkpoint(written(path, net))
     data.transform_param.mean_file = "mean.binaryproto"
-    assert read_checkpoint(written(path, net)).preprocessing["mean"] == (123.68, 116.779, 103.939)
+    assert read_checkpoint(written(path, net)).preprocessing.mean == (123.68, 116.779, 103.939)

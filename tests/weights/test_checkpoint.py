@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vggcli.colour import ColourStatistics
 from vggcli.errors import MachineError, WeightsError
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vggcli.weights.find import newest_run, weights_file
@@ -19,7 +20,7 @@ CONFIG = NetworkConfig("A-BN", classes=3, crop=32, width=0.0625)
 ABOUT = Checkpoint(
     CONFIG,
     ("a", "é\n", "c"),
-    {"mean": [1.0, 2.0, 3.0], "divisor": 60.0, "eigenvalues": [], "eigenvectors": []},
+    ColourStatistics((1.0, 2.0, 3.0), 60.0),
     (32, 48),
     {"epoch": 4},
 )

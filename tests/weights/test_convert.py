@@ -30,7 +30,7 @@ def test_a_conversion_says_what_anyone_who_uses_it_must_know(tmp_path: Path) -> 
     ("target", "to", "message"),
     [
         ("w.pth", "tflite", "no layout 'tflite'; give vgg, "),
-        ("w.h5", "caffe", "does not go with"),
+        ("w.h5", "caffe", "cannot have the layout"),
         ("w.x", None, "must"),
     ],
 )

@@ -97,7 +97,7 @@ def test_convolutions_in_two_models_need_the_description(tmp_path: Path) -> None
     model = keras.Model(inputs, classifier(value))
     for suffix in (".h5", ".keras"):
         assert_same_posteriors(saved(model, tmp_path / f"net{suffix}"), model)
-    with pytest.raises(WeightsError, match="convolutions in 2 models"):
+    with pytest.raises(WeightsError, match="convolutions in 2 nested models"):
         read_checkpoint(saved(model, tmp_path / "net.weights.h5"))
 
 
@@ -113,7 +113,7 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
     model = keras.Model(start, layers().Dense(CLASSES, "softmax")(value))
     path = saved(model, tmp_path / f"net{suffix}")
     if suffix == ".weights.h5":
-        with pytest.raises(WeightsError, match="one dense layer, dense, .* mean or the maximum"):
+        with pytest.raises(WeightsError, match="one dense layer, dense, .* average or max pooling"):
             read_checkpoint(path)
         return
     assert read_checkpoint(path).config.head == "gap"
@@ -124,10 +124,10 @@ def test_one_layer_behind_the_mean_of_each_map_is_the_head_gap(kind: str, suffix
     ("pool", "hidden", "message"),
     [
         ("GlobalMaxPooling2D", (), "GlobalMaxPooling2D. is in no VGG"),
-        ("GlobalAveragePooling2D", (256,), "2 dense layers behind the mean of each map"),
+        ("GlobalAveragePooling2D", (256,), "2 dense layers after global average pooling"),
         ("Flatten", (), "1 dense layer .dense"),
         ("Flatten", (256,), "2 dense layers .dense, dense_1"),
-        ("Dropout", (256, 256), "dense .Dense. works on every place of a map"),
+        ("Dropout", (256, 256), "dense .Dense. is applied at every position of a map"),
     ],
 )
 def test_another_classifier_is_named(pool: str, hidden: tuple[int, ...], message: str, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_pixels_that_the_layers_in_front_make_are_used(front: str, suffix: s
     model = network(behind(FRONTS[front]()))
     path = saved(model, tmp_path / f"net{suffix}")
     mine, checkpoint = load_checkpoint(path)
-    mean, divisor = (torch.tensor(checkpoint.preprocessing[name]) for name in ("mean", "divisor"))
+    mean, divisor = (torch.tensor(getattr(checkpoint.preprocessing, name)) for name in ("mean", "divisor"))
     expected = outputs(model, pixels())
     ready = ((pixels() - mean) / divisor).permute(0, 3, 1, 2)
     assert relative(mine(ready).softmax(1), expected) < rounding(depth(mine))
@@ -108,9 +108,9 @@ def test_preprocess_input_in_front_is_used(suffix: str, tmp_path: Path) -> None:
     inputs = keras.Input((CROP, CROP, 3))
     model = keras.Model(inputs, inside(preprocessed(inputs)))
     mine, checkpoint = load_checkpoint(saved(model, tmp_path / f"net{suffix}"))
-    assert checkpoint.preprocessing["mean"] == pytest.approx((123.68, 116.779, 103.939))
-    assert (checkpoint.preprocessing["divisor"], checkpoint.training["pixels"]) == ((1, 1, 1), "BGR")
-    mean = torch.tensor(checkpoint.preprocessing["mean"])
+    assert checkpoint.preprocessing.mean == pytest.approx((123.68, 116.779, 103.939))
+    assert (checkpoint.preprocessing.divisor, checkpoint.training["pixels"]) == ((1, 1, 1), "BGR")
+    mean = torch.tensor(checkpoint.preprocessing.mean)
     ready = (pixels() - mean).permute(0, 3, 1, 2)
     assert relative(mine(ready).softmax(1), outputs(model, pixels())) < rounding(depth(mine))
 
@@ -119,19 +119,17 @@ def test_channels_in_another_order_are_refused(tmp_path: Path) -> None:
     def mixed(value: Any) -> Any:
         return import_keras().ops.stack([value[..., 1], value[..., 0], value[..., 2]], axis=-1)
 
-    with pytest.raises(WeightsError, match=r"stack\S* takes what 3 layers give"):
+    with pytest.raises(WeightsError, match=r"stack\S* takes the outputs of 3 layers"):
         load_checkpoint(saved(network(mixed), tmp_path / "net.keras"))
 
 
 @pytest.mark.parametrize("scale", [None, "x", [1, 2], {}, [[[[[[[1]]]]]]], 10**400])
 def test_settings_that_are_no_numbers_are_named(scale: Any, tmp_path: Path) -> None:
-    layer = KerasLayer("Rescaling", {"name": "front", "scale": scale}, "front", "rescaling")
+    layer = KerasLayer("Rescaling", {"name": "front", "scale": scale}, "rescaling")
     with pytest.raises(WeightsError, match="front .Rescaling. has settings that are no mean"):
         front_layer_pixels([layer], lambda layer: [], tmp_path)
     with pytest.raises(WeightsError, match="front"):
-        front_layer_pixels(
-            [KerasLayer("Rescaling", {"name": "front"}, "front", "rescaling")], lambda layer: [], tmp_path
-        )
+        front_layer_pixels([KerasLayer("Rescaling", {"name": "front"}, "rescaling")], lambda layer: [], tmp_path)
 
 
 def test_pixels_rescaled_inside_the_network_are_refused(tmp_path: Path) -> None:
@@ -140,5 +138,5 @@ def test_pixels_rescaled_inside_the_network_are_refused(tmp_path: Path) -> None:
     start = [layer.name for layer in model.layers].index("block2_conv1")
     for layer in model.layers[start:]:
         value = type(layer).from_config(layer.get_config())(value)
-    with pytest.raises(WeightsError, match="Rescaling. comes behind a layer of the network"):
+    with pytest.raises(WeightsError, match="Rescaling. comes after the first layer of the network"):
         load_checkpoint(saved(keras.Model(model.input, value), tmp_path / "net.keras"))

@@ -72,14 +72,14 @@ def refused(url: str) -> Any:
     ("answer", "message"),
     [
         (lambda url: Response(CONTENT[:-1] + b"x", len(CONTENT)), "SHA-256 begins"),
-        (lambda url: Response(CONTENT[:100], len(CONTENT)), "broke off after 100 of 7000 bytes"),
+        (lambda url: Response(CONTENT[:100], len(CONTENT)), "stopped after 100 of 7000 bytes"),
         (lambda url: Breaking(CONTENT, len(CONTENT)), "timed out"),
         (refused, "Name or service not known; put that file at"),
     ],
 )
 def test_what_goes_wrong_is_said_and_leaves_nothing(tmp_path: Path, answer: Any, message: str) -> None:
     with pytest.raises(MachineError, match=message):
-        download(ONE, tmp_path, open_url=answer)
+        download(ONE, tmp_path, lambda amount: None, answer)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -118,7 +118,7 @@ def test_another_momentum_file_is_refused(tmp_path: Path) -> None:
     assert all(torch.equal(tensors[name], value) for name, value in MOMENTUM.items())
     for name in ("emptied", "older"):
         load_tensors(tmp_path / f"{name}.safetensors")
-        with pytest.raises(WeightsError, match=f"{name}.safetensors is another file"):
+        with pytest.raises(WeightsError, match=f"{name}.safetensors is not the file that was saved"):
             load_tensors(tmp_path / f"{name}.safetensors", wanted)
 
 

@@ -14,7 +14,7 @@ from tests.rounding import assert_same_sums, depth, relative, rounding
 from tests.zoo.nets import about, images
 from tests.zoo.nets import small as random_network
 from vggcli import paper
-from vggcli.colour import ColourStatistics, normalise
+from vggcli.colour import normalise
 from vggcli.errors import WeightsError
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.torch_names import Framework, from_framework, to_framework
@@ -56,7 +56,7 @@ def test_pixels_become_what_torchvisions_own_preset_makes_of_them(tmp_path: Path
     _, about = load_checkpoint(tmp_path / "w.pth")
     preset = torchvision.models.VGG16_Weights[published].transforms(crop_size=8, resize_size=8)
     pixels = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = normalise(pixels, ColourStatistics.from_json(about.preprocessing))
+    found = normalise(pixels, about.preprocessing)
     torch.testing.assert_close(found, preset(pixels.permute(0, 3, 1, 2)), rtol=1e-4, atol=1e-3)
 
 
@@ -103,7 +103,7 @@ def test_timms_own_network_gives_its_logits_on_any_image(arch: str, suffix: str,
     save_file(theirs.state_dict(), path) if suffix == ".safetensors" else torch.save(theirs.state_dict(), path)
     ours, checkpoint = load_checkpoint(path)
     assert checkpoint.config == NetworkConfig(arch, 5, 64, 0.125)
-    assert checkpoint.preprocessing["divisor"] == tuple(255 * value for value in (0.229, 0.224, 0.225))
+    assert checkpoint.preprocessing.divisor == tuple(255 * value for value in (0.229, 0.224, 0.225))
     for batch in (images(), images(97, 130)):  # timm averages the last hidden map, as dense evaluation does
         expected = theirs(batch)
         assert relative(ours(batch), expected) < rounding(depth(ours))
@@ -141,7 +141,10 @@ def without(name: str) -> dict[str, Tensor]:
         (without("features.0"), "no first convolution"),
         (without("features.8"), "has the convolutions 3x3-8, 3x3-16, 3x3-32, 3x3-64"),
         (without("classifier"), "with its classifier"),
-        ({**without("none"), "classifier.0.weight": torch.ones(512, 97)}, "97 inputs, no square window of 64 maps"),
+        (
+            {**without("none"), "classifier.0.weight": torch.ones(512, 97)},
+            "97 inputs, which is no square window of 64 maps",
+        ),
         ({**without("none"), "extra.weight": torch.ones(1)}, "holds extra.weight"),
     ],
 )

@@ -5,12 +5,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vggcli.colour import ColourStatistics
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
-COLOUR = {"mean": [120.5, 110.25, 99.125], "divisor": 61.7, "eigenvalues": [], "eigenvectors": []}
+COLOUR = ColourStatistics((120.5, 110.25, 99.125), 61.7)
 
 
 def small(arch: str = "A", seed: int = 3, **fields: object) -> VGG:

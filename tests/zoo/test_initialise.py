@@ -57,7 +57,7 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 
 def test_a_std_beside_another_init_is_refused() -> None:
-    with pytest.raises(UsageError, match="belongs to the initialisation gaussian") as caught:
+    with pytest.raises(UsageError, match="is only for the initialisation gaussian") as caught:
         initialise(network("A"), "he", seed=0, std=0.1)
     assert caught.value.options == ("init_std", "init")
 
@@ -111,7 +111,7 @@ def test_class_scores_come_along_by_the_place_of_each_class_or_not_at_all() -> N
 
 @pytest.mark.parametrize(
     ("target", "donor", "words"),
-    [("D", "E", "network E's"), ("D", "B", "network B's"), ("A", "A", "not to A"), ("A-LRN", "A", "not to A-LRN")],
+    [("D", "E", "network E;"), ("D", "B", "network B;"), ("A", "A", "not for A"), ("A-LRN", "A", "not for A-LRN")],
 )
 def test_only_net_a_gives_and_only_deeper_networks_take(target: str, donor: str, words: str) -> None:
     with pytest.raises(WeightsError, match=words):

@@ -1,4 +1,4 @@
-"""`vgg`: registers the commands, and turns whatever they raise into one sentence and an exit code."""
+"""`vgg`: registers the commands, and turns every error that they raise into one sentence and an exit code."""
 
 import errno
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.main import get_command
 
 from vggcli import __version__
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters that are called otherwise
+FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
@@ -57,9 +58,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Holds the options of `vgg` itself; the help text is the app's."""
 
@@ -83,65 +82,56 @@ _register("models", models, "vgg models D --crop 64 --width 0.25")
 
 
 class _Notes(logging.Handler):
-    """What the libraries note of their work, a line each on stderr."""
+    """Print every note of the libraries as a line on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _tell(record.getMessage())
 
 
-def _show_notes() -> None:
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. The one error boundary."""
     log = logging.getLogger("vggcli")
     if not any(isinstance(one, _Notes) for one in log.handlers):
         log.addHandler(_Notes())
     log.setLevel(logging.INFO)
-
-
-def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code. The one error boundary."""
-    _show_notes()
     try:
         result = _dispatch(arguments)
         sys.stdout.flush()
-        if result == ExitCode.INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
+        if result == ExitCode.INTERRUPTED:  # some versions of typer return it for a KeyboardInterrupt
             raise KeyboardInterrupt
         return result if isinstance(result, int) else ExitCode.OK
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except Terminated:
         return _fail("stopped by a signal", ExitCode.TERMINATED)
-    except (BrokenPipeError, SystemExit):  # whoever read our output has gone; rich says so by SystemExit
+    except (BrokenPipeError, SystemExit):  # the reader of our output has gone; rich then raises SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Interrupted as error:
         return _fail(str(error), error.exit_code)
     except Exception as error:
         code = received()
-        if code is not None:  # what a signal cut off may fail in any way
+        if code is not None:  # a library that a signal interrupts may raise anything
             return _fail("stopped by a signal", code)
-        return _fail(_with_flags(error), error.exit_code) if isinstance(error, VGGError) else _other(error)
-
-
-def _with_flags(error: VGGError) -> str:
-    """The sentence of an error, with the flags of the parameters that it is about."""
-    flags = [f"--{FLAGS.get(name, name).replace('_', '-')}" for name in error.options]
-    return f"{error} ({', '.join(flags)})" if flags else str(error)
+        if not isinstance(error, VGGError):
+            return _other(error)
+        flags = ", ".join(f"--{FLAGS.get(name, name).replace('_', '-')}" for name in error.options)
+        return _fail(f"{error} ({flags})" if flags else str(error), error.exit_code)
 
 
 def _dispatch(arguments: list[str]) -> Any:
     if "" in arguments:
-        raise UsageError("an argument is empty, as an unset variable of the shell leaves it; leave it out or fill it")
+        raise UsageError("an argument is empty (a shell variable that is not set?); leave it out or give a value")
     command: Any = get_command(app)
     name = arguments[0] if arguments else ""
-    if name in command.commands and {"-h", "--help"} & set(
-        arguments
-    ):  # nothing else need be parsed, or imported for it
+    if name in command.commands and {"-h", "--help"} & set(arguments):  # whatever else is on the line
         return command.commands[name].main(args=["--help"], prog_name=f"vgg {name}", standalone_mode=False)
     return command.main(args=arguments, prog_name="vgg", standalone_mode=False)
 
 
 def _other(error: Exception) -> int:
     if callable(getattr(error, "format_message", None)):  # the option parser's own errors
-        if type(error).__name__ in ("NoArgsIsHelpError",):
+        if type(error).__name__ == "NoArgsIsHelpError":
             return ExitCode.USAGE
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "vgg"
@@ -158,7 +148,7 @@ def _other(error: Exception) -> int:
 
 
 def _refused(error: BaseException) -> str | None:
-    """What is said where the machine refuses, whichever library says so, or None where it does not."""
+    """The sentence for an error of the machine (memory, disk, processes), whichever library raised it; None for others."""
     number, text = getattr(error, "errno", None), str(error)
     if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
         return "too many open files; raise the limit with `ulimit -n`, or give fewer --workers"

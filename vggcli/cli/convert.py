@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from vggcli import choices
 from vggcli.cli import options
@@ -13,23 +13,19 @@ from vggcli.defaults import user_places
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SRC", help="Run folder, checkpoint, another framework's file, or imagenet, features."),
+        Argument(metavar="SRC", help="Run folder, checkpoint, another framework's file, or imagenet, features."),
     ],
     target: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             metavar="DST", help="New file: .safetensors, .pth, .pt, .h5, .weights.h5, .keras, .caffemodel or .onnx."
         ),
     ],
     to: Annotated[
-        choices.Layout | None,
-        typer.Option("--to", help="Layout of DST. (default: by its suffix; torchvision for .pth)"),
+        choices.Layout | None, Option(help="Layout of DST. (default: by its suffix; torchvision for .pth)")
     ] = None,
     arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch", metavar="NAME", help="The network of published weights, of a file a check. (default: D)"
-        ),
+        str | None, Option(metavar="NAME", help="The network of published weights, of a file a check. (default: D)")
     ] = None,
     preprocessing: options.Preprocessing = None,
     json: options.Json = False,
@@ -52,13 +48,10 @@ def convert(
         return
     shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
     if converted.exported:
-        shown["largest difference"] = _said(converted.exported.difference)
+        difference = converted.exported.difference
+        missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
+        measured = f"{difference:.1e} of the largest output, compared with the network itself"
+        shown["largest difference"] = missing if difference is None else measured
     shown["class names"] = "kept" if facts["class_names"] else "none"
-    title = "Converted; mean and divisor are of pixels from 0 to 255, in the order of the channels"
+    title = "Converted; mean and divisor are for pixels from 0 to 255, in the order of the channels"
     options.stdout_console().print(facts_table(title, shown))
-
-
-def _said(difference: float | None) -> str:
-    if difference is None:
-        return "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
-    return f"{difference:.1e} of the largest output, against the network itself"

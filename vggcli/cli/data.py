@@ -1,15 +1,15 @@
-"""`vgg data`: what a source holds, as training would take it."""
+"""`vgg data`: the images and classes of a data source, split as training would split them."""
 
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 from vggcli.cli import options
 from vggcli.defaults import user_places, worker_count
 
 
 def data(
-    source: Annotated[str | None, typer.Argument(metavar="[SRC]", help="As --data of the other commands.")] = None,
+    source: Annotated[str | None, Argument(metavar="[SRC]", help="As --data of the other commands.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

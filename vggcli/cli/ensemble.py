@@ -1,37 +1,31 @@
 """`vgg ensemble`: the error of several networks, or of saved scores, with their posteriors averaged (section 4.4)."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
-from vggcli.errors import UsageError
-from vggcli.files import writable_output
 
-if TYPE_CHECKING:
-    from vggcli.evaluation.options import MeasureOptions
-
-MEASURING = ("data", "split", "skip_bad", *options.VIEW_FLAGS)  # what only networks need
+MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(options.PassFlags()))  # only for networks
 
 
-@options.with_views
+@options.with_groups
 def ensemble(
     context: typer.Context,
-    members: Annotated[list[Path], typer.Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
+    members: Annotated[list[Path], Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
     data: options.Data = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Which part of the data. (default: val)")
-    ] = None,
+    split: Annotated[str | None, Option(metavar="NAME", help="Which part of the data. (default: val)")] = None,
     *,
-    asked: "MeasureOptions",
+    views: options.ViewFlags,
+    passes: options.PassFlags,
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
     table: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--table",
             help="The whole as in the paper's Table 6 (ImageNet: and 7); with --dense --multi-crop by each and by both "
             "averaged, from the same passes.",
@@ -48,14 +42,12 @@ def ensemble(
     from vggcli.evaluation.ensemble import fuse
     from vggcli.report.evaluations import combined_tables, members_table
 
+    asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=table)
     options.check_table(table, json)
     if save_scores is not None:
-        if save_scores.suffix != ".safetensors":
-            raise UsageError(f"{save_scores} must be a name that ends in .safetensors", "save_scores")
-        writable_output(save_scores, "save_scores")
+        options.check_output(save_scores, "save_scores", ".safetensors")
     sources = {name: context.get_parameter_source(name) for name in MEASURING}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    asked = replace(asked, skip_bad=skip_bad, apart=table)
     outputs = [("save_scores", save_scores)] if save_scores is not None else []
     places, progress = user_places(), options.progress(quiet)
     fusion = fuse(members, data, split or "val", asked, given, places=places, progress=progress, outputs=outputs)

@@ -3,142 +3,75 @@
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
 from vggcli.errors import UsageError, counted
-from vggcli.files import writable_output
 
 if TYPE_CHECKING:
     from vggcli.evaluation.measure import Measured
-    from vggcli.evaluation.options import MeasureOptions
 
 WORST = "worst.png"
-Written = dict[str, str]  # what was written, and where
+WrittenPaths = dict[str, str]  # of the files written for a network, by what they hold
 
 
-@options.with_views
-def evaluate(
-    several: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[RUN]...", help="Run folders or checkpoints, in place of --weights or --arch."),
-    ] = None,
-    data: options.Data = None,
-    split: options.Split = "val",
-    arch: options.Arch = None,
-    weights: options.Weights = None,
-    *,
-    asked: "MeasureOptions",
-    skip_bad: options.SkipBad = False,
-    save_scores: options.SaveScores = None,
-    per_class: Annotated[
-        bool, typer.Option("--per-class", help="Error, support and worst confusion by class.")
-    ] = False,
-    confusion: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the confusion matrix.")] = None,
+@dataclass(frozen=True)
+class ReportFlags:
+    """The files that are written for evaluations, and how their figures are shown."""
+
+    save_scores: options.SaveScores = None
+    per_class: Annotated[bool, Option("--per-class", help="Error, support and worst confusion by class.")] = False
+    confusion: Annotated[Path | None, Option(metavar="FILE.png", help="Write the confusion matrix.")] = None
     worst: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."
-        ),
-    ] = None,
+        Option(min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
+    ] = None
     table: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--table",
             help="One line a network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5: each and "
             "both averaged, from the same passes.",
         ),
-    ] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
-    (sections 3.2 and 4.3); several --scales are averaged."""
-    from vggcli.evaluation.measure import measure
-    from vggcli.evaluation.result import keep_record
-
-    files = _files(several or [], weights, arch)
-    report = _Report(per_class, confusion, worst, save_scores, table, json)
-    report.check(len(files))
-    asked = replace(asked, skip_bad=skip_bad, apart=table)
-    places, progress = user_places(), options.progress(quiet)
-    found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
-    written: list[Written] = [{} for _ in found]
-    with options.after_the_figures(lambda: report.show(found, written)):
-        for measured in found:
-            keep_record(measured.evaluation, measured.run)
-        for measured, paths in zip(found, written, strict=True):
-            report.write(measured, paths)
-
-
-def _files(several: Sequence[Path], weights: Path | None, arch: str | None) -> list[Path]:
-    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError where more than one of them is given, or
-    one twice."""
-    from vggcli.weights.find import find_weights
-
-    if several and weights is not None:
-        raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
-    if not several:
-        return [find_weights(weights, arch, user_places())]
-    files = [find_weights(path, arch, user_places()) for path in several]
-    for path, file in zip(several, files, strict=True):
-        if files.count(file) > 1:
-            raise UsageError(f"{path} is named twice; once is enough")
-    return files
-
-
-@dataclass(frozen=True)
-class _Report:
-    """What is made of evaluations beside their records, and how they are shown."""
-
-    per_class: bool
-    confusion: Path | None
-    worst: int | None
-    scores: Path | None
-    table: bool
-    json: bool
+    ] = False
+    json: options.Json = False
 
     def outputs(self, weights: Sequence[Path]) -> list[tuple[str, Path]]:
-        """Where the reports on networks at `weights` go, with the parameters that say so."""
+        """The files that will be written for the networks at `weights`, each with the name of its parameter."""
         from vggcli.weights.find import run_of
 
         worst = [_worst_path(run_of(path)) for path in weights] if self.worst is not None else []
-        named = (("save_scores", self.scores), ("confusion", self.confusion), *(("worst", path) for path in worst))
+        named = (("save_scores", self.save_scores), ("confusion", self.confusion), *(("worst", path) for path in worst))
         return [(name, path) for name, path in named if path is not None]
 
     def check(self, networks: int) -> None:
         """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
-        for name, path, suffix in (
-            ("save_scores", self.scores, ".safetensors"),
-            ("confusion", self.confusion, ".png"),
-        ):
-            if path is None:
-                continue
-            if path.suffix != suffix:
-                raise UsageError(f"{path} must be a name that ends in {suffix}", name)
-            if networks > 1:
+        for name, suffix in (("save_scores", ".safetensors"), ("confusion", ".png")):
+            path = getattr(self, name)
+            if path is not None and networks > 1:
                 raise UsageError(f"{path} is one file for {networks} networks; evaluate them one by one", name)
-            writable_output(path, name)
+            if path is not None:
+                options.check_output(path, name, suffix)
         options.check_table(self.table, self.json)
         if self.table and self.per_class:
-            raise UsageError("--per-class has no place in --table; leave one out")
+            raise UsageError("--per-class has no effect with --table, which has one line per network; leave one out")
 
-    def write(self, measured: "Measured", written: Written) -> None:
-        """The scores and pictures that were asked for; adds what was written where to `written`."""
+    def write(self, measured: "Measured", written: WrittenPaths) -> None:
+        """Write the scores and pictures that were asked for, and add their paths to `written`."""
         from vggcli.evaluation.result import worst_mistakes
         from vggcli.evaluation.scores_file import save_scores
         from vggcli.metrics import confusion_counts
         from vggcli.report.evaluations import save_mistakes
         from vggcli.report.plots import save_confusion
 
-        if self.scores is not None:
-            save_scores(self.scores, measured.scores, measured.evaluation)
-            written["scores"] = str(self.scores)
+        if self.save_scores is not None:
+            save_scores(self.save_scores, measured.scores, measured.to_json())
+            written["scores"] = str(self.save_scores)
         if self.confusion is not None:
             counts_KK = confusion_counts(measured.scores.posteriors_NK, measured.scores.labels_N).numpy()
             save_confusion(counts_KK, measured.scores.classes, self.confusion)
@@ -148,8 +81,8 @@ class _Report:
             save_mistakes(measured, mistakes, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
 
-    def show(self, several: Sequence["Measured"], written: Sequence[Written]) -> None:
-        """The figures, in the form that was asked for, and what of them was written where."""
+    def show(self, several: Sequence["Measured"], written: Sequence[WrittenPaths]) -> None:
+        """Print the figures in the form that was asked for, and the paths of the files `written`."""
         from json import dumps
 
         from vggcli.evaluation.result import class_reports
@@ -157,7 +90,10 @@ class _Report:
         from vggcli.report.tables import classes_table
 
         if self.json:
-            results = [self._object(measured) for measured in several]
+            results = [measured.to_json() for measured in several]
+            if self.per_class:
+                for result, measured in zip(results, several, strict=True):
+                    result["per_class"] = [vars(one) for one in class_reports(measured.scores)]
             print(dumps(results[0] if len(results) == 1 else {"evaluations": results}))
             return
         console = options.stdout_console()
@@ -171,16 +107,60 @@ class _Report:
             if self.per_class:
                 console.print(classes_table(class_reports(measured.scores)))
 
-    def _object(self, measured: "Measured") -> dict[str, Any]:
-        from vggcli.evaluation.result import class_reports
 
-        classes = {"per_class": [vars(one) for one in class_reports(measured.scores)]} if self.per_class else {}
-        return {**measured.to_json(), **classes}
+@options.with_groups
+def evaluate(
+    several: Annotated[
+        list[Path] | None,
+        Argument(metavar="[RUN]...", help="Run folders or checkpoints, in place of --weights or --arch."),
+    ] = None,
+    data: options.Data = None,
+    split: Annotated[str, Option(metavar="NAME", help="Which part of the data to take.")] = "val",
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    *,
+    views: options.ViewFlags,
+    passes: options.PassFlags,
+    skip_bad: options.SkipBad = False,
+    report: ReportFlags,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
+    (sections 3.2 and 4.3); several --scales are averaged."""
+    from vggcli.evaluation.measure import measure
+    from vggcli.evaluation.result import keep_record
+
+    asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=report.table)
+    files = _files(several or [], weights, arch)
+    report.check(len(files))
+    places, progress = user_places(), options.progress(quiet)
+    found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
+    written: list[WrittenPaths] = [{} for _ in found]
+    with options.after_the_figures(lambda: report.show(found, written)):
+        for measured in found:
+            keep_record(measured.evaluation, measured.run)
+        for measured, paths in zip(found, written, strict=True):
+            report.write(measured, paths)
+
+
+def _files(several: Sequence[Path], weights: Path | None, arch: str | None) -> list[Path]:
+    """The checkpoints that RUN..., --weights or --arch mean. Raises UsageError for --weights beside RUN..., and for a run
+    that is named twice."""
+    from vggcli.weights.find import find_weights
+
+    if several and weights is not None:
+        raise UsageError(f"--weights has no effect beside the weights named first ({several[0]}); leave one out")
+    paths: list[Path | None] = [*several] or [weights]
+    files = [find_weights(path, arch, user_places()) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if files.count(file) > 1:
+            raise UsageError(f"{path} is named twice; once is enough")
+    return files
 
 
 def _worst_path(run: Path | None) -> Path:
-    """Where the sheet of mistakes goes: into the run of the weights, else to a new file in the current folder, worst-2.png,
-    worst-3.png and so on where there is one of that name: it may be anyone's."""
+    """Where the sheet of mistakes goes: into the run of the weights, else to a new file in the current folder: worst.png,
+    or worst-2.png and so on where that exists, so that no file of the user's is overwritten."""
     if run is not None:
         return run / WORST
     first = Path.cwd() / WORST

@@ -2,65 +2,43 @@
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from vggcli import choices
 from vggcli.cli import options
-from vggcli.cli import training_options as flag
-from vggcli.cli.train import train_and_show
+from vggcli.cli.train import LearningFlags, RunFlags, ScaleJitter, train_and_show
 
 
+@options.with_groups
 def finetune(
     data: options.Data = None,
     arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch", metavar="NAME", help="The network; a deeper one takes net A's layers. (default: that of W)"
-        ),
+        str | None, Option(metavar="NAME", help="The network; a deeper one takes net A's layers. (default: that of W)")
     ] = None,
     weights: options.Weights = None,
     preprocessing: options.Preprocessing = None,
     layers: Annotated[
-        choices.Layers | None, typer.Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
+        choices.Layers | None, Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
     ] = None,
     cache_features: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--cache-features/--no-cache-features",
             help="Run the frozen layers once an image, unaugmented, and keep that on disk.",
         ),
     ] = None,
     recipe: Annotated[
         choices.RecipeName | None,
-        typer.Option(help="Whose numbers, with a tenth of its learning rate. (default: the recipe of W, else paper)"),
+        Option(help="Whose numbers, with a tenth of its learning rate. (default: the recipe of W, else paper)"),
     ] = None,
     scale: Annotated[
         int | None,
-        typer.Option(
-            metavar="S", help="Shorter side in pixels. (default: that of W; for its own classes 384 after 256)"
-        ),
+        Option(metavar="S", help="Shorter side in pixels. (default: that of W; for its own classes 384 after 256)"),
     ] = None,
-    scale_jitter: flag.ScaleJitter = None,
-    epochs: flag.Epochs = None,
-    max_steps: flag.MaxSteps = None,
-    batch_size: flag.BatchSize = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="First learning rate. (paper: 0.001; tiny: 0.0003)")
-    ] = None,
-    momentum: flag.Momentum = None,
-    weight_decay: flag.WeightDecay = None,
-    dropout: flag.Dropout = None,
-    init: flag.Init = None,
-    init_std: flag.InitStd = None,
-    config: flag.Config = None,
-    resume: flag.Resume = None,
-    micro_batch: flag.MicroBatch = None,
-    skip_bad: flag.SkipBad = False,
-    seed: flag.Seed = None,
-    out: flag.Out = None,
-    device: options.Device = "auto",
-    precision: flag.Precision = None,
-    workers: options.Workers = None,
+    scale_jitter: ScaleJitter = None,
+    *,
+    learning: LearningFlags,
+    run: RunFlags,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

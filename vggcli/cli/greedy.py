@@ -1,7 +1,7 @@
 """Options that take several values separated by spaces, and options whose value may be left out.
 
-Typer knows `--scales 256 --scales 384`; this command class rewrites `--scales 256 384` to it before parsing. A greedy
-option takes only what looks like one of its values, so `--scales 256 384 img.jpg` leaves the image alone.
+Typer parses `--scales 256 --scales 384`; this command class rewrites `--scales 256 384` to that before parsing. Such a
+greedy option takes only what looks like one of its values, so `--scales 256 384 img.jpg` does not take the image.
 """
 
 import re

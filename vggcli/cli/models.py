@@ -1,9 +1,11 @@
 """`vgg models`: the zoo as a table, or one network layer by layer."""
 
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
+from vggcli import paper
 from vggcli.cli import options
 
 if TYPE_CHECKING:
@@ -11,16 +13,15 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NETWORK]", help="Show this network layer by layer.")] = None,
-    crop: Annotated[int | None, typer.Option(min=32, help="Side of the input in pixels. (default: 224)")] = None,
-    width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (default: 1)")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes. (default: 1000)")] = None,
-    head: Annotated[Literal["fc", "gap"] | None, typer.Option(help="The last layers. (default: fc)")] = None,
+    name: Annotated[str | None, Argument(metavar="[NETWORK]", help="Show this network layer by layer.")] = None,
+    crop: Annotated[int | None, Option(min=32, help="Side of the input in pixels. (default: 224)")] = None,
+    width: Annotated[float | None, Option(help="Factor on all channel counts. (default: 1)")] = None,
+    classes: Annotated[int | None, Option(min=1, help="Number of classes. (default: 1000)")] = None,
+    head: Annotated[Literal["fc", "gap"] | None, Option(help="The last layers. (default: fc)")] = None,
     json: options.Json = False,
 ) -> None:
     """Show the zoo (layers, parameters, GMACs, published errors and weights), or NETWORK layer by layer with the size of
     its output, its receptive field, parameters, MACs and memory, and what its stacks of 3x3 layers save (section 2.3)."""
-    from vggcli import paper
     from vggcli.zoo.layers import NetworkConfig, arch_of
 
     chosen: dict[str, Any] = {"crop": crop, "width": width, "classes": classes, "head": head}
@@ -33,17 +34,14 @@ def models(
 
 
 def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
-    from json import dumps
-
-    from vggcli import paper
     from vggcli.weights.published import PUBLISHED
     from vggcli.zoo.layers import layer_costs
 
     rows: list[tuple[paper.Row, int, float]] = []
     for config in configs:
         costs = layer_costs(config)
-        macs = sum(cost.macs for cost in costs)
-        rows.append((paper.NETWORKS[config.arch], sum(cost.parameters for cost in costs), macs / 1e9))
+        parameters, macs = sum(cost.parameters for cost in costs), sum(cost.macs for cost in costs)
+        rows.append((paper.NETWORKS[config.arch], parameters, macs / 1e9))
     if json:
         entries: list[dict[str, Any]] = [
             {
@@ -68,8 +66,6 @@ def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
 
 
 def _show_network(config: "NetworkConfig", json: bool) -> None:
-    from json import dumps
-
     from vggcli.zoo.layers import layer_costs, stacks_of_3x3
 
     costs = layer_costs(config)

@@ -1,49 +1,48 @@
-"""The flags that commands share, declared once, and what they mean: files, folders, devices."""
+"""The flags that several commands share, declared once, and where commands show things: consoles, notes, progress.
+
+Flags that go together are the fields of a frozen dataclass. A command takes such a group as one keyword parameter, and
+`with_groups` shows typer the flags in place of that parameter.
+"""
 
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from vggcli import choices, paper
 from vggcli.defaults import worker_count
 from vggcli.errors import MachineError, UsageError
-from vggcli.progress import Progress, silent
+from vggcli.files import writable_output
+from vggcli.progress import LOG, Progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vggcli.evaluation.options import MeasureOptions
 
-LOG = logging.getLogger("vggcli")
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 
-
-ARCHS = ", ".join(paper.NETWORKS)
-
 Data = Annotated[
     str | None,
-    typer.Option(
-        "--data",
+    Option(
         metavar="SRC",
         help="Folder of class folders or with VOC annotations, CSV, a set's name (cifar10, voc2007, …), or shapes. "
         "(default: $VGG_DATA, else shapes)",
     ),
 ]
-Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the data to take.")]
 Arch = Annotated[
-    str | None, typer.Option("--arch", metavar="NAME", help=f"{ARCHS}; torchvision's names too. (default: D)")
+    str | None, Option(metavar="NAME", help=f"{', '.join(paper.NETWORKS)}; torchvision's names too. (default: D)")
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(
-        "--weights",
+    Option(
         metavar="W",
         help="Run folder, checkpoint, another framework's file, or a published name: imagenet, features. (default: newest "
         "run of --arch under runs/, else imagenet)",
@@ -51,100 +50,114 @@ Weights = Annotated[
 ]
 Preprocessing = Annotated[
     str | None,
-    typer.Option(
-        "--preprocessing",
+    Option(
         metavar="NAME",
         help="Preprocessing of weights whose file does not say it: torchvision, caffe, keras or FILE.json. (default: "
         "their framework's)",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[
-    choices.Precision,
-    typer.Option("--precision", help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"
-    ),
-]
-Dense = Annotated[bool, typer.Option("--dense", help="Whole images, fully convolutionally (section 3.2).")]
-MultiCrop = Annotated[
-    bool, typer.Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
-]
-Grid = Annotated[int | None, typer.Option("--grid", help="Crops along each side with --multi-crop. (default: 5)")]
 MultiScale = Annotated[
-    bool, typer.Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
+    bool, Option("--multi-scale", help="The paper's three scales: S-32, S, S+32, or Smin, middle, Smax.")
 ]
-Scales = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--scales",
-        min=1,
-        max=LARGEST_SCALE,
-        metavar="Q...",
-        help="Shorter sides; several are averaged. (default: the training S, or its middle)",
-    ),
+Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+DevicePrecision = Annotated[
+    choices.Precision, Option(help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32.")
 ]
-Flip = Annotated[
-    bool | None,
-    typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"),
-]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
-SaveScores = Annotated[
-    Path | None, typer.Option("--save-scores", metavar="FILE.safetensors", help="Write the posteriors.")
-]
-ViewBatch = Annotated[
+PassSize = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--batch-size",
         "-b",
         min=1,
         help="Views in one forward pass, as many as take at most 4 GiB. (default: that many)",
     ),
 ]
-VIEW_FLAGS: dict[str, tuple[Any, Any]] = {  # how networks are run over images: name, flag, default
-    "preprocessing": (Preprocessing, None),
-    "dense": (Dense, False),
-    "multi_crop": (MultiCrop, False),
-    "grid": (Grid, None),
-    "multi_scale": (MultiScale, False),
-    "scales": (Scales, None),
-    "flip": (Flip, None),
-    "device": (Device, "auto"),
-    "precision": (Precision, "auto"),
-    "batch_size": (ViewBatch, None),
-    "workers": (Workers, None),
-}
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Workers = Annotated[
+    int | None,
+    Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"),
+]
+SkipBad = Annotated[bool, Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
+SaveScores = Annotated[Path | None, Option(metavar="FILE.safetensors", help="Write the posteriors.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]
 
 
-def with_views(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with VIEW_FLAGS in place of its parameter `asked`, which gets what they mean together: a MeasureOptions."""
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    flags = [inspect.Parameter(name, keyword, default=one[1], annotation=one[0]) for name, one in VIEW_FLAGS.items()]
-    own = [one.replace(kind=keyword) for one in inspect.signature(command).parameters.values()]
-    place = [one.name for one in own].index("asked")
-    parameters = [*own[:place], *flags, *own[place + 1 :]]
+@dataclass(frozen=True)
+class ViewFlags:
+    """Which views of an image a network is run over."""
+
+    preprocessing: Preprocessing = None
+    dense: Annotated[bool, Option("--dense", help="Whole images, fully convolutionally (section 3.2).")] = False
+    multi_crop: Annotated[
+        bool, Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
+    ] = False
+    grid: Annotated[int | None, Option(help="Crops along each side with --multi-crop. (default: 5)")] = None
+    multi_scale: MultiScale = False
+    scales: Annotated[
+        list[int] | None,
+        Option(
+            min=1,
+            max=LARGEST_SCALE,
+            metavar="Q...",
+            help="Shorter sides; several are averaged. (default: the training S, or its middle)",
+        ),
+    ] = None
+    flip: Annotated[
+        bool | None,
+        Option("--flip/--no-flip", help="Average with the mirror image. (default: with --dense and --multi-crop)"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PassFlags:
+    """How the forward passes are made."""
+
+    device: Device = "auto"
+    precision: DevicePrecision = "auto"
+    batch_size: PassSize = None
+    workers: Workers = None
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` for typer: each of its parameters that is annotated with a dataclass is replaced by the fields of that
+    dataclass, with their defaults; when it is called, it gets them as one object again."""
+    own = inspect.signature(command).parameters.values()
+    groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in own
+        for each in (inspect.signature(groups[one.name]).parameters.values() if one.name in groups else [one])
+    ]
 
     @wraps(command)
     def run(**given: Any) -> None:
-        from vggcli.evaluation.options import MeasureOptions
-
-        views = {name: given.pop(name) for name in VIEW_FLAGS}
-        command(**given, asked=MeasureOptions(**{**views, "workers": worker_count(views["workers"])}))
+        for name, kind in groups.items():
+            given[name] = kind(**{each.name: given.pop(each.name) for each in fields(kind)})
+        command(**given)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
 
 
+def measure_options(views: ViewFlags, passes: PassFlags, **more: Any) -> "MeasureOptions":
+    """What the library calls the flags; `more` are fields of MeasureOptions that are flags of single commands."""
+    from vggcli.evaluation.options import MeasureOptions
+
+    return MeasureOptions(**{**vars(views), **vars(passes), "workers": worker_count(passes.workers)}, **more)
+
+
 def check_table(table: bool, json: bool) -> None:
-    """Raises UsageError for a table that nobody would see."""
+    """Raises UsageError for both, because a table is never shown with --json."""
     if table and json:
         raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
+
+
+def check_output(path: Path, name: str, *suffixes: str) -> None:
+    """Raises UsageError where `path`, given by the parameter `name`, has another suffix; else as `writable_output`."""
+    if path.suffix not in suffixes:
+        raise UsageError(f"{path} must be a name that ends in {' or '.join(suffixes)}", name)
+    writable_output(path, name)
 
 
 def stderr_console() -> "Console":
@@ -155,14 +168,14 @@ def stderr_console() -> "Console":
 
 
 def stdout_console() -> "Console":
-    """Where results go; as wide as they need where nobody is looking."""
+    """Where results go; 120 columns wide where it is no terminal."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def note(text: str) -> None:
-    """One line on stderr about what is done and why."""
+    """One line on stderr about what is being done."""
     LOG.info(text)
 
 
@@ -175,8 +188,8 @@ def progress(quiet: bool) -> Progress:
 
 @contextmanager
 def after_the_figures(show: Callable[[], None]) -> Iterator[None]:
-    """Write files in the block; `show` the figures that they are made from, also where a disk refuses the files: hours of
-    work are not lost with them. The error goes on then."""
+    """The block writes files; `show` then prints the figures that they hold. Where the disk refuses a file, the figures are
+    printed before the error goes on, so that hours of work are not lost with it."""
     try:
         yield
     except (MachineError, OSError):

@@ -1,37 +1,34 @@
 """`vgg predict`: the top classes of images."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
-from vggcli.errors import DataError, MachineError, UsageError, counted
-from vggcli.files import writable_output
+from vggcli.errors import DataError, MachineError, counted
 
 if TYPE_CHECKING:
-    from vggcli.evaluation.options import MeasureOptions
     from vggcli.evaluation.predict import Predictions
 
 
-@options.with_views
+@options.with_groups
 def predict(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
+        list[str], Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
     ],
     arch: options.Arch = None,
     weights: options.Weights = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many classes.")] = 5,
+    top: Annotated[int, Option(min=1, help="How many classes.")] = 5,
     *,
-    asked: "MeasureOptions",
+    views: options.ViewFlags,
+    passes: options.PassFlags,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file."),
+        Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line and image on stdout.")] = False,
+    json: Annotated[bool, Option("--json", help="One JSON object a line and image on stdout.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show the most probable classes of images, by the protocols of `vgg evaluate`. A file that cannot be used does not
@@ -39,11 +36,9 @@ def predict(
     from vggcli.evaluation.predict import predicted
     from vggcli.weights.find import find_weights
 
+    asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
-        if out.suffix not in (".csv", ".json"):
-            raise UsageError(f"{out} must be a name that ends in .csv or .json", "out")
-        writable_output(out, "out")
-    asked, places = replace(asked, skip_bad=True), user_places()
+        options.check_output(out, "out", ".csv", ".json")
     file, outputs = find_weights(weights, arch, places), [("out", out)] if out is not None else []
     progress, stdin = options.progress(quiet), sys.stdin.buffer
     found = predicted(paths, file, asked, top, places=places, progress=progress, outputs=outputs, stdin=stdin)

@@ -1,10 +1,10 @@
-"""The one place for signals. SIGTERM and SIGHUP end a command as Ctrl-C does, through whatever cleans up behind it; what
-saves first asks here whether it should. Worker processes take no notice of any.
+"""The one place that handles signals. SIGTERM and SIGHUP end a command as Ctrl-C does, by an exception, so that everything
+is cleaned up; training, which saves first, uses `asked_to_stop`. Worker processes ignore all three.
 
-What a signal raises can be lost, where a library catches everything (as pydantic does while it builds a validator) or in
-what Python calls as it forks, or end the program hard, where a library written in C++ is being imported. So it waits for
-the end of these, and is raised again, after a while, until the program ends. A signal that is ignored (`nohup`, a job in
-the background) stays so.
+The exception can be lost, where a library catches everything (as pydantic does while it builds a validator) or in what
+Python calls as it forks; and it crashes the program while a library written in C++ is being imported. So it waits until
+these have ended, and is raised again every few seconds until the program ends. A signal that is ignored (`nohup`, a job
+in the background) stays ignored.
 """
 
 import signal
@@ -15,18 +15,10 @@ from types import FrameType
 
 from vggcli.errors import ExitCode
 
-CODES = {
-    getattr(signal, name): code
-    for name, code in (
-        ("SIGINT", ExitCode.INTERRUPTED),
-        ("SIGTERM", ExitCode.TERMINATED),
-        ("SIGHUP", ExitCode.TERMINATED),
-    )
-    if hasattr(signal, name)
-}
-WAITED_FOR = ("importlib._bootstrap", "multiprocessing.popen_fork", "pydantic")  # how their names begin: modules whose
-# functions are not to be interrupted
-SOON = 0.05  # seconds until it is seen again whether they have ended
+_NAMED = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED, "SIGHUP": ExitCode.TERMINATED}
+CODES = {getattr(signal, name): code for name, code in _NAMED.items() if hasattr(signal, name)}
+WAITED_FOR = ("importlib._bootstrap", "multiprocessing.popen_fork", "pydantic")  # modules that must not be interrupted
+SOON = 0.05  # seconds until the next look whether they have ended
 AGAIN = 3.0  # seconds after which a signal that was lost is raised once more
 ALARM = getattr(signal, "SIGALRM", None)
 
@@ -34,22 +26,22 @@ _received: list[ExitCode] = []
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP came; no Exception, so that nothing takes it for an error of its own."""
+    """SIGTERM or SIGHUP came. No subclass of Exception, so that no `except Exception` catches it."""
 
 
 def prepare_signals() -> None:
-    """Let SIGINT raise KeyboardInterrupt, and SIGTERM and SIGHUP Terminated. At the program's start."""
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM and SIGHUP raise Terminated. Called once, at the start."""
     _received.clear()
     for number in CODES:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _raise)
     if ALARM is not None:
         signal.signal(ALARM, _raise)
-    sys.unraisablehook = _unless_raised_here  # what is lost in a destructor comes again
+    sys.unraisablehook = _unless_raised_here  # one raised in a destructor is lost, and raised again later
 
 
 def ignore_signals() -> None:
-    """From here on the program ends by itself, in a moment."""
+    """Called just before the program ends by itself."""
     for number in CODES:
         signal.signal(number, signal.SIG_IGN)
     if ALARM is not None:
@@ -87,11 +79,11 @@ def _unless_raised_here(lost: "sys.UnraisableHookArgs", /) -> None:
 
 @contextmanager
 def asked_to_stop(said: Callable[[], None]) -> Iterator[list[ExitCode]]:
-    """A list that signals put their exit codes into, for what stops by itself where it can, and `said` tells whoever sent
-    the first one so; a second SIGINT interrupts at once."""
+    """A list that signals append their exit codes to, for a loop that looks at it and stops by itself; `said` is called at
+    the first signal, and a second SIGINT raises KeyboardInterrupt at once."""
     asked = list(_received)
     if ALARM is not None:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # what was lost before is asked for now
+        signal.setitimer(signal.ITIMER_REAL, 0)  # `asked` holds what came before
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked and number == signal.SIGINT:

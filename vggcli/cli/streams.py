@@ -1,7 +1,7 @@
-"""Standard input, output and error, whatever they are: signs that their encoding lacks become plain ones, a stream that is
-closed holds and swallows what is written to it, and what cannot be said does not stop what is done.
+"""Standard input, output and error, made safe whatever they are connected to: characters that their encoding lacks become
+plain ones, what is written to a closed standard error is dropped, and a note that cannot be written stops no work.
 
-Results are another matter: where they cannot be written, that is an error, once.
+Results that cannot be written to standard output are an error, which is raised once.
 """
 
 import atexit
@@ -17,19 +17,7 @@ from typing import TextIO
 
 from vggcli.errors import MachineError
 
-PLAIN = {
-    "…": "...",
-    "█": "#",
-    "²": "2",
-    "±": "+-",
-    "×": "x",
-    "→": "->",
-    "–": "-",
-    "—": "-",
-    "•": "*",
-    "━": "-",
-    "╸": "-",
-}
+PLAIN = {"…": "...", "█": "#", "²": "2", "±": "+-", "×": "x", "→": "->", "•": "*", **dict.fromkeys("–—━╸", "-")}
 HANDLER = "plain"
 STDOUT = 1
 
@@ -45,19 +33,18 @@ def prepare_streams() -> None:
 
 
 def _flush_results() -> None:
-    """Says, where nothing has said it yet, that results could not be written; Python itself would say it in a way of its
-    own."""
+    """Say that results could not be written, unless an error has said so; Python would print a traceback instead."""
     try:
         sys.stdout.flush()
     except MachineError as error:
         print(f"vgg: {error}", file=sys.stderr)
-    except (OSError, ValueError):  # the reader has gone; it is closed
+    except (OSError, ValueError):  # the reader has gone, or it is closed
         pass
 
 
 def _fill_closed() -> None:
-    """Opens nothing in the place of each of the three that is closed: a file opened later would be given its number, and
-    get what libraries write there. Results cannot be written to it."""
+    """Open the null device for each of the three that is closed: a file opened later would get its number, and with it what
+    libraries write there. That of standard output is read-only, so that results written to it are an error."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -67,40 +54,39 @@ def _fill_closed() -> None:
 
 
 def _prepared(stream: TextIO | None, kind: "type[Results | Notes]") -> TextIO:
-    if stream is None:  # closed by whoever started the program
+    if stream is None:  # closed when the program was started
         if kind is Notes:
             return Path(os.devnull).open("w", encoding="utf-8")
         closed: io.RawIOBase = Results(STDOUT, "w", closefd=False)
         return io.TextIOWrapper(io.BufferedWriter(closed), "utf-8", HANDLER)
     try:
         number = stream.fileno()
-    except (OSError, ValueError):  # no file of the system: a notebook's, a test's
+    except (OSError, ValueError):  # not a file of the operating system: a notebook's or a test's
         return stream
     with suppress(OSError):
         stream.flush()
     raw: io.RawIOBase = kind(number, "w", closefd=False)
-    buffer = io.BufferedWriter(raw)
     lines = stream.isatty() or kind is Notes
-    return io.TextIOWrapper(buffer, encoding=stream.encoding, errors=HANDLER, line_buffering=lines)
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, HANDLER, line_buffering=lines)
 
 
 class Notes(io.FileIO):
-    """Progress and notes: what cannot be written, to a full disk, a closed pipe or a terminal that has gone, is lost."""
+    """Progress and notes: what cannot be written (the disk is full, the pipe or terminal closed) is dropped."""
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """All of `data` counts as written."""
+        """Returns at least 1 byte of `data` as written, never an error."""
         with suppress(OSError):
             return super().write(data) or len(data)
         return len(data)
 
 
 class Results(io.FileIO):
-    """Results: where the reader has gone or the disk refuses, an error is raised once, and later ones are not."""
+    """Results: where the reader has gone or the disk refuses, an error is raised once; what follows is dropped."""
 
     lost = False
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Waits where the other end takes nothing yet. Raises BrokenPipeError, and MachineError for anything else."""
+        """Waits while a pipe is full. Raises BrokenPipeError where its reader has gone, MachineError for anything else."""
         while not self.lost:
             try:
                 written = super().write(data)

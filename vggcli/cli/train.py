@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from vggcli import choices
 from vggcli.cli import options
-from vggcli.cli import training_options as flag
 from vggcli.defaults import user_places, worker_count
 from vggcli.errors import Interrupted, counted
 
@@ -20,47 +20,81 @@ if TYPE_CHECKING:
     from vggcli.training.session import TrainingResult
     from vggcli.training.surroundings import Watch
 
+ScaleJitter = Annotated[tuple[int, int] | None, Option(metavar="SMIN SMAX", help="S drawn anew for each view.")]
 
+
+@dataclass(frozen=True)
+class LearningFlags:
+    """The numbers of the recipe that both commands take."""
+
+    epochs: Annotated[int | None, Option(help="The most epochs. (paper: 74; tiny: 14)")] = None
+    max_steps: Annotated[
+        int | None, Option(min=1, max=2**63 - 1, metavar="N", help="Stop after so many steps in all.")
+    ] = None
+    batch_size: Annotated[int | None, Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 16)")] = None
+    learning_rate: Annotated[
+        float | None,
+        Option("--lr", help="First learning rate. (paper: 0.01; tiny: 0.003; to fine-tune, a tenth of these)"),
+    ] = None
+    momentum: Annotated[float | None, Option(help="Momentum of SGD. (default: 0.9)")] = None
+    weight_decay: Annotated[float | None, Option(help="L2 penalty. (default: 0.0005)")] = None
+    dropout: Annotated[float | None, Option(help="On the first two FC layers. (paper: 0.5; tiny: 0.3)")] = None
+    init: Annotated[choices.Init | None, Option(help="Random weights. (paper: glorot; tiny: he)")] = None
+    init_std: Annotated[
+        float | None, Option(help="For --init gaussian; 0.1 is the paper's literal text. (default: 0.01)")
+    ] = None
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Where a run begins and is kept, and how it is carried out."""
+
+    config: Annotated[Path | None, Option(metavar="FILE", help="Replay a run's config.json; flags beside it win.")] = (
+        None
+    )
+    resume: Annotated[str | None, Option(metavar="[RUN]", help="Go on with the newest run, or the one named.")] = None
+    micro_batch: Annotated[
+        int | None,
+        Option(min=1, help="Images computed at once: changes the last bit of a sum. (default: what fits, then kept)"),
+    ] = None
+    skip_bad: Annotated[
+        bool, Option("--skip-bad", help="Look at every image first; leave out, and list, what cannot be used.")
+    ] = False
+    seed: Annotated[
+        int | None,
+        Option(min=0, max=2**63 - 1, metavar="N", help="Of random weights, order, views and dropout. (default: 0)"),
+    ] = None
+    out: Annotated[
+        Path | None, Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
+    ] = None
+    device: options.Device = "auto"
+    precision: Annotated[choices.Precision | None, Option(help="Of the heavy arithmetic; auto: bf16 on CUDA.")] = None
+    workers: options.Workers = None
+
+
+@options.with_groups
 def train(
     data: options.Data = None,
     arch: options.Arch = None,
     recipe: Annotated[
         choices.RecipeName | None,
-        typer.Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
+        Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
     ] = None,
     scale: Annotated[
-        int | None,
-        typer.Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)"),
+        int | None, Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)")
     ] = None,
-    scale_jitter: flag.ScaleJitter = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
-    epochs: flag.Epochs = None,
-    max_steps: flag.MaxSteps = None,
-    batch_size: flag.BatchSize = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="First learning rate. (paper: 0.01; tiny: 0.003)")
-    ] = None,
-    momentum: flag.Momentum = None,
-    weight_decay: flag.WeightDecay = None,
-    dropout: flag.Dropout = None,
-    init: flag.Init = None,
-    init_std: flag.InitStd = None,
+    scale_jitter: ScaleJitter = None,
+    crop: Annotated[int | None, Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
+    *,
+    learning: LearningFlags,
     init_from: Annotated[
-        Path | None, typer.Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
+        Path | None, Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
     ] = None,
-    width: Annotated[float | None, typer.Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
+    width: Annotated[float | None, Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
     head: Annotated[
-        Literal["fc", "gap"] | None, typer.Option(help="gap: the last map averaged, one linear layer. (default: fc)")
+        Literal["fc", "gap"] | None, Option(help="gap: the last map averaged, one linear layer. (default: fc)")
     ] = None,
-    config: flag.Config = None,
-    resume: flag.Resume = None,
-    micro_batch: flag.MicroBatch = None,
-    skip_bad: flag.SkipBad = False,
-    seed: flag.Seed = None,
-    out: flag.Out = None,
-    device: options.Device = "auto",
-    precision: flag.Precision = None,
-    workers: options.Workers = None,
+    run: RunFlags,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -73,14 +107,15 @@ def train(
 
 
 def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str, Any]) -> None:
-    """Train as the `flags` of a command say: its parameters by name, which are the fields of `kind` with `json` and
-    `quiet`. Progress is shown on stderr, what came of it on stdout."""
+    """Train by the `flags` of a command: its parameters by name, which are the fields of `kind` with `json` and `quiet`.
+    Progress is shown on stderr, the result on stdout."""
     from vggcli.report.plots import save_curves, save_views
     from vggcli.report.tables import survey_table
     from vggcli.training.start import start
     from vggcli.training.surroundings import Pictures, Surroundings
 
     as_json, quiet = flags.pop("json"), flags.pop("quiet")
+    flags |= vars(flags.pop("learning")) | vars(flags.pop("run"))
     flags["workers"] = worker_count(flags["workers"])
     around = Surroundings(
         user_places(),
@@ -98,7 +133,7 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
 
 @contextmanager
 def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator[Watch]":
-    """Records are displayed, and a signal lets the run save and end: Interrupted is raised then."""
+    """Show the records of a run. On a signal the run saves and stops, and Interrupted is raised."""
     from vggcli.cli.signals import asked_to_stop
     from vggcli.report.progress import TrainingDisplay
     from vggcli.training.options import Stopped
@@ -119,19 +154,19 @@ def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator
 
 
 def _show(result: "TrainingResult") -> None:
-    """The best epoch of a finished run, and what to do with it."""
+    """Print the best epoch of a finished run, its files, and the command to evaluate it."""
+    from vggcli.data.own_files import CONFIG, VIEWS
     from vggcli.report.tables import facts_table
-    from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS
+    from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
     top5 = f" (top-5 {best.top5_error:.2f} %)" if result.classes > 5 else ""
-    spent = f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s"
     facts = {
         "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
-        "trained": spent,
+        "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": str(run),
-        "files": ", ".join(name for name in (BEST, LAST, LOG, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
+        "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
         "next": f"vgg eval --weights {quote(str(run))} --data {quote(result.data)} --dense",
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))

@@ -1,30 +1,27 @@
-"""Folders of images with Pascal VOC XML: the annotations in a folder of their own or beside the images, for the whole set
-or for each split.
+"""Folders of images with Pascal VOC XML: the annotations are in a folder of their own or beside the images, for the whole
+data set or for each split.
 
-What could be read in two ways is an error that says so.
+A folder that could be read in two ways is an error that says so.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggcli.data.extra_formats import EXTRA_SUFFIXES
 from vggcli.data.image_set import Record
 from vggcli.data.left_out import readable, unread_images
 from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, hashed, picked, role_of
 from vggcli.data.voc import LISTS, annotated_image, annotation_files, by_stem, listed_stems
-from vggcli.data.walking import IMAGE_SUFFIXES, composed, folders_in, images_below
+from vggcli.data.walking import KNOWN_SUFFIXES, composed, folders_in, images_below
 from vggcli.errors import DataError, counted
 
 ANNOTATION_FOLDERS = ("annotations", "annots", "annotation", "labels", "xml", "xmls")  # in any case
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
-LISTED_NAMES = (*SPLIT_NAMES, "trainval")  # the splits that a devkit's lists may name
 
 
 @dataclass(frozen=True)
 class VocPlace:
-    """Where images with annotations lie: the folder with the images in it or anywhere below it, the folder of the
-    annotations, and these by stem."""
+    """A folder of images (in it or anywhere below), the folder of their annotations, and the annotation files by stem."""
 
     images: Path
     annotations: Path
@@ -32,30 +29,31 @@ class VocPlace:
 
 
 def annotated_records(source: Path, split: str, remarks: list[str]) -> Iterable[Record] | None:
-    """The images of one split of a set of this kind, or None where `source` is none. The split is what ImageSets/Main
-    lists, or the folders say, else that by the hash. What is left out is said in `remarks`.
+    """The images of one split of `source`, or None where it has no annotations. The splits are those that ImageSets/Main
+    lists or that the folders are named after; otherwise they are made by a hash. `remarks` gets what is left out.
 
-    An image's label is the class of its largest object, its boxes those of that class. Raises DataError where the set
-    could be read in two ways, and as `annotated_image` does.
+    The label of an image is the class of its largest object, and its boxes are those of that class. Raises DataError where
+    the annotations could be read in two ways, and as `annotated_image` does.
     """
     whole = _place(source)
     if whole and (source / LISTS).is_dir():
         images = _images(whole)
-        lists = listed_stems(source, LISTED_NAMES, {*whole.files, *images})
+        lists = listed_stems(source, (*SPLIT_NAMES, "trainval"), {*whole.files, *images})
+        listed = [name for name in (split, *(VALIDATION_NAMES if split == "val" else ())) if name in lists]
+        if lists and not listed:
+            raise DataError(f"{source} has no split {split!r} (it has {', '.join(lists)})")
         if lists:
-            return _records(source, whole, images, lists[_one_of(split, lists, source)], remarks)
+            return _records(source, whole, images, lists[listed[0]], remarks)
     own = {name: place for name in _split_folders(source) if (place := _place(source / name))}
     if own and whole:
         name = min(own)
-        raise DataError(
-            f"{source} has annotations in {whole.annotations} and, for {name}/ alone, in {own[name].annotations}; move one "
-            f"of these away"
-        )
+        places = f"{whole.annotations} and, for {name}/ only, in {own[name].annotations}"
+        raise DataError(f"{source} has annotations in {places}; move one of these away")
     parts = own or _shared(source)
     if parts:
         name = picked(split, sorted({*parts, *_split_folders(source)}), source)
         if name not in parts:
-            raise DataError(f"{source / name} has no Pascal VOC annotations where {min(parts)}/ has some; add them")
+            raise DataError(f"{source / name} has no Pascal VOC annotations, but {min(parts)}/ has some; add them")
         return _records(source, parts[name], images := _images(parts[name]), {*parts[name].files, *images}, remarks)
     if whole is None:
         return None
@@ -68,10 +66,8 @@ def _records(
 ) -> list[Record]:
     missing = [place.annotations / f"{stem}.xml" for stem in sorted(stems) if stem not in place.files]
     if missing:
-        have = "has" if len(missing) == 1 else "have"
-        raise DataError(
-            f"{counted(len(missing), 'image')} of {source} {have} no annotation; the first would be {missing[0]}"
-        )
+        count = counted(len(missing), f"image of {source} has", f"images of {source} have")
+        raise DataError(f"{count} no annotation; the first missing one is {missing[0]}")
     records = []
     for stem in sorted(stems):
         path, objects = annotated_image(place.files[stem], images)
@@ -82,40 +78,34 @@ def _records(
 
 
 def _images(place: VocPlace) -> dict[str, list[Path]]:
-    """The images of `place` by stem, those that cannot be read here too."""
+    """The images of `place` by stem, including those of formats that cannot be read here."""
     return by_stem([*images_below(place.images), *(path for path, _ in unread_images(place.images))])
 
 
 def _place(folder: Path) -> VocPlace | None:
-    """Where `folder` has annotations: in a folder called so, or beside the images, each with the stem of one."""
+    """Where `folder` has annotations: in a folder named after them, or beside images of the same stems; None if nowhere."""
     inner = folders_in(folder)
     pictures = _image_folder(folder, inner)
     found = [one for one in _annotation_folders(folder, inner) if annotation_files(one)]
     for one in () if found else dict.fromkeys((folder, pictures)):
         files = annotation_files(one)
-        if files and not files.keys().isdisjoint(composed(path.stem) for path in pictures.iterdir() if _is_image(path)):
+        named = (composed(path.stem) for path in pictures.iterdir() if path.suffix.lower() in KNOWN_SUFFIXES)
+        if files and not files.keys().isdisjoint(named):
             found.append(one)
     if not found:
         return None
     if len(found) > 1:
-        raise DataError(f"{folder} has annotations in {found[0]} and in {found[1]}; move those of one away")
+        raise DataError(f"{folder} has annotations in {found[0]} and in {found[1]}; move one of the two away")
     if found[0] == pictures == folder:
-        _check_no_folders(folder, inner)
+        deeper = next((name for name in inner if next(images_below(folder / name), None)), None)
+        if deeper is not None:
+            what = f"{folder} holds images with annotations beside them and a folder of images, {deeper}/"
+            raise DataError(f"{what}; move one of the two away, or the annotated images into a folder of their own")
     return VocPlace(pictures, found[0], annotation_files(found[0]))
 
 
-def _check_no_folders(folder: Path, inner: Iterable[str]) -> None:
-    """Raises DataError where `folder`, with annotations beside its images, also has folders of images."""
-    deeper = next((name for name in inner if next(images_below(folder / name), None)), None)
-    if deeper is not None:
-        raise DataError(
-            f"{folder} holds images with annotations beside them and a folder of images, {deeper}/; move one of the two "
-            f"away, or the annotated images into a folder of their own"
-        )
-
-
 def _shared(source: Path) -> dict[str, VocPlace]:
-    """The splits of a set with a folder for each split only among its images, or also among its annotations."""
+    """The splits where the folder of images, and perhaps also that of the annotations, has a folder for each split."""
     inner = folders_in(source)
     pictures = _image_folder(source, inner)
     parts: dict[str, VocPlace] = {}
@@ -147,16 +137,3 @@ def _image_folder(folder: Path, inner: Iterable[str]) -> Path:
 
 def _annotation_folders(folder: Path, inner: Iterable[str]) -> list[Path]:
     return [folder / name for name in inner if name.casefold() in ANNOTATION_FOLDERS]
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES | EXTRA_SUFFIXES
-
-
-def _one_of(split: str, present: Iterable[str], source: Path) -> str:
-    """`split` as the lists of `source` call it: itself, or for "val" the first of its other names that there is."""
-    names = [split, *VALIDATION_NAMES] if split == "val" else [split]
-    found = next((name for name in names if name in set(present)), None)
-    if found is None:
-        raise DataError(f"{source} has no split {split!r} (it has {', '.join(present)})")
-    return found

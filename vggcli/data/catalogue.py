@@ -1,7 +1,7 @@
-"""Sets that are known by name: fetched once by torchvision's own loaders into a folder that appears whole or not at all.
+"""Data sets that are known by name, which torchvision's own classes fetch once, into a folder made whole or not at all.
 
-Each leaves either an index.csv (path, class name, split) over the files as torchvision unpacks them, or a VOC devkit; from
-then on it is read like any CSV or folder, without torchvision and without a network.
+The result is an index.csv (path, class name, split) of the files that torchvision unpacks, or a VOC devkit. From then on it
+is read like any CSV or folder, without torchvision and without a network.
 """
 
 import contextlib
@@ -12,34 +12,38 @@ import io
 import json
 import shutil
 import socket
-import sys
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image
 
 from vggcli.errors import MachineError
 from vggcli.files import appearing
+from vggcli.progress import Progress, silent
 from vggcli.servers import within
 
 CSV_INDEX = "index.csv"
+MEGABYTE = 1_000_000
+VOC_HOST = "thor.robots.ox.ac.uk"
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
-REACH_SECONDS = 8.0  # for a first answer, name lookup included
-STALL_SECONDS = 60.0  # without a byte, in the middle of a download
+REACH_SECONDS = 8.0  # for a first answer, including the look-up of the host
+STALL_SECONDS = 60.0  # without a byte during a download
 
-IndexRow = tuple[str, str, str]  # path below the set's folder (POSIX), class name, split (empty: split by the hash)
+IndexRow = tuple[str, str, str]  # path below the set's folder (POSIX), class name, split (empty: by the hash)
 
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A set by name: what it is, what fetching it costs, where from, and what `load_split` reads once it is there: the file
-    or folder `source` below the set's own. `make` fetches it into a folder by torchvision.datasets and yields its index."""
+    """A set by name: its title, its size, the host that it is fetched from, and the file or folder `source` in its folder
+    that `load_split` reads. `make`, given torchvision.datasets and a folder, fetches it there and yields its index."""
 
     name: str
     title: str
@@ -51,47 +55,55 @@ class KnownSet:
 
     @property
     def announcement(self) -> str:
-        """What is about to be fetched, its size, and from where."""
+        """What will be fetched, its size, and from which host."""
         size = f"{self.download_bytes / 1e6:,.0f} MB"
         return f"{self.title} ({self.images:,} images, a download of {size}) from {self.host}"
 
 
-def fetch(known: KnownSet, folder: Path, quiet: bool) -> Path:
-    """Fetch a set into `folder`, whose parent exists, and return what `load_split` reads. Progress goes to stderr.
+def fetch(known: KnownSet, folder: Path, progress: Progress = silent) -> Path:
+    """Fetch a set into `folder`, whose parent exists, and return what `load_split` reads. `progress` shows the download in
+    megabytes; nothing is printed.
 
-    Raises MachineError, within about 10 seconds, where torchvision cannot be loaded or nothing answers; and where a
-    download breaks off or the disk refuses. Nothing is left at `folder` then.
+    Raises MachineError, within about 10 seconds, where torchvision cannot be loaded or the host does not answer, and where
+    a download breaks off or the disk refuses. Nothing is left at `folder` then.
     """
     datasets = torchvision_datasets()
     _reach(known, folder)
-    progress = io.StringIO() if quiet else sys.stderr
-    previous = socket.getdefaulttimeout()
+    previous, their_bar, received = socket.getdefaulttimeout(), datasets.utils.tqdm, 0
     socket.setdefaulttimeout(STALL_SECONDS)
-    try:
-        with contextlib.redirect_stdout(progress), contextlib.redirect_stderr(progress):
-            return assemble(known, folder, datasets)
-    finally:
-        socket.setdefaulttimeout(previous)
+    with progress(f"fetching {known.name}", round(known.download_bytes / MEGABYTE), "MB") as bar:
+
+        def arrived(count: int) -> None:
+            nonlocal received
+            bar((received + count) // MEGABYTE - received // MEGABYTE)
+            received += count
+
+        try:
+            datasets.utils.tqdm = lambda **_: contextlib.nullcontext(SimpleNamespace(update=arrived))
+            with contextlib.redirect_stdout(io.StringIO()):
+                return assemble(known, folder, datasets)
+        finally:
+            socket.setdefaulttimeout(previous)
+            datasets.utils.tqdm = their_bar
 
 
 def assemble(known: KnownSet, folder: Path, datasets: Any) -> Path:
-    """What `fetch` does once everything is at hand; `datasets` is the module torchvision.datasets, or its like."""
+    """The part of `fetch` that downloads and unpacks; `datasets` is the module torchvision.datasets."""
     try:
         with appearing(folder, known.source) as temporary:
-            rows = list(known.make(datasets, temporary))
+            rows = sorted(known.make(datasets, temporary))
+            columns = 3 if any(split for _, _, split in rows) else 2
             if known.source == CSV_INDEX:
-                _write_index(temporary / CSV_INDEX, rows)
+                with (temporary / CSV_INDEX).open("w", newline="", encoding="utf-8") as file:
+                    listed = [("path", "label", "split"), *rows]
+                    csv.writer(file, lineterminator="\n").writerows(row[:columns] for row in listed)
             for path in (*temporary.glob("*"), *temporary.glob("*/*")):
                 if path.name.endswith(ARCHIVES):
                     path.unlink()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            size = f"{2 * known.download_bytes / 1e6:,.0f} MB"
-            raise MachineError(
-                f"no space left for {known.name} on the disk of {folder}: free {size}, or set XDG_CACHE_HOME"
-            ) from error
-        raise _failed(known, folder, error) from error
-    except (RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"free {2 * known.download_bytes / 1e6:,.0f} MB, or set XDG_CACHE_HOME to another folder"
+            raise MachineError(f"no space left for {known.name} on the disk of {folder}: {advice}") from error
         raise _failed(known, folder, error) from error
     return folder / known.source
 
@@ -101,27 +113,20 @@ def torchvision_datasets() -> Any:
     try:
         from torchvision import datasets
     except Exception as error:  # a torchvision that does not fit torch fails in many ways
-        reason = str(error).splitlines()[0]
-        raise MachineError(
-            f"torchvision, which fetches sets by name, cannot be loaded ({reason}); install one that fits torch, or give a "
-            f"folder of your own",
-            "data",
-        ) from error
+        what = f"torchvision, which fetches sets by name, cannot be loaded ({str(error).splitlines()[0]})"
+        raise MachineError(f"{what}; install one that fits torch, or give a folder of your own", "data") from error
     return datasets
 
 
 def _failed(known: KnownSet, folder: Path, error: Exception) -> MachineError:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     reason = " ".join(str(cause).split()).rstrip(".") or type(error).__name__
-    return MachineError(
-        f"{known.name} could not be fetched from {known.host} ({reason}); try again with a network, copy {folder} from a "
-        f"machine that has it, or give a folder of your own",
-        "data",
-    )
+    advice = f"try again with a network, copy {folder} from a machine that has it, or give a folder of your own"
+    return MachineError(f"{known.name} could not be fetched from {known.host} ({reason}); {advice}", "data")
 
 
 def _reach(known: KnownSet, folder: Path) -> None:
-    """Raises MachineError unless the set's host answers, be it with a refusal."""
+    """Raises MachineError unless the set's host answers, even with an HTTP error."""
     request = urllib.request.Request(f"https://{known.host}/", method="HEAD")
     try:
         within(REACH_SECONDS + 1, lambda: urllib.request.urlopen(request, timeout=REACH_SECONDS).close())
@@ -131,16 +136,8 @@ def _reach(known: KnownSet, folder: Path) -> None:
         raise _failed(known, folder, error) from error
 
 
-def _write_index(path: Path, rows: list[IndexRow]) -> None:
-    columns = 3 if any(split for _, _, split in rows) else 2
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "label", "split")[:columns])
-        writer.writerows(row[:columns] for row in sorted(rows))
-
-
 def _imagenette(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """Its own train and val; classes by their first English name, as ImageNet's weights name them."""
+    """Its own train and val; classes have their first English names, as in ImageNet's weights."""
     found = datasets.Imagenette(folder, split="train", size="full", download=True)
     names = {wnid: names[0] for wnid, names in zip(found.wnids, found.classes, strict=True)}
     for split in ("train", "val"):
@@ -150,7 +147,7 @@ def _imagenette(datasets: Any, folder: Path) -> Iterator[IndexRow]:
 
 
 def _cifar10(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """Its own train and test; the arrays that it comes as are written out as PNG files, once."""
+    """Its own train and test; the arrays of which it consists are written as PNG files."""
     for split, train in (("train", True), ("test", False)):
         found = datasets.CIFAR10(folder, train=train, download=True)
         for name in found.classes:
@@ -164,13 +161,11 @@ def _cifar10(datasets: Any, folder: Path) -> Iterator[IndexRow]:
 
 
 def _flowers102(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """Its own train, val and test; classes by name where this torchvision knows the names, else by number."""
+    """Its own train, val and test; classes are named if this torchvision has their names, otherwise numbered."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MachineError(
-            "flowers102 needs SciPy to be read; install it with `pip install 'vggcli[probe]'`"
-        ) from error
+        raise MachineError("flowers102 needs SciPy; install it with `pip install 'vggcli[probe]'`") from error
     datasets.Flowers102(folder, split="train", download=True)
     base = folder / "flowers-102"
     labels = loadmat(base / "imagelabels.mat", squeeze_me=True)["labels"].tolist()
@@ -192,7 +187,7 @@ def _food101(datasets: Any, folder: Path) -> Iterator[IndexRow]:
 
 
 def _pets(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """Its trainval as train, its test; classes are the breeds, named as torchvision names them."""
+    """Its trainval as train, and its test; the classes are the breeds, with torchvision's names."""
     datasets.OxfordIIITPet(folder, split="trainval", download=True)
     base = folder / "oxford-iiit-pet"
     for split, listed in (("train", "trainval"), ("test", "test")):
@@ -202,35 +197,24 @@ def _pets(datasets: Any, folder: Path) -> Iterator[IndexRow]:
             yield f"oxford-iiit-pet/images/{image}.jpg", breed, split
 
 
-def _caltech101(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """No splits of its own. The background counts as a class, as in the paper (102 classes)."""
-    datasets.Caltech101(folder, download=True)
-    return _class_folders(folder, folder / "caltech101" / "101_ObjectCategories")
-
-
-def _caltech256(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """No splits of its own. The clutter counts as a class, as in the paper (257 classes)."""
-    datasets.Caltech256(folder, download=True)
-    return _class_folders(folder, folder / "caltech256" / "256_ObjectCategories")
-
-
-def _class_folders(folder: Path, classes: Path) -> Iterator[IndexRow]:
-    """The JPEG files that lie right in each class folder; stray files and folders in between are not of the set."""
-    for path in classes.glob("*/*.jpg"):
+def _caltech(name: str, classes: str, datasets: Any, folder: Path) -> Iterator[IndexRow]:
+    """No splits of its own; only JPEG files directly in the folders of `classes` count. The background of Caltech-101
+    and the clutter of Caltech-256 count as a class, as in the paper (102 and 257 classes)."""
+    getattr(datasets, name)(folder, download=True)
+    for path in (folder / classes).glob("*/*.jpg"):
         yield path.relative_to(folder).as_posix(), path.parent.name, ""
 
 
-def _voc2007(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """train, val, trainval and test, as the devkit lists them."""
-    for part in ("trainval", "test"):
-        datasets.VOCDetection(folder, year="2007", image_set=part, download=True)
-    return iter(())
+def _voc(year: str, parts: tuple[str, ...], datasets: Any, folder: Path) -> Iterable[IndexRow]:
+    """The splits that the devkit lists; the labels of the test images of 2012 are not public."""
+    for part in parts:
+        datasets.VOCDetection(folder, year=year, image_set=part, download=True)
+    return ()
 
 
-def _voc2012(datasets: Any, folder: Path) -> Iterator[IndexRow]:
-    """train, val and trainval, as the devkit lists them; the labels of its test images are not public."""
-    datasets.VOCDetection(folder, year="2012", image_set="trainval", download=True)
-    return iter(())
+_CALTECH101 = partial(_caltech, "Caltech101", "caltech101/101_ObjectCategories")
+_CALTECH256 = partial(_caltech, "Caltech256", "caltech256/256_ObjectCategories")
+_VOC2007, _VOC2012 = partial(_voc, "2007", ("trainval", "test")), partial(_voc, "2012", ("trainval",))
 
 
 # Sizes are those of the archives that torchvision downloads.
@@ -242,13 +226,9 @@ KNOWN: dict[str, KnownSet] = {
         KnownSet("flowers102", "Oxford 102 Flowers", 8_189, 344_862_509, "www.robots.ox.ac.uk", _flowers102),
         KnownSet("food101", "Food-101", 101_000, 4_996_278_331, "data.vision.ee.ethz.ch", _food101),
         KnownSet("pets", "Oxford-IIIT Pets", 7_349, 811_092_049, "www.robots.ox.ac.uk", _pets),
-        KnownSet("caltech101", "Caltech-101", 9_144, 137_414_764, "data.caltech.edu", _caltech101),
-        KnownSet("caltech256", "Caltech-256", 30_607, 1_183_006_720, "data.caltech.edu", _caltech256),
-        KnownSet(
-            "voc2007", "Pascal VOC 2007", 9_963, 911_052_800, "thor.robots.ox.ac.uk", _voc2007, "VOCdevkit/VOC2007"
-        ),
-        KnownSet(
-            "voc2012", "Pascal VOC 2012", 11_540, 1_999_639_040, "thor.robots.ox.ac.uk", _voc2012, "VOCdevkit/VOC2012"
-        ),
+        KnownSet("caltech101", "Caltech-101", 9_144, 137_414_764, "data.caltech.edu", _CALTECH101),
+        KnownSet("caltech256", "Caltech-256", 30_607, 1_183_006_720, "data.caltech.edu", _CALTECH256),
+        KnownSet("voc2007", "Pascal VOC 2007", 9_963, 911_052_800, VOC_HOST, _VOC2007, "VOCdevkit/VOC2007"),
+        KnownSet("voc2012", "Pascal VOC 2012", 11_540, 1_999_639_040, VOC_HOST, _VOC2012, "VOCdevkit/VOC2012"),
     )
 }

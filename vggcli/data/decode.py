@@ -1,9 +1,9 @@
-"""Bytes to RGB, the same everywhere.
+"""Decodes image files to RGB, with the same result everywhere.
 
-An image is what its content says: JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, or an extra format that can be read here; the
-first frame of several; EXIF orientation applied, transparency over white, CMYK and palettes to RGB, 16 bits scaled to 8.
-A file that is cut short is an error, never filled with grey. Files are opened read-only, and only regular ones; a member
-of a tar is read where it lies.
+The content decides the format, not the suffix: JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, or an extra format that can be read
+here. The first of several frames is used, EXIF orientation is applied, transparent pixels are put over white, CMYK and
+palettes become RGB, and 16 bits are scaled to 8. A truncated file is an error and never filled with grey. Only regular
+files are opened, read-only; members of tar files are read without unpacking.
 """
 
 import errno
@@ -24,11 +24,11 @@ from vggcli.data.png_key import settle_key
 from vggcli.data.tars import TarMember
 from vggcli.errors import DataError
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and the extra ones
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # without the extra ones
 FORMAT_BYTES = 64
-NOT_THE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # errors of the machine
-LARGE = 64 << 20  # bytes from which a file is not read whole before it is opened
-MAX_PIXELS = 100_000_000  # as stored or as rescaled
+MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which are not the file's fault
+LARGE = 64 << 20  # bytes; larger files are not read whole before they are opened
+MAX_PIXELS = 100_000_000  # of an image as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,7 +44,7 @@ Size = tuple[int, int]  # width, height
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """An image that Pillow has opened or made, and what errors call it. It is not changed."""
+    """An image that Pillow has opened or made, and its name in errors. It is not changed."""
 
     name: str
     image: Image.Image
@@ -53,7 +53,7 @@ class OpenedImage:
         return self.name
 
     def unread(self) -> bytes | None:
-        """The bytes of the file that it is opened from, where nothing of it is decoded yet; else None."""
+        """The bytes of the file that it was opened from if nothing of it is decoded yet; otherwise None."""
         file = getattr(self.image, "fp", None)
         if file is None or not getattr(self.image, "tile", None) or self.image.tell():
             return None
@@ -65,11 +65,11 @@ class OpenedImage:
 
 
 Place = Path | TarMember  # where the bytes of an image are
-Origin = Place | OpenedImage  # what an image is read from
+Origin = Place | OpenedImage  # what an image can be read from
 
 
 class ImageError(DataError):
-    """One image that cannot be used: `path`, a `reason` of a few words, and its `index` where it is one of a set."""
+    """One image cannot be used: its `path`, a `reason` of a few words, and its `index` in the data set if it is in one."""
 
     def __init__(self, path: Origin | str, reason: str, index: int | None = None) -> None:
         super().__init__(f"{path} cannot be used: {reason}")
@@ -79,72 +79,61 @@ class ImageError(DataError):
         return type(self), (self.path, self.reason, self.index)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """An upright RGB picture, and whether EXIF had it `turned` or mirrored."""
-
-    image: Image.Image
-    turned: bool
-
-
 def read_image(place: Origin, at_least: int | None = None) -> Image.Image:
-    """The whole image at `place` as an RGB picture, upright.
+    """The whole image at `place` as an upright RGB image.
 
-    With `at_least` (pixels) a JPEG may come at 1/2, 1/4 or 1/8 of its size, decoded so, as long as its shorter side
-    keeps that many. Raises ImageError where it cannot be used, MemoryError or OSError where the machine has no room for it.
+    With `at_least` (pixels), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if its shorter side keeps that many.
+    Raises ImageError where the image cannot be used, MemoryError or OSError where the machine has no room for it.
     """
-    return decode_image(place, at_least).image
+    return decode_image(place, at_least)[0]
 
 
-def decode_image(place: Origin, at_least: int | None = None) -> Decoded:
-    """As `read_image`, and whether its EXIF orientation had to be applied."""
+def decode_image(place: Origin, at_least: int | None = None) -> tuple[Image.Image, bool]:
+    """As `read_image`, and whether the EXIF orientation required turning or mirroring the image."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large or odd files; ours is the one verdict
+            warnings.simplefilter("ignore")  # Pillow's about large or odd files; the checks below decide
             with open_image(place) as image:
                 check_pixels(place, image.size)
                 stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
                 if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
-                    image.draft(image.mode, _scaled_to(image.size, at_least))
+                    factor = at_least / min(image.size)
+                    image.draft(image.mode, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
                 decode_to_its_end(image)
                 transparent = settle_key(image)
                 image.load()
                 if transparent is not None:
                     image.paste("white", mask=transparent)
                 plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
-                turned = None if plain else _turned(image)
-                return Decoded(to_rgb(image if turned is None else turned), turned is not None or stored != 1)
-    except ImageError:
+                turn = None if plain else UPRIGHT.get(_orientation(image))
+                return to_rgb(image if turn is None else image.transpose(turn)), turn is not None or stored != 1
+    except (ImageError, MemoryError):  # with more memory, the same image can be used
         raise
-    except FileNotFoundError as error:
-        raise ImageError(place, "there is no such file") from error
-    except PermissionError as error:
-        raise ImageError(place, "permission denied") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(place, _why_not_opened(place)) from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(place, "it has more than 100 megapixels") from error
-    except UnknownRange as error:
-        raise ImageError(place, str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_THE_FILES:
-            raise  # the same image can be used where there is more room
-        raise ImageError(place, f"it is damaged or cut short ({error})") from error
+        if getattr(error, "errno", None) in MACHINE_ERRORS:
+            raise
+        raise ImageError(place, _reason(place, error)) from error
 
 
-def _why_not_opened(place: Origin) -> str:
+def _reason(place: Origin, error: Exception) -> str:
+    """Why the image at `place`, whose decoding raised `error`, cannot be used."""
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return "there is no such file" if isinstance(error, FileNotFoundError) else "permission denied"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has more than 100 megapixels"
+    if isinstance(error, UnknownRange):
+        return str(error)
+    if not isinstance(error, UnidentifiedImageError):
+        return f"it is damaged or cut short ({error})"
     head = _head(place)
     if formats_of(head):
-        return f"it is damaged or cut short (it begins as {kind_of(head)} does)"
-    return (
-        hint(head, str(place))
-        or f"it is not an image ({', '.join((*IMAGE_FORMATS, *filter(can_read, KIND_SUFFIXES)))})"
-    )
+        return f"it is damaged or cut short (it begins like {kind_of(head)})"
+    formats = ", ".join((*IMAGE_FORMATS, *filter(can_read, KIND_SUFFIXES)))
+    return hint(head, str(place)) or f"it is not an image ({formats})"
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where it is none of these or cannot be read: metadata never decide whether pixels
-    are used."""
+    """The EXIF orientation, 1 to 8; 1 where it is invalid or cannot be read."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation if orientation in range(1, 9) else 1
@@ -152,19 +141,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _turned(image: Image.Image) -> Image.Image | None:
-    """`image` upright, where its EXIF orientation says to turn or mirror it; else None."""
-    turn = UPRIGHT.get(_orientation(image))
-    return None if turn is None else image.transpose(turn)
-
-
 class UnknownRange(ValueError):
-    """Pixels of an intact image that nothing says how to bring to 8 bits."""
+    """The pixels of an intact image have no defined conversion to 8 bits."""
 
 
 def open_image(place: Origin) -> Image.Image:
-    """The image at `place`, opened; without the metadata of which Pillow refuses broken or long ones. Raises ImageError for
-    anything but a regular file."""
+    """The image at `place`, opened without broken or long metadata. Raises ImageError for anything but a regular file."""
     if isinstance(place, TarMember):
         data = place.read()
     elif isinstance(place, OpenedImage):
@@ -200,36 +182,29 @@ def _head(place: Origin) -> bytes:
 
 
 def check_pixels(place: Origin, size: Size) -> None:
-    """Raises ImageError where width times height is over 100 megapixels, or nothing at all."""
+    """Raises ImageError where width times height is over 100 megapixels, or zero."""
     width, height = size
     if width * height > MAX_PIXELS:
         raise ImageError(place, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
     if width < 1 or height < 1:
-        raise ImageError(place, f"{width}x{height} holds no pixel")
-
-
-def _scaled_to(size: Size, shorter: int) -> Size:
-    width, height = size
-    factor = shorter / min(size)
-    return max(1, int(width * factor)), max(1, int(height * factor))
+        raise ImageError(place, f"{width}x{height} has no pixels")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode that Pillow decodes to 8-bit RGB; transparency over white. Raises UnknownRange for pixels that are floating
-    point, or whole numbers of more than 16 bits."""
+    """An image as 8-bit RGB, over white. Raises UnknownRange for floating-point pixels and those of more than 16 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # 16-bit grey, stored in 16 or 32 bits: 65535 becomes 255
         image = image.convert("I")
         low, high = cast("tuple[int, int]", image.getextrema())
         if not 0 <= low <= high <= 65535:
-            raise UnknownRange("whole numbers beyond 16 bits have no defined range")
+            raise UnknownRange("its pixels are whole numbers of more than 16 bits, which have no defined range")
         grey = image.point(lambda value: value * (1 / 257)).convert("L")
         if isinstance(key := image.info.get("transparency"), int):  # the one value that is transparent
             grey = Image.fromarray(np.where(np.asarray(image) == key, np.uint8(255), np.asarray(grey)))
         return grey.convert("RGB")
     if image.mode == "F":
-        raise UnknownRange("floating-point pixels have no defined range")
+        raise UnknownRange("its pixels are floating-point numbers, which have no defined range")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")

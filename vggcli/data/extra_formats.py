@@ -1,6 +1,6 @@
-"""HEIC, AVIF and JPEG 2000: told by content, else by name, and read where Pillow or pillow-heif can.
+"""HEIC, AVIF and JPEG 2000: recognised by content, otherwise by name, and read if Pillow or pillow-heif can do so.
 
-Neither is asked, nor pillow-heif imported, before a file of the kind is met.
+Whether they can is checked, and pillow-heif imported, only when there is such a file.
 """
 
 from functools import cache
@@ -15,18 +15,18 @@ KIND_SUFFIXES = {
 HINTS = {
     "HEIC": "pip install pillow-heif, or convert them",
     "AVIF": "install a newer Pillow, or convert them",
-    "JPEG 2000": "install a Pillow that has it, or convert them",
+    "JPEG 2000": "install a Pillow with JPEG 2000, or convert them",
 }
 PILLOW = {"HEIC": "HEIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}  # Pillow's names
 HEIC_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())  # ISO/IEC 23008-12
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
-JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # a file, a bare codestream
+JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # a file; a bare codestream
 EXTRA_SUFFIXES = frozenset(suffix for suffixes in KIND_SUFFIXES.values() for suffix in suffixes)
 
 
 @cache
 def can_read(kind: str) -> bool:
-    """Whether images of `kind`, a key of KIND_SUFFIXES, can be read here; from then on Pillow opens them."""
+    """Whether images of `kind`, a key of KIND_SUFFIXES, can be read here; after this, Pillow opens them."""
     if kind == "HEIC":
         try:
             from pillow_heif import register_heif_opener
@@ -38,7 +38,7 @@ def can_read(kind: str) -> bool:
 
 
 def kind_of(head: bytes) -> str | None:
-    """Which of these formats a file is that begins with `head` (64 bytes or more), by its brand or signature; or None."""
+    """The extra format of a file that begins with `head` (64 bytes or more), by its brand or signature, or None."""
     if head.startswith(JPEG_2000):
         return "JPEG 2000"
     if head[4:8] != b"ftyp":
@@ -51,17 +51,17 @@ def kind_of(head: bytes) -> str | None:
 
 
 def kind_named(name: str) -> str | None:
-    """Which of these formats a file called `name` is, by its suffix, or None."""
+    """The extra format of a file called `name`, by its suffix, or None."""
     return next((kind for kind, suffixes in KIND_SUFFIXES.items() if name.lower().endswith(suffixes)), None)
 
 
 def formats_of(head: bytes) -> tuple[str, ...]:
-    """Pillow's names of the formats, of these, that a file which begins with `head` may be read as."""
+    """Pillow's name of the extra format of a file that begins with `head`, if it can be read here; otherwise empty."""
     kind = kind_of(head)
     return (PILLOW[kind],) if kind is not None and can_read(kind) else ()
 
 
 def hint(head: bytes, name: str) -> str | None:
-    """Why a file that begins with `head` cannot be read and what to do, where it is of a format that is not read here."""
+    """Why a file that begins with `head` cannot be read and what to do, if it is in an extra format; otherwise None."""
     kind = kind_of(head) or kind_named(name)
     return None if kind is None or can_read(kind) else f"{kind} cannot be read here; {HINTS[kind]}"

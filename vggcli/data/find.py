@@ -1,6 +1,5 @@
-"""What names data: a folder, a CSV, a known set, fetched on first use, or the embedded set `shapes`, rendered then."""
+"""Finds the data that a name means: a folder, a CSV, a known set (fetched on first use) or the embedded set `shapes`."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,28 +7,24 @@ from vggcli.data import shapes
 from vggcli.data.catalogue import KNOWN, fetch
 from vggcli.files import sweep
 from vggcli.places import Places, made_folder
-from vggcli.progress import Progress, silent
-
-LOG = logging.getLogger("vggcli")
-SHAPES = "shapes"
+from vggcli.progress import LOG, Progress, silent
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data that can be read: the `name` that means it anywhere on this machine, and the folder or CSV at `path`."""
+    """Data that can be read: a `name` that means them from any folder of this machine, and the folder or CSV at `path`."""
 
     name: str
     path: Path
 
 
 def find_source(data: str | None, places: Places, workers: int, progress: Progress = silent) -> Source:
-    """The source that `data` names: `shapes`, a known set, or a path. Where it is None, the user's own or `shapes`, and
-    which of them is noted."""
+    """The source that `data` names. If it is None, the user's default or else `shapes` is used, and this is logged."""
     if not data:
-        data, origin = (places.data, "from $VGG_DATA") if places.data else (SHAPES, "the embedded set")
+        data, origin = (places.data, "from $VGG_DATA") if places.data else ("shapes", "the embedded set")
         LOG.info(f"data: {data} ({origin})")
-    if data == SHAPES:
-        return Source(SHAPES, shapes_index(places, workers, progress))
+    if data == "shapes":
+        return Source(data, shapes_index(places, workers, progress))
     if data in KNOWN:
         return Source(data, fetched_set(data, places, progress))
     path = Path(data).expanduser().resolve()
@@ -37,7 +32,7 @@ def find_source(data: str | None, places: Places, workers: int, progress: Progre
 
 
 def fetched_set(name: str, places: Places, progress: Progress = silent) -> Path:
-    """The folder or CSV of a set that is known by name, in the cache; fetched there, and noted, if it is not yet."""
+    """The folder or CSV of a known set in the cache, fetched there if it is missing."""
     known, folder = KNOWN[name], places.cache / name
     if Path(name).exists():
         LOG.info(f"data: {name} is the set of that name; the one in the current folder is ./{name}")
@@ -45,22 +40,16 @@ def fetched_set(name: str, places: Places, progress: Progress = silent) -> Path:
         return folder / known.source
     LOG.info(f"data: fetching {known.announcement}, once, into {folder}")
     made_folder(places.cache)
-    return fetch(known, folder, quiet=progress is silent)
+    return fetch(known, folder, progress)
 
 
 def shapes_index(places: Places, workers: int, progress: Progress = silent) -> Path:
-    """The embedded set's CSV in the cache, rendered there if it is not yet."""
+    """The embedded set's CSV in the cache, rendered there if it is missing."""
     folder = places.cache / f"shapes-{shapes.PICTURES_VERSION}"
     sweep(folder.parent, ".shapes-*")
     if (folder / "index.csv").is_file():
         return folder / "index.csv"
     made_folder(folder.parent)
-    total, done = sum(shapes.IMAGES_BY_SPLIT.values()), 0
+    total = sum(shapes.IMAGES_BY_SPLIT.values())
     with progress(f"rendering {total} shapes into {folder}", total, "images") as bar:
-
-        def rendered(images: int, of: int) -> None:
-            nonlocal done
-            bar(images - done)
-            done = images
-
-        return shapes.build(folder, max(1, workers), progress=rendered)
+        return shapes.build(folder, workers, progress=bar)

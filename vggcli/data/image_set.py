@@ -1,4 +1,4 @@
-"""The images of one split with their names, class names and boxes: what every source becomes."""
+"""The images of one split with their names, class names and boxes, whatever source they are from."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels of t
 @dataclass(frozen=True)
 class Record:
     """One image of a source: its path relative to the source (POSIX), its class name, the boxes of that class, if any, and
-    every object that is marked in it, of whichever class, if the source marks objects."""
+    the marked objects of all classes, if the source marks objects."""
 
     name: str
     label: str
@@ -25,9 +25,9 @@ class Record:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split: `names` are paths relative to `root`, `labels` index `classes`, `boxes` has one tuple an image, of the
-    boxes of its label. `objects` has one tuple an image, of every class, where the source marks objects, else none.
-    `remarks` say what of the source was left out."""
+    """One split: `names` are paths relative to `root`, `labels` are indices of `classes`, and `boxes` has a tuple for each
+    image with the boxes of its class. `objects` has a tuple for each image with the objects of all classes, or is empty
+    where the source does not mark objects. `remarks` say what was left out of the source."""
 
     root: Path
     split: str
@@ -45,16 +45,16 @@ class ImageSet:
         return self.root / self.names[index]
 
     def fingerprint(self, sizes: bool = True) -> str:
-        """A SHA-256 of the names, class names and, with `sizes`, bytes of the files (-1 where one is not there): equal
-        where two sets hold the same images, as far as that is known without reading them."""
+        """A SHA-256 of the names, the class names and, with `sizes`, the sizes of the files (-1 if missing): equal for
+        sets of the same images, as far as that is known without reading them."""
         digest = hashlib.sha256()
         for index, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
-            size = f"\0{_bytes(self.path(index))}" if sizes else ""
+            size = f"\0{_size(self.path(index))}" if sizes else ""
             digest.update(f"{name}\0{self.classes[label]}{size}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def with_classes(self, classes: tuple[str, ...]) -> "ImageSet":
-        """The same images with their labels as indices of `classes`, which must hold every class that occurs."""
+        """The same images with labels as indices of other `classes`, which must include every class that has an image."""
         order = {name: index for index, name in enumerate(classes)}
         return replace(self, classes=classes, labels=tuple(order[self.classes[label]] for label in self.labels))
 
@@ -74,22 +74,20 @@ class ImageSet:
 
 
 def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
-    """`images` with labels in the order of the weights' `classes`; ImageNet's folders, named by WordNet IDs, are matched
-    with its class names. Raises WeightsError naming the first classes that the weights do not know."""
+    """`images` with labels as indices of the weights' `classes`; folders named by ImageNet's WordNet IDs are matched with
+    its class names. Raises WeightsError with the first classes that the weights do not have."""
     if classes == imagenet_names() and set(images.classes) <= set(imagenet_ids()):
         name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
         images = replace(images, classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes))
     unknown = [name for name in images.classes_used() if name not in set(classes)]
     if unknown:
-        shown = ", ".join(repr(name) for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        known = ", ".join(repr(name) for name in classes[:3]) + (", …" if len(classes) > 3 else "")
-        raise WeightsError(
-            f"the weights do not know {len(unknown)} of the data's classes ({shown}); they know {len(classes)}: {known}"
-        )
+        lacking, have = (", ".join(map(repr, some[:3])) + ", …" * (len(some) > 3) for some in (unknown, classes))
+        what = f"{len(unknown)} of the data's classes ({lacking}); they have {len(classes)}: {have}"
+        raise WeightsError(f"the weights lack {what}")
     return images.with_classes(classes)
 
 
-def _bytes(path: Path) -> int:
+def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
@@ -97,14 +95,11 @@ def _bytes(path: Path) -> int:
 
 
 def joined(one: ImageSet, other: ImageSet) -> ImageSet:
-    """Two splits of a source as one, with the classes of both. Raises DataError where they share an image."""
+    """Two splits of a source joined, with the classes of both. Raises DataError where they share an image."""
     shared = set(one.names) & set(other.names)
     if shared:
-        raise DataError(
-            f"the splits {one.split} and {other.split} of {one.root} share {counted(len(shared), 'image')}, "
-            f"such as {min(shared)}; "
-            f"take two that do not"
-        )
+        what = f"{counted(len(shared), 'image')}, such as {min(shared)}; use splits that do not"
+        raise DataError(f"the splits {one.split} and {other.split} of {one.root} share {what}")
     classes = tuple(sorted({*one.classes, *other.classes}))
     first, second = one.with_classes(classes), other.with_classes(classes)
     return replace(

@@ -1,15 +1,14 @@
-"""Whether a JPEG's data go on to its end, and no further.
+"""Checks that the data of a JPEG fill the image exactly.
 
-libjpeg fills what is missing with grey when a marker stops the data early, and Pillow keeps its warnings to itself. Here
-the same decoder gets the data without the marker that ends them: one that still waits for more was cut short, and one that
-had enough before the last bytes came met other data than were written.
+libjpeg fills missing parts with grey when a marker ends the data early, and Pillow hides its warnings. Here the same
+decoder gets the data without the end marker: if it still waits for more, the file is truncated, and if it is done before
+the last bytes, the data are damaged.
 """
 
 import itertools
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from PIL import Image, JpegImagePlugin
@@ -17,18 +16,19 @@ from PIL import Image, JpegImagePlugin
 CODEC = "jpeg_to_its_end"
 START_OF_SCAN, END_OF_IMAGE, NUMBER_OF_LINES = 0xDA, 0xD9, 0xDC  # ITU T.81, table B.1
 ONE_SCAN, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames coded by Huffman
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those are tables and their kin
-SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, bytes that follow it
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those are tables and other markers
+SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, length of the segment
 LAST_MARKER = b"\xff\xd9"
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # one that ends a scan: no stuffed 0xFF, no restart
-PADDING = bytes(16)  # more than the decoder reads ahead
-SLACK = 8  # bytes that may be left over when the last row is there
-TRAILER = 64  # bytes behind the end marker from which on it is looked for from the front
+MARKER = re.compile(
+    rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL
+)  # one that ends a scan: neither a stuffed 0xFF nor a restart
+PADDING = bytes(16)  # longer than what the decoder reads ahead
+SLACK = 8  # bytes that may be left when the last row is complete
+TRAILER = 64  # with so many bytes after the last end marker, the first one is tried first
 
 
 class Frame(NamedTuple):
-    """What the head of a JPEG says: the marker of its frame, the number of components there and in the first scan, and
-    where the data of that scan begin (an offset)."""
+    """A JPEG's frame: its marker, its number of components, that of the first scan, and the offset of that scan's data."""
 
     marker: int
     components: int
@@ -37,12 +37,12 @@ class Frame(NamedTuple):
 
     @property
     def one_scan(self) -> bool:
-        """Whether the first scan is the only one."""
+        """Whether the first scan is the only one, that is, has all components."""
         return self.marker in ONE_SCAN and self.scanned == self.components
 
 
 def frame_of(data: bytes) -> Frame | None:
-    """The frame of the JPEG in `data`, or None where its head is an odd one."""
+    """The frame of the JPEG in `data`, or None where its header is unusual."""
     position, marker, components = 2, 0, 0
     last = len(data) - 10
     while position < last:
@@ -57,16 +57,15 @@ def frame_of(data: bytes) -> Frame | None:
     return None
 
 
-@dataclass(frozen=True)
-class JpegLayout:
-    """Where the data of each scan end (offsets), and whether the scans bring every coefficient down to its last bit."""
+class JpegLayout(NamedTuple):
+    """The offsets at which the data of each scan end, and whether the scans have every coefficient down to its last bit."""
 
     ends: tuple[int, ...]
     complete: bool
 
 
 def layout(data: bytes) -> JpegLayout | None:
-    """How the JPEG in `data` is laid out; None where its end marker is missing or its coding is a rare one."""
+    """The scans of the JPEG in `data`; None where its end marker is missing or its coding is a rare one."""
     position, frame, components, scanned, within = 2, 0, 0, 0, False
     brought: set[tuple[int, int]] = set()  # component, coefficient
     ends: list[int] = []
@@ -94,9 +93,9 @@ def layout(data: bytes) -> JpegLayout | None:
 
 
 def ends(data: bytes, start: int) -> Iterator[int]:
-    """Where the data of the one scan, which begin at `start`, may end (offsets), the likeliest first: before the last end
-    marker, before the first one, and before the bytes that fill up the file. The next is wanted where the last row is there
-    before one of them. Raises OSError where there is no end marker."""
+    """The offsets at which the data of the only scan, which begin at `start`, may end, the most likely first: before the
+    last end marker, before the first one, and before the bytes that pad the file. The next one is to be tried where the
+    last row is complete before this one. Raises OSError where there is no end marker."""
     last = data.rfind(LAST_MARKER, start)
     if last < 0:
         raise OSError("its end marker is missing")
@@ -112,7 +111,7 @@ def ends(data: bytes, start: int) -> Iterator[int]:
 
 
 def scan_end(data: bytes, start: int) -> int:
-    """Where the data of a scan that begins at `start` and is the last one end (an offset); -1 where no end marker does."""
+    """The offset at which the data of the last scan, which begins at `start`, end; -1 where no end marker follows them."""
     found = MARKER.search(data, start)
     if found is not None and data[found.end() - 1] == NUMBER_OF_LINES:
         found = MARKER.search(data, found.end())
@@ -120,24 +119,23 @@ def scan_end(data: bytes, start: int) -> int:
 
 
 def trimmed(scan: bytes) -> bytes:
-    """A scan's data without the bytes that fill it up to some length."""
+    """A scan's data without the padding after them."""
     body = scan.rstrip(b"\xff").rstrip(b"\0")
-    return body + b"\0" if body.endswith(b"\xff") else body  # which belong together
+    return body + b"\0" if body.endswith(b"\xff") else body  # a stuffed 0xFF
 
 
 class ToItsEnd:
-    """Pillow's JPEG decoder, given the whole file at once. Raises OSError where the data end early, or the last row is
-    there before them."""
+    """Pillow's JPEG decoder for a whole file at once. Raises OSError where the data end before or after the last row."""
 
     pulls_fd = False
 
     def __init__(self, mode: str, *args: Any) -> None:
-        self._made_of = (mode, *args)
+        self._arguments = (mode, *args)
         self._inner = Image.core.jpeg_decoder(mode, *args)  # type: ignore[attr-defined]
 
     def setimage(self, *args: Any) -> None:
-        """Where the rows go."""
-        self._goes_to = args
+        """As Pillow's decoders: the image that gets the rows."""
+        self._target = args
         self._inner.setimage(*args)
 
     def cleanup(self) -> None:
@@ -145,7 +143,7 @@ class ToItsEnd:
         self._inner.cleanup()
 
     def decode(self, data: bytes) -> tuple[int, int]:
-        """As Pillow's decoders: bytes used (-1 when done) and an error number (below 0 for one)."""
+        """As Pillow's decoders: the number of bytes used (-1 when done) and an error number (negative for an error)."""
         frame = frame_of(data)
         if frame is None or not frame.one_scan:
             return self._several_scans(data)
@@ -155,17 +153,14 @@ class ToItsEnd:
                 return used, error
             if used >= 0:
                 return self._ended(self._inner.decode(data[used:end] + PADDING))
-            self._begin_again()
+            self._inner.cleanup()
+            self._inner = Image.core.jpeg_decoder(*self._arguments)  # type: ignore[attr-defined]
+            self._inner.setimage(*self._target)
         raise OSError("its data do not fit its size")
 
-    def _begin_again(self) -> None:
-        self._inner.cleanup()
-        self._inner = Image.core.jpeg_decoder(*self._made_of)  # type: ignore[attr-defined]
-        self._inner.setimage(*self._goes_to)
-
     def _several_scans(self, data: bytes) -> tuple[int, int]:
-        """Several scans are decoded when the end marker comes. Where the data of one end, a decoder that is through with
-        them skips byte after byte; one that is not holds on to those that complete no block."""
+        """Several scans are decoded when the end marker comes. At the end of a scan's data, a decoder that has finished the
+        scan skips further bytes, and one that has not keeps those that do not complete a block."""
         found = layout(data)
         if found is None:
             return self._ended(self._inner.decode(data))
@@ -192,9 +187,9 @@ class ToItsEnd:
 
 
 def decode_to_its_end(image: Image.Image) -> None:
-    """Has `image`, opened and not yet loaded, decoded by `ToItsEnd` if it is a JPEG; any other stays as it is.
+    """Make `image`, opened and not yet loaded, use `ToItsEnd` if it is a JPEG; any other stays as it is.
 
-    CMYK is inverted only where Adobe's marker says who wrote it, as ImageMagick does; Pillow inverts all.
+    CMYK is inverted only in files with Adobe's marker, as ImageMagick does; Pillow inverts it in all.
     """
     if isinstance(image, JpegImagePlugin.JpegImageFile) and len(image.tile) == 1 and image.tile[0][0] == "jpeg":
         _, extents, offset, args = image.tile[0]

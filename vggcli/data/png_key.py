@@ -1,6 +1,6 @@
-"""The one colour that a PNG without an alpha channel may call transparent, told apart in all its bits.
+"""The one colour that a PNG without an alpha channel can declare transparent, compared in all its bits.
 
-Pillow keeps it as the file has it, while the pixels come in 8 bits: few bits scaled up, 16 bits cut.
+Pillow keeps it as the file has it, but gives pixels in 8 bits: fewer bits are scaled up, and 16 bits are truncated.
 """
 
 import io
@@ -10,12 +10,12 @@ from PIL import Image, PngImagePlugin
 
 FEW_BITS = {"L;2": 2, "L;4": 4}  # Pillow's names of how samples are stored
 WIDE_RGB = "RGB;16B"
-LOW_BYTES = "RGB;16L"  # takes the second of each two bytes, the low one of the file's order
+LOW_BYTES = "RGB;16L"  # reads the second of each two bytes, which is the low one
 
 
 def settle_key(image: Image.Image) -> Image.Image | None:
-    """The mask of the transparent pixels of a PNG, opened and not yet loaded, of 16-bit colour, which then has no
-    transparent colour any more; else None, and its transparent colour is brought to the 8 bits of its pixels."""
+    """For a PNG of 16-bit colour, opened and not yet loaded: the mask of its transparent pixels, and its transparent colour
+    is removed. For any other image None, and a PNG's transparent colour is converted to 8 bits as its pixels are."""
     if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
         return None
     key, stored = image.info.get("transparency"), image.tile[0][3]
@@ -35,7 +35,7 @@ def settle_key(image: Image.Image) -> Image.Image | None:
 
 
 def _bytes(image: PngImagePlugin.PngImageFile, stored: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The pixels [H, W, 3] of the same file, read anew as `stored` says."""
+    """The pixels [H, W, 3] of the same file, decoded again with the raw mode `stored`."""
     assert isinstance(image.fp, io.BytesIO)
     with PngImagePlugin.PngImageFile(io.BytesIO(image.fp.getvalue())) as again:
         again.tile = [tile._replace(args=stored) for tile in again.tile]

@@ -1,17 +1,17 @@
-"""The embedded set `shapes`: things of ten classes before varied backgrounds, rendered offline, with labels and boxes.
+"""The embedded set `shapes`: objects of ten classes on varied backgrounds, rendered offline, with labels and boxes.
 
-Everything random comes from (seed, split, index) alone, so the set is the same whoever renders it and in whatever order;
-sizes vary over a factor of four, so that scale jitter and several test scales have something to show.
+All randomness depends only on (seed, split, index), so the set is the same on every machine and in any order of rendering.
+Sizes differ by a factor of four, so that scale jitter and several test scales make a difference.
 """
 
 import csv
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
@@ -21,38 +21,37 @@ from vggcli.errors import MachineError
 from vggcli.files import appearing
 
 CLASSES: tuple[str, ...] = tuple(THINGS)
-PICTURES_VERSION = 1  # of the pictures; a new one is rendered beside the old in the cache
+PICTURES_VERSION = 1  # increased when the images change; each version has its own folder in the cache
 IMAGES_BY_SPLIT: Mapping[str, int] = {"train": 2000, "val": 400}
 SHORTER = (256, 300)  # pixels of the shorter side
 LONGEST_ASPECT = 1.5
-SMALLEST_SHARE, LARGEST_SHARE = 0.22, 0.92  # size of a thing as a share of the shorter side
+SMALLEST_SHARE, LARGEST_SHARE = 0.22, 0.92  # size of an object as a share of the shorter side
 TURN = math.radians(25)
 JPEG_QUALITY = 90
 HEADER = ("path", "label", "split", "xmin", "ymin", "xmax", "ymax")
 
-IntBox = tuple[int, int, int, int]
 
-
-@dataclass(frozen=True)
-class Rendered:
-    """A picture (RGB), its class name and the tight box of its thing: xmin, ymin, xmax, ymax in pixels."""
+class Rendered(NamedTuple):
+    """An image (RGB), its class name and the tight box of its object: xmin, ymin, xmax, ymax in pixels."""
 
     image: Image.Image
     label: str
-    box: IntBox
+    box: tuple[int, int, int, int]
 
 
 def render(split: str, index: int, seed: int = 0) -> Rendered:
-    """Picture `index` of `split`; its class is number `index` modulo ten."""
+    """Image number `index` of `split`; its class is number `index` modulo ten."""
     draw = Random(f"shapes {PICTURES_VERSION} {seed} {split} {index}")
     label = CLASSES[index % len(CLASSES)]
     shorter = draw.randint(*SHORTER)
     longer = int(shorter * draw.uniform(1.0, LONGEST_ASPECT))
     size = (longer, shorter) if draw.random() < 0.6 else (shorter, longer)
     picture = background(draw, size)
-    extent = SMALLEST_SHARE + (LARGEST_SHARE - SMALLEST_SHARE) * draw.random() ** 0.6  # more large things than small
+    extent = (
+        SMALLEST_SHARE + (LARGEST_SHARE - SMALLEST_SHARE) * draw.random() ** 0.6
+    )  # more large objects than small ones
     half = extent * shorter / 2
-    free = max(0.0, shorter / 2 - half)  # the central square holds nearly all of the thing
+    free = max(0.0, shorter / 2 - half)  # keeps nearly all of the object in the central square
     centre = (size[0] / 2 + draw.uniform(-free, free), size[1] / 2 + draw.uniform(-free, free))
     angle, mirror = draw.uniform(-TURN, TURN), draw.random() < 0.5
     double = picture.resize((2 * size[0], 2 * size[1]), Image.Resampling.NEAREST)
@@ -68,11 +67,10 @@ def build(
     folder: Path,
     workers: int,
     images: Mapping[str, int] = IMAGES_BY_SPLIT,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] = lambda more: None,
 ) -> Path:
-    """Render the set into `folder`, by `workers` processes, and return its index.csv (path, label, split, box), or
-    return that at once where it is there already. The folder appears whole or not at all; `progress` is told how many
-    of how many pictures are done.
+    """Render the set into `folder` with `workers` processes, unless it is there already, and return its index.csv (path,
+    label, split, box). The folder is made whole or not at all; `progress` is called with 1 after each image.
 
     Raises MachineError where the disk refuses.
     """
@@ -83,25 +81,21 @@ def build(
         with appearing(folder, index.name) as temporary:  # another process makes the same bytes
             _render_all(temporary, workers, images, progress)
     except OSError as error:
-        raise MachineError(
-            f"cannot write the shapes set to {folder}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise MachineError(f"cannot write the shapes set to {folder}: {reason}; set XDG_CACHE_HOME") from error
     return index
 
 
-def _render_all(
-    folder: Path, workers: int, images: Mapping[str, int], progress: Callable[[int, int], None] | None
-) -> None:
-    tasks = [(split, index) for split, count in images.items() for index in range(count)]
+def _render_all(folder: Path, workers: int, images: Mapping[str, int], progress: Callable[[int], None]) -> None:
     for split in images:
         for label in CLASSES:
             (folder / split / label).mkdir(parents=True, exist_ok=True)
+    tasks = ((split, index) for split, count in images.items() for index in range(count))
     rows = []
     with closing(loaded(partial(_write, folder), tasks, workers if workers > 1 else 0)) as results:
-        for done, row in enumerate(results, start=1):
+        for row in results:
             rows.append(row)
-            if progress is not None:
-                progress(done, len(tasks))
+            progress(1)
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
 

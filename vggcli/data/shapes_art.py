@@ -1,7 +1,7 @@
-"""The things of the embedded set: each is one short function that draws parts and markings with a pen.
+"""The objects of the embedded set: each is a short function that draws its parts and markings with a pen.
 
-A pen works in the thing's own coordinates, about -1 to 1 with y down, and carries its place, size, turn and mirror. Every
-thing has several cues, as real things have: outline, markings, parts, and a usual though not fixed colour.
+A pen uses coordinates of the object, about -1 to 1 with y down, and knows its centre, size and angle, and whether it is
+mirrored. Like real objects, each has several cues: outline, markings, parts, and typical colours.
 """
 
 import math
@@ -20,13 +20,12 @@ WHITE: Colour = (246, 244, 240)
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws on `picture` and marks the same pixels on `mask`. Coordinates are rounded to whole pixels before drawing, so
-    a last bit of a cosine makes no difference."""
+    """Draws on `picture` and marks the same pixels in `mask`, at whole pixels, so rounding errors make no difference."""
 
     picture: ImageDraw.ImageDraw
     mask: ImageDraw.ImageDraw
     centre: Point
-    size: float  # pixels for one unit
+    size: float  # pixels of one unit
     angle: float  # radians
     mirror: bool
 
@@ -46,7 +45,7 @@ class Pen:
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, turn: float = 0.0) -> None:
-        """An ellipse about (x, y), turned by `turn` radians."""
+        """An ellipse around (x, y), rotated by `turn` radians."""
         self.polygon([_on_ellipse(x, y, rx, ry, turn, 2 * math.pi * k / ROUND) for k in range(ROUND)], colour)
 
     def wedge(self, x: float, y: float, rx: float, ry: float, first: float, last: float, colour: Colour) -> None:
@@ -67,14 +66,13 @@ def _on_ellipse(x: float, y: float, rx: float, ry: float, turn: float, angle: fl
 
 
 def pick(draw: Random, *usual: Colour, spread: int = 28) -> Colour:
-    """One of the usual colours, each channel up to `spread` away."""
-    red, green, blue = draw.choice(usual)
-    near = [min(255, max(0, value + draw.randint(-spread, spread))) for value in (red, green, blue)]
-    return near[0], near[1], near[2]
+    """One of the `usual` colours, each channel changed by up to `spread`."""
+    red, green, blue = (min(255, max(0, value + draw.randint(-spread, spread))) for value in draw.choice(usual))
+    return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, lighter above."""
+    """The colour, darker for a factor below 1, lighter above."""
     red, green, blue = (min(255, int(value * factor)) for value in colour)
     return red, green, blue
 
@@ -135,18 +133,13 @@ def house(pen: Pen, draw: Random) -> None:
 def butterfly(pen: Pen, draw: Random) -> None:
     wing = pick(draw, (150, 80, 190), (75, 110, 215), (190, 80, 160))
     spot = pick(draw, (250, 210, 90), (250, 240, 170))
+    spots = ((0.6, -0.5, 0.13), (0.36, -0.26, 0.09), (0.74, -0.26, 0.07), (0.42, 0.46, 0.12), (0.3, 0.26, 0.06))
     for side in (-1, 1):
         pen.ellipse(0.5 * side, -0.38, 0.52, 0.42, DARK, 0.5 * -side)
         pen.ellipse(0.5 * side, -0.38, 0.44, 0.34, wing, 0.5 * -side)
         pen.ellipse(0.4 * side, 0.42, 0.4, 0.38, DARK, 0.5 * side)
         pen.ellipse(0.4 * side, 0.42, 0.32, 0.3, shade(wing, 1.15), 0.5 * side)
-        for x, y, r in (
-            (0.6, -0.5, 0.13),
-            (0.36, -0.26, 0.09),
-            (0.74, -0.26, 0.07),
-            (0.42, 0.46, 0.12),
-            (0.3, 0.26, 0.06),
-        ):
+        for x, y, r in spots:
             pen.ellipse(x * side, y, r, r, spot)
             pen.ellipse(x * side, y, r / 2, r / 2, DARK)
         pen.line(0, -0.5, 0.25 * side, -0.95, 0.04, DARK)
@@ -193,13 +186,8 @@ def mushroom(pen: Pen, draw: Random) -> None:
         pen.line(x, 0.1, x * 1.3, 0.92, 0.03, shade(stem, 0.78))
     pen.wedge(0, 0.02, 0.36, 0.22, 0, math.pi, shade(stem, 0.88))
     pen.wedge(0, 0.05, 1, 1, math.pi, 2 * math.pi, cap)
-    for x, y, r in (
-        (-0.6, -0.22, 0.13),
-        (-0.28, -0.56, 0.15),
-        (0.12, -0.28, 0.16),
-        (0.42, -0.62, 0.11),
-        (0.68, -0.22, 0.12),
-    ):
+    spots = ((-0.6, -0.22, 0.13), (-0.28, -0.56, 0.15), (0.12, -0.28, 0.16), (0.42, -0.62, 0.11), (0.68, -0.22, 0.12))
+    for x, y, r in spots:
         pen.ellipse(x + draw.uniform(-0.05, 0.05), y + draw.uniform(-0.05, 0.05), r, r * 0.85, WHITE)
 
 
@@ -245,9 +233,8 @@ def flower(pen: Pen, draw: Random) -> None:
         x, y = 0.4 * math.cos(angle), -0.32 + 0.4 * math.sin(angle)
         pen.ellipse(x, y, 0.26, 0.11, shade(petal, 0.9), angle)
         pen.ellipse(x, y, 0.22, 0.07, petal, angle)
-        pen.line(
-            0.2 * math.cos(angle), -0.32 + 0.2 * math.sin(angle), 1.4 * x, 1.4 * y + 0.128, 0.022, shade(petal, 0.68)
-        )
+        inner_x, inner_y = 0.2 * math.cos(angle), -0.32 + 0.2 * math.sin(angle)
+        pen.line(inner_x, inner_y, 1.4 * x, 1.4 * y + 0.128, 0.022, shade(petal, 0.68))
     pen.ellipse(0, -0.32, 0.22, 0.22, (120, 75, 35))
     for index in range(9):
         radius, angle = 0.055 * (index % 3 + 0.5), index * 2.4
@@ -260,8 +247,7 @@ THINGS: dict[str, Callable[[Pen, Random], None]] = {
 
 
 def background(draw: Random, size: tuple[int, int]) -> Image.Image:
-    """A gradient between two colours with soft and fine texture and a few blurred blobs and lines; nothing of it depends
-    on the thing in front."""
+    """A gradient between two colours with coarse and fine texture and a few blobs and lines, independent of the object."""
     width, height = size
     first, second = (tuple(draw.randint(40, 215) for _ in range(3)) for _ in range(2))
     ramp = Image.linear_gradient("L").rotate(draw.choice((0, 90, 180, 270))).resize(size, Image.Resampling.BILINEAR)

@@ -1,8 +1,8 @@
-"""What a source of data holds: a list of images with class names, in a training and a validation split.
+"""Reads a source of data: a list of images with class names, in a training and a validation split.
 
-A folder with train/ and val/, a folder with one folder a class (split 80/20 by a hash of the relative path, the same
-anywhere), a folder with Pascal VOC annotations, or a CSV. Labels travel as names; the order of the classes is that of the
-sorted names.
+A source is a folder with train/ and val/, a folder with a folder for each class (split 80/20 by a hash of the relative
+path, so the split is the same on every machine), a folder with Pascal VOC annotations, or a CSV. The order of the classes
+is that of their sorted names.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from vggcli.data.annotated import annotated_records
 from vggcli.data.class_folders import class_folder_records
 from vggcli.data.csv_file import csv_records
 from vggcli.data.image_set import Box, ImageSet, Record, joined
-from vggcli.data.left_out import own_below, readable
+from vggcli.data.left_out import left_out_below, readable
 from vggcli.data.splits import hashed, picked_role
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError
@@ -22,25 +22,22 @@ __all__ = ["IMAGE_SUFFIXES", "Box", "ImageSet", "Record", "images_below", "load_
 
 
 def load_split(source: Path, split: str) -> ImageSet:
-    """One split of `source` ("train", "val" for whichever of val, validation, valid and test there is, or one of these by
-    its own name). Its classes are those that occur in it. Raises DataError where the source cannot be read so."""
+    """One split of `source`: "train", "val" (the first of val, validation, valid and test that exists), or a split by its
+    own name. Its classes are those that occur in it. Raises DataError where the source has no such split or is damaged."""
     remarks: list[str] = []
     named = source
     if source.is_dir():
         annotated = annotated_records(source, split, remarks)
         if annotated is not None:
-            remarks += own_below(source)
+            remarks += left_out_below(source, own_only=True)
         records = class_folder_records(source, split, remarks) if annotated is None else annotated
     elif source.is_file():
         records = _csv_split(source, split, remarks)
         source = source.parent
     else:
         need_regular(source, DataError)
-        raise DataError(
-            f"there is no folder or CSV file {source}; give a folder of class folders, a CSV, shapes or the name of a "
-            f"set such as cifar10",
-            "data",
-        )
+        known = "a folder of class folders, a CSV, shapes or the name of a set such as cifar10"
+        raise DataError(f"there is no folder or CSV file {source}; give {known}", "data")
     kept = sorted(records, key=lambda record: record.name)
     if not kept:
         raise DataError(f"the {split} split of {named} is empty: there is no image in it")
@@ -60,7 +57,7 @@ def load_split(source: Path, split: str) -> ImageSet:
 
 
 def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
-    """The training and the validation split, as `load_both` gives them. Raises DataError where there is one class only."""
+    """The two splits of `load_both`. Raises DataError, too, where there is only one class."""
     train, val = load_both(source)
     if len(train.classes) < 2:
         raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
@@ -68,10 +65,8 @@ def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
 
 
 def load_both(source: Path) -> tuple[ImageSet, ImageSet]:
-    """The training and the validation split, both with the training classes.
-
-    A class without a validation image is accepted; raises DataError for a class without a training image.
-    """
+    """The training and the validation split, both with the training classes. Raises DataError for a class that has
+    validation images but no training image; the reverse is accepted."""
     train, val = load_split(source, "train"), load_split(source, "val")
     missing = sorted(set(val.classes) - set(train.classes))
     if missing:
@@ -82,8 +77,7 @@ def load_both(source: Path) -> tuple[ImageSet, ImageSet]:
 
 
 def load_whole(source: Path) -> ImageSet:
-    """The training and the validation split as one, sorted by name; for protocols that draw splits of their own. Raises
-    DataError as `load_split` does."""
+    """The training and the validation split joined, sorted by name. Raises DataError as `load_split` and `joined` do."""
     both = joined(load_split(source, "train"), load_split(source, "val"))
     return both.chosen(sorted(range(len(both)), key=lambda row: both.names[row]))
 

@@ -1,6 +1,6 @@
-"""The names that splits go by: any case, the common words, and the words that people put around them.
+"""The names of splits: in any case, with the common synonyms, and with the words that people add to them.
 
-A name has a role ("train", "val" or "test") or none. "val" means what there is to validate on: the test split where a
+A name has a role ("train", "val" or "test") or none. "val" means the split to validate on, which is the test split where a
 source has no other.
 """
 
@@ -19,9 +19,7 @@ ROLES = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-AROUND = frozenset(
-    "set data dataset images imgs img image pictures photos seg split folder".split()
-)  # seg_train, Test set
+AROUND = frozenset("set data dataset images imgs img image pictures photos seg split folder".split())  # seg_train
 VALIDATION_SHARE = 0.2
 WORD = re.compile(r"([a-z]+?)(?:data|images|set)?(?:19\d\d|20\d\d)?")  # trainset, val2017
 
@@ -34,16 +32,15 @@ def role_of(name: str) -> str | None:
 
 
 def loose_role(name: str) -> str | None:
-    """The role of a name in which one word of several tells it (`X_train`, `train_256`, `trainA`, `1_val`), else None; for
-    folders that are known to be splits by what they hold."""
+    """The role of a name with one word for it (`X_train`, `train_256`, `trainA`, `1_val`), else None; for likely splits."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
     roles = {ROLES[word] for word in words if word in ROLES}
     return roles.pop() if len(roles) == 1 else None
 
 
 def picked(split: str, present: Sequence[str], source: Path, role: Callable[[str], str | None] = role_of) -> str:
-    """Which of the names `present` in `source` is `split`: itself in any case, else the one of the same role, and for "val"
-    one that is there to validate on or, failing that, to test. Raises DataError where there is none, or more than one."""
+    """The name among those `present` in `source` that `split` means: the same name, otherwise the one of the same role, and
+    for "val" also a test split. Raises DataError where there is none, or more than one."""
     names = sorted(present)
     if split in names:
         return split
@@ -55,19 +52,18 @@ def picked(split: str, present: Sequence[str], source: Path, role: Callable[[str
         if first:
             return first[0]
     have = ", ".join(f"{name}/" for name in names)
-    raise DataError(
-        f"{source} has no {split}/ folder (it has {have}); add one, or rename what is a class and only called like a split"
-    )
+    advice = "add one, or rename any class that is named like a split"
+    raise DataError(f"{source} has no {split}/ folder (it has {have}); {advice}")
 
 
 def _rank(name: str) -> int:
-    """Where a name stands among those that mean the same: val before validation before valid before any other."""
+    """The rank of a name among synonyms: val before validation before valid before any other."""
     plain = name.casefold()
     return SPLIT_NAMES.index(plain) if plain in SPLIT_NAMES else len(SPLIT_NAMES)
 
 
 def picked_role(split: str, roles: Iterable[str]) -> str | None:
-    """The role among `roles` that `split` asks for, or None: its own, and for "val" also "test"."""
+    """The role among `roles` that `split` means, or None: its own, and for "val" also "test"."""
     present, role = set(roles), role_of(split)
     if split == "val" and "val" not in present and "test" in present:
         return "test"
@@ -77,7 +73,7 @@ def picked_role(split: str, roles: Iterable[str]) -> str | None:
 def hashed(records: Iterable[Record], split: str) -> Iterator[Record]:
     """The records of one side of an 80/20 split by a hash of the relative path. Raises DataError for any other split."""
     if split not in ("train", "val"):
-        raise DataError(f"this source has no split {split!r}: it is divided into train and val by a hash of the paths")
+        raise DataError(f"this source has no split {split!r}: it is split into train and val by a hash of the paths")
     for record in records:
         digest = hashlib.sha256(record.name.encode(errors="surrogateescape")).digest()
         in_val = int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64

@@ -1,33 +1,35 @@
-"""What a source holds, before anything is trained on it: images by class and split, files whose header cannot be read, and
-files that are in the training and in the validation split by content."""
+"""What a source contains, before a network is trained on it: images by class and split, files whose header cannot be read,
+and files with equal content in both splits or in two classes."""
 
+import contextlib
 import hashlib
-import logging
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vggcli.data.decode import IMAGE_FORMATS, open_image
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, counted
+from vggcli.progress import LOG
 
-LOG = logging.getLogger("vggcli")
-PROBE_BYTES = 4096  # from the middle of a file; files that differ there are not read whole
-COMPARED = 20_000  # images of two splits that are compared by content before an evaluation; a second or less
-UNEVEN = 3.0  # largest class over smallest from which it is said
+PROBE_BYTES = 4096  # in the middle of a file; files that differ there are not read whole
+COMPARED = 20_000  # images of both splits, at most, that are compared before an evaluation; a second or less
+UNEVEN = 3.0  # ratio of the largest class to the smallest from which it is mentioned
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Counts of images by class in the training and the validation split (a class each, in the order of `classes`), the
-    names of the images whose header is unreadable, (training, validation) names of equal files, those of equal training
-    files in two classes, and what was left out."""
+    """The number of training and of validation images of each of the `classes`, the names of images whose header is
+    unreadable, the (training, validation) names of equal files in both splits (`repeated`), the names of equal training
+    files in two classes (`contradictory`), and what was left out."""
 
     classes: tuple[str, ...]
     train: tuple[int, ...]
@@ -39,11 +41,11 @@ class Survey:
 
     @property
     def imbalance(self) -> float:
-        """Images of the largest class over those of the smallest, of the training split; at least 1."""
+        """The training images of the largest class divided by those of the smallest; at least 1."""
         return max(self.train) / min(self.train)
 
     def to_json(self) -> dict[str, Any]:
-        """What `vgg data` prints as JSON, but for the name of the source."""
+        """What `vgg data` prints as JSON, without the name of the source."""
         rows = zip(self.classes, self.train, self.val, strict=True)
         return {
             "train": sum(self.train),
@@ -61,8 +63,8 @@ class Survey:
 
 
 def survey(train: ImageSet, val: ImageSet, progress: Callable[[int], None] = lambda images: None) -> Survey:
-    """Look at every image of two splits with the same classes, as `load_training` gives them; reads headers, and contents
-    only of files that may be in both. `progress` is told the images looked at."""
+    """Survey two splits with the same classes, as `load_training` returns them. Reads the header of every image, and the
+    content only of files that may be equal. `progress` is called with the number of images read since its last call."""
     unreadable = []
     for images in (train, val):
         for index, name in enumerate(images.names):
@@ -77,7 +79,7 @@ def survey(train: ImageSet, val: ImageSet, progress: Callable[[int], None] = lam
 
 
 def survey_notes(found: Survey) -> list[str]:
-    """What a table of classes does not show, a sentence each; nothing where all is well."""
+    """What the table of classes does not show, one sentence each; empty if there is nothing to mention."""
     said = list(found.remarks)
     if len(found.classes) == 1:
         said.append("there is one class only; a classifier needs two or more")
@@ -95,15 +97,15 @@ def survey_notes(found: Survey) -> list[str]:
 
 
 def in_both(pairs: Sequence[tuple[str, str]], split: str) -> str:
-    """That images of a split are training images, from their (training, other) names."""
+    """The sentence that images of a split are training images, from their (training, other) names."""
     ours, theirs = pairs[0]
     count = counted(len(pairs), f"{split} image is a training image", f"{split} images are training images")
     return f"{count} too, byte for byte, such as {theirs} ({ours}); errors measured on them are too low"
 
 
 def note_in_both(source: Path, images: ImageSet) -> None:
-    """Note how many images that are about to be measured are training images of the same source too, where both splits
-    together have at most COMPARED images; a source without a training split has nothing to compare with."""
+    """Log how many images that are about to be evaluated are also training images of the same source, if both splits
+    together have at most COMPARED images and the source has a training split."""
     if len(images) > COMPARED or images.split == "train":
         return
     try:
@@ -112,7 +114,7 @@ def note_in_both(source: Path, images: ImageSet) -> None:
         return
     if len(train) + len(images) > COMPARED:
         return
-    known = set(train.names)  # a split that holds the training images by name is no copy of them
+    known = set(train.names)  # a split such as trainval has the training images themselves, not copies
     pairs = [(ours, theirs) for ours, theirs in repeated(train, images) if theirs not in known]
     if pairs:
         name = "validation" if images.split == "val" else images.split
@@ -120,82 +122,59 @@ def note_in_both(source: Path, images: ImageSet) -> None:
 
 
 def has_header(path: Path) -> bool:
-    """Whether the file begins as an image of a known format does and states its size; what follows is not looked at."""
-    if not path.is_file():
-        return False
+    """Whether the file begins like an image of a known format and states its size; the rest of it is not checked."""
+    refusals = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, DataError)
+    openers = (partial(Image.open, formats=IMAGE_FORMATS), open_image)  # the first reads only the header
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _opens(path, _quickly) or _opens(path, open_image)
-
-
-def _quickly(path: Path) -> Image.Image:
-    """Opened, where nothing is odd about it, without reading what lies behind the header."""
-    return Image.open(path, formats=IMAGE_FORMATS)
-
-
-def _opens(path: Path, opener: Callable[[Path], Image.Image]) -> bool:
-    try:
-        with opener(path) as image:
-            return min(image.size) > 0
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError, DataError):
-        return False
+        for opener in openers if path.is_file() else ():
+            with contextlib.suppress(*refusals), opener(path) as image:
+                if min(image.size) > 0:
+                    return True
+    return False
 
 
 def repeated(train: ImageSet, val: ImageSet) -> tuple[tuple[str, str], ...]:
-    """The validation images whose file equals a training image's, byte for byte, each as (training name, validation
-    name)."""
-    files = [
-        (part.path(row), split, name) for split, part in enumerate((train, val)) for row, name in enumerate(part.names)
-    ]
-    groups = [sorted(group, key=lambda one: one[0]) for group in _equal_files(files)]  # training images first
-    return _pairs(groups)
+    """The validation images whose file equals that of a training image, each as (training name, validation name)."""
+    splits = enumerate((train, val))
+    files = [(part.path(row), split, name) for split, part in splits for row, name in enumerate(part.names)]
+    return _pairs([sorted(group, key=lambda one: one[0]) for group in _equal_files(files)])  # training images first
 
 
 def in_two_classes(train: ImageSet) -> tuple[tuple[str, str], ...]:
-    """The images whose file equals, byte for byte, an earlier one's of another class, each as (earlier name, name)."""
+    """The images whose file equals that of an earlier one of another class, each as (earlier name, name)."""
     return _pairs(_equal_files([(train.path(row), train.labels[row], name) for row, name in enumerate(train.names)]))
 
 
 def _pairs(groups: Sequence[Sequence[tuple[int, str]]]) -> tuple[tuple[str, str], ...]:
-    """The first name of each group with every later one of another part, in the order of these."""
+    """The first name of each group paired with every later one of another part, sorted by the latter."""
     pairs = [(group[0][1], name) for group in groups for part, name in group if part != group[0][0]]
     return tuple(sorted(pairs, key=lambda pair: pair[1]))
 
 
 def _equal_files(files: Sequence[tuple[Path, int, str]]) -> list[list[tuple[int, str]]]:
     """Groups of files (path, part, name) of more than one part that are equal byte for byte, each with (part, name) in
-    order. Files are compared by size first, then by a piece of their middle, then whole."""
+    order. Files are compared by size first, then by a piece of their middle, then whole; unreadable ones equal none."""
     groups = [list(files)]
-    for tell in (_size, _middle, _whole):
-        alike: dict[tuple[int, bytes | None], list[tuple[Path, int, str]]] = {}
+    for tell in (_size, _middle, lambda path: hashlib.sha256(path.read_bytes()).digest()):
+        alike: dict[tuple[int, bytes], list[tuple[Path, int, str]]] = {}
         for number, group in enumerate(groups):
             for file in group:
-                alike.setdefault((number, tell(file[0])), []).append(file)
-        mixed = {key: group for key, group in alike.items() if len({part for _, part, _ in group}) > 1}
-        groups = [group for (_, told), group in mixed.items() if told is not None]
+                with contextlib.suppress(OSError):
+                    alike.setdefault((number, tell(file[0])), []).append(file)
+        groups = [group for group in alike.values() if len({part for _, part, _ in group}) > 1]
     return [[(part, name) for _, part, name in group] for group in groups]
 
 
-def _size(path: Path) -> bytes | None:
-    """None for what is no regular file, which goes no further."""
-    try:
-        return path.stat().st_size.to_bytes(8, "little") if path.is_file() else None
-    except OSError:
-        return None
+def _size(path: Path) -> bytes:
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError("it is not a regular file")
+    return state.st_size.to_bytes(8, "little")
 
 
-def _middle(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            file.seek(max(0, (size - PROBE_BYTES) // 2))
-            return hashlib.sha256(size.to_bytes(8, "little") + file.read(PROBE_BYTES)).digest()
-    except OSError:
-        return None
-
-
-def _whole(path: Path) -> bytes | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
-        return None
+def _middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        file.seek(max(0, (size - PROBE_BYTES) // 2))
+        return hashlib.sha256(size.to_bytes(8, "little") + file.read(PROBE_BYTES)).digest()

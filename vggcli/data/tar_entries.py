@@ -1,34 +1,34 @@
-"""The entries of a tar file, block by block, strictly: whatever is not as tar writes it is an error that names the byte.
+"""A strict reader of the entries of a tar file: whatever tar would not write is an error that names the byte.
 
-Python's `tarfile` takes a damaged header for the end, and the entries behind it vanish without a word. Here a tar ends with
-two blocks of zeros, and nothing may follow them but further zeros or a further archive.
+Python's `tarfile` takes a damaged header for the end, so the entries after it silently disappear. Here a tar ends with two
+blocks of zeros, and only further zeros or another archive may follow them.
 
-Ustar, GNU's and pax' headers are read; sparse files and parts of several volumes are refused.
+Headers in the formats ustar, GNU and pax are read; sparse files and archives of several volumes are refused.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from vggcli.errors import DataError
 
 BLOCK = 512
-LONGEST_EXTENDED = 16 << 20  # bytes of extended headers; a path has at most 4096, attributes of files may have more
-TAR_RECORD = 20 * BLOCK  # what tar fills up with zeros, by default
-LONGEST_PADDING = 1 << 16  # bytes of zeros behind an end mark: the longest records in use
+LONGEST_EXTENDED = 16 << 20  # bytes of extended headers: at most 4096 for a path, but more for other attributes
+TAR_RECORD = 20 * BLOCK  # tar pads archives with zeros to a multiple of this, by default
+LONGEST_PADDING = 1 << 16  # bytes of zeros after an end mark: the longest records in use
 LINKS, SPECIAL, WITHOUT_DATA = b"12", b"346", b"123456V"  # SPECIAL: devices and FIFOs
-OTHER_DATA = b"5DNAEIX"  # of which tar makes no file; whatever else is unknown counts as one, as POSIX has it
+OTHER_DATA = b"5DNAEIX"  # which tar does not extract as files; other unknown types count as files, as POSIX says
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=\n\0]+)=")
-NO_HEADER = "no header of an entry is there, or its checksum does not fit"
-NUMBER = re.compile(rb" *([0-7]+)[ \0]*|[ \0]*")  # as tar writes it, in octal
+NO_HEADER = "there is no valid header of an entry, or its checksum is wrong"
+NUMBER = re.compile(rb" *([0-7]+)[ \0]*|[ \0]*")  # in octal, as tar writes it
 
 
 @dataclass(frozen=True)
 class TarEntry:
-    """A file or link of a tar: `size` bytes from `offset` on. `linked` is where a link leads, else None; a `hard` link's is
-    a name in the archive, any other's relative to the folder it lies in. A device or FIFO is `special`."""
+    """A file or link in a tar: `size` bytes at `offset`. `linked` is the target of a link: a name in the archive for a
+    `hard` link, otherwise relative to the folder of the link. A device or FIFO is `special`."""
 
     name: str
     offset: int
@@ -38,18 +38,10 @@ class TarEntry:
     special: bool = False
 
 
-@dataclass
-class _Extended:
-    """What extended headers say of the entry that follows them, and the byte where the first of them begins."""
-
-    start: int | None = None
-    said: dict[str, bytes] = field(default_factory=dict)
-
-
 def tar_entries(archive: Path) -> Iterator[TarEntry]:
-    """The regular files, links, devices and FIFOs of a tar in their order, and of those that were joined to it end to end.
+    """The regular files, links, devices and FIFOs of a tar, and of tars that were appended to it, in their order.
 
-    Raises DataError, which names the byte, where anything is not as tar writes it, OSError where it cannot be read.
+    Raises DataError, which names the byte, for anything that tar would not write, OSError where it cannot be read.
     """
     size = archive.stat().st_size
     with archive.open("rb") as file:
@@ -60,7 +52,7 @@ def tar_entries(archive: Path) -> Iterator[TarEntry]:
                 start = place = _next_archive(archive, file, start, place, size)
                 continue
             header = _Header(archive, place, block)
-            extended = _Extended()
+            extended: dict[str, bytes] = {}  # what extended headers say about the entry after them
             while header.kind in b"xgLK":
                 place = _extend(archive, file, header, extended, size)
                 header = _Header(archive, place, _block(archive, file, place, size, "an entry is missing there"))
@@ -70,26 +62,25 @@ def tar_entries(archive: Path) -> Iterator[TarEntry]:
 
 
 def damaged_tar(archive: Path, byte: int, what: str) -> DataError:
-    """The error for an archive in which something is wrong at a byte."""
-    return DataError(
-        f"{archive} cannot be read as a tar file: damaged or cut short at byte {byte} ({what}); get or pack it again"
-    )
+    """The error for an archive that is wrong at a byte."""
+    reason = f"damaged or cut short at byte {byte} ({what})"
+    return DataError(f"{archive} cannot be read as a tar file: {reason}; get or pack it again")
 
 
 class _Header:
-    """A block that must be a header: raises DataError where its checksum does not fit or a number is none."""
+    """A block that must be a header: raises DataError where its checksum or a number in it is invalid."""
 
     def __init__(self, archive: Path, place: int, block: bytes) -> None:
         self.archive, self.place, self.block = archive, place, block
         stored, blank = self._number(148, 8), block[:148] + b" " * 8 + block[156:]
-        signed = sum(byte - 256 if byte > 127 else byte for byte in blank)  # as some old tars add up
+        signed = sum(byte - 256 if byte > 127 else byte for byte in blank)  # how some old programs add it up
         if not any(block) or stored not in (sum(blank), signed):
             raise damaged_tar(archive, place, NO_HEADER)
         self.kind, self.size = block[156:157], self._number(124, 12)
 
     def _number(self, start: int, length: int) -> int:
         text = self.block[start : start + length]
-        if text[0] == 0x80:  # GNU's way to write large numbers
+        if text[0] == 0x80:  # large numbers, as GNU tar writes them
             return int.from_bytes(text[1:], "big")
         found = NUMBER.fullmatch(text)
         if found is None:
@@ -114,55 +105,52 @@ def _block(archive: Path, file: BinaryIO, place: int, size: int, lacking: str) -
 
 
 def _next_archive(archive: Path, file: BinaryIO, start: int, place: int, size: int) -> int:
-    """Where the file goes on behind an end mark at `place`, of an archive that began at `start`: at its end, or at a
-    further archive. That stands where tar would have ended the one before, right behind the mark or at the end of a
-    record; elsewhere the zeros are in place of entries."""
+    """The offset of the archive, or of the end, after the end mark at `place` of an archive that began at `start`. An
+    archive must begin directly after the mark or at the end of a record; elsewhere, zeros have replaced entries."""
     if any(_block(archive, file, place + BLOCK, size, "its end mark is cut")):
-        raise damaged_tar(archive, place, "there are zeros in place of a header")
+        raise damaged_tar(archive, place, "there are zeros instead of a header")
     after = place + 2 * BLOCK
     file.seek(after)
     padding = file.read(LONGEST_PADDING)
     zeros = (len(padding) - len(padding.lstrip(b"\0"))) // BLOCK * BLOCK
     if not any(padding):
         if len(padding) >= LONGEST_PADDING:
-            raise damaged_tar(
-                archive, place, f"more than {LONGEST_PADDING} zeros follow its end mark, as where data are missing"
-            )
+            what = f"more than {LONGEST_PADDING} zeros follow its end mark, as if data were missing"
+            raise damaged_tar(archive, place, what)
         return size
     record = start + -(-(after - start) // TAR_RECORD) * TAR_RECORD
     if after + zeros not in (after, record):
-        raise damaged_tar(archive, place, "there are zeros in place of entries, or something follows its end mark")
+        raise damaged_tar(archive, place, "there are zeros instead of entries, or something follows its end mark")
     _Header(archive, after + zeros, _block(archive, file, after + zeros, size, "something follows its end mark"))
     return after + zeros
 
 
-def _extend(archive: Path, file: BinaryIO, header: _Header, extended: _Extended, size: int) -> int:
-    """Add what an extended header says to `extended`; returns where the next header is."""
+def _extend(archive: Path, file: BinaryIO, header: _Header, extended: dict[str, bytes], size: int) -> int:
+    """Add the content of an extended header to `extended`; returns the offset of the next header."""
     first, place = header.place + BLOCK, header.place
     after = first + -(-header.size // BLOCK) * BLOCK
     if header.size > LONGEST_EXTENDED or after > size:
-        raise damaged_tar(archive, place, f"an extended header is to have {header.size} bytes")
-    extended.start = place if extended.start is None else extended.start
+        raise damaged_tar(archive, place, f"an extended header claims {header.size} bytes")
     file.seek(first)
     data = file.read(after - first)
     text, padding = data[: header.size], data[header.size :]
     if header.kind in b"LK":
         name = text.removesuffix(b"\0")
         if any(padding) or not name or b"\0" in name:
-            raise damaged_tar(archive, first, "a long name is none")
-        extended.said["path" if header.kind == b"L" else "linkpath"] = name
+            raise damaged_tar(archive, first, "a long name is invalid")
+        extended["path" if header.kind == b"L" else "linkpath"] = name
         return after
     said = _pax_records(text)
     if said is None or any(padding):
-        raise damaged_tar(archive, first, "a pax header is none")
-    if header.kind == b"g":  # of all entries; what it may say of them is no name, no place and no size
+        raise damaged_tar(archive, first, "a pax header is invalid")
+    if header.kind == b"g":  # for all entries, so it cannot have a name or a size
         said = {key: value for key, value in said.items() if key.startswith("GNU.sparse")}
-    extended.said |= said
+    extended |= said
     return after
 
 
 def _pax_records(text: bytes) -> dict[str, bytes] | None:
-    """Records `LENGTH KEY=VALUE` and a line's end, one after another; None where anything else is there."""
+    """Records `LENGTH KEY=VALUE`, each with a line break, one after another; None for anything else."""
     said, place = {}, 0
     while place < len(text):
         found = PAX_RECORD.match(text, place)
@@ -174,14 +162,14 @@ def _pax_records(text: bytes) -> dict[str, bytes] | None:
     return said
 
 
-def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tuple[int, TarEntry | None]:
-    """Where the header behind an entry is, and the entry, where it is a file, a link, a device or a FIFO."""
-    said, place = extended.said, header.place
+def _entry(archive: Path, header: _Header, said: dict[str, bytes], size: int) -> tuple[int, TarEntry | None]:
+    """The offset of the header after an entry, and the entry if it is to be yielded. `said` is from extended headers."""
+    place = header.place
     name = said.get("path", header.name).decode("utf-8", "surrogateescape")
     if header.kind == b"S" or any(key.startswith("GNU.sparse") for key in said):
         raise DataError(f"{archive}: {name} (byte {place}) is stored as a sparse file; pack it again with plain files")
     if header.kind == b"M":
-        raise DataError(f"{archive} goes on with a file of another volume (byte {place}); pack it in one piece")
+        raise DataError(f"{archive} continues a file of another volume (byte {place}); pack it as one archive")
     if not name or "\0" in name:
         raise damaged_tar(archive, place, "an entry has no name")
     if header.kind in LINKS:
@@ -191,11 +179,11 @@ def _entry(archive: Path, header: _Header, extended: _Extended, size: int) -> tu
         return place + BLOCK, TarEntry(name, place, 0, special=True) if header.kind in SPECIAL else None
     bytes_said = said.get("size", b"%d" % header.size)
     if not bytes_said.isdigit() or len(bytes_said) > 18:
-        raise damaged_tar(archive, place, "the size of an entry is no number")
+        raise damaged_tar(archive, place, "the size of an entry is not a number")
     first, long = place + BLOCK, int(bytes_said)
     after = first + -(-long // BLOCK) * BLOCK
     if after > size:
-        what = f"{name} is to go on to byte {first + long}" if first + long > size else "it has no end mark"
+        what = f"{name} should end at byte {first + long}" if first + long > size else "it has no end mark"
         raise damaged_tar(archive, size, what)
     regular = header.kind not in OTHER_DATA and not (header.kind == b"\0" and name.endswith("/"))
     return after, TarEntry(name, first, long) if regular else None

@@ -1,6 +1,6 @@
-"""Test views (section 3.2): an image rescaled to Q, exactly as published numbers are made, and its centre crop.
+"""Test views (section 3.2): an image rescaled to Q, exactly as for published numbers, and its centre crop.
 
-Full decode, antialiased bilinear resampling of the whole image by Pillow, the size rule of torchvision's `Resize`.
+The whole image is decoded and resampled by Pillow (bilinear, antialiased) to the size that torchvision's `Resize` gives it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from vggcli.data.decode import MAX_PIXELS, ImageError, Origin, Size, check_pixel
 
 
 def rescaled_size(size: Size, shorter: int) -> Size:
-    """(width, height) with the shorter side made `shorter` and the other in proportion, cut to a whole number."""
+    """(width, height) with the shorter side set to `shorter` and the other in proportion, rounded down."""
     width, height = size
     if width <= height:
         return shorter, int(shorter * height / width)
@@ -23,8 +23,8 @@ def rescaled_size(size: Size, shorter: int) -> Size:
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """Which views of an image are wanted: one a scale Q (shorter side in pixels), the whole rescaled image or, where
-    `centre_crop` is given, its middle square of that side. A whole one may have `most_pixels`."""
+    """Which views of an image to make: one for each scale Q (shorter side in pixels), the whole rescaled image or, with
+    `centre_crop`, its central square of that side. A whole image may have at most `most_pixels`."""
 
     scales: tuple[int, ...]
     centre_crop: int | None = None
@@ -32,36 +32,33 @@ class ViewPlan:
 
 
 def rescaled_views(place: Origin, image: Image.Image, views: ViewPlan) -> list[NDArray[np.uint8]]:
-    """The views of a decoded image, uint8 [H, W, 3], in the order of the scales; `place` is what errors call it.
+    """The views of a decoded image, uint8 [H, W, 3], in the order of the scales; `place` names it in errors.
 
-    Raises ImageError, before any work, where the image would have over 100 megapixels at some scale, or over
-    `most_pixels` as a whole view.
+    Raises ImageError, before any resampling, where the image has over 100 megapixels at some scale, or over `most_pixels`
+    as a whole view.
     """
     for shorter in views.scales:
         width, height = size = rescaled_size(image.size, shorter)
         check_pixels(place, size)
         if views.centre_crop is None and width * height > views.most_pixels:
-            most = f"{views.most_pixels / 1e6:.1f} megapixels that the network can be run over"
+            most = f"{views.most_pixels / 1e6:.1f} megapixels that the network can be applied to"
             raise ImageError(place, f"at Q = {shorter} it is {width}x{height}, more than the {most}")
-    return [_view(image, shorter, views.centre_crop) for shorter in views.scales]
-
-
-def _view(image: Image.Image, shorter: int, crop: int | None) -> NDArray[np.uint8]:
-    size = rescaled_size(image.size, shorter)
-    scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image)
-    if crop is None:
-        return scaled
-    top, left = centre_offsets(scaled.shape[:2], crop)
-    return scaled[top : top + crop, left : left + crop]
+    made, crop = [], views.centre_crop
+    for shorter in views.scales:
+        size = rescaled_size(image.size, shorter)
+        scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR) if size != image.size else image)
+        top, left = (0, 0) if crop is None else centre_offsets(scaled.shape[:2], crop)
+        made.append(scaled if crop is None else scaled[top : top + crop, left : left + crop])
+    return made
 
 
 def centre_offsets(shape: Sequence[int], crop: int) -> tuple[int, int]:
-    """Top and left of the centre crop of an image of (height, width), rounded as torchvision's `CenterCrop` rounds."""
+    """Top and left of the centre crop of an image of `shape` (height, width), rounded as by torchvision's `CenterCrop`."""
     height, width = shape
     return round((height - crop) / 2.0), round((width - crop) / 2.0)
 
 
 def grid_offsets(side: int, crop: int, count: int) -> list[int]:
-    """Where `count` crops begin along a side of `side` pixels: evenly from the first to the last place (section 3.2 says
-    a regular grid; the even spacing, rounded, is an interpretation)."""
+    """The positions of `count` crops along a side of `side` pixels, evenly spaced from the first possible one to the last.
+    Section 3.2 says "a regular grid"; the even, rounded spacing is an interpretation."""
     return [round(index * (side - crop) / (count - 1)) for index in range(count)]

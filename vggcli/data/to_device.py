@@ -1,5 +1,6 @@
-"""The way of batches to the device, one ahead of its consumer: pinned memory and a copy stream on CUDA."""
+"""Copies batches to the device, one ahead of their consumer: with pinned memory and a copy stream on CUDA."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,8 +10,8 @@ from vggcli.data.decode import ImageError
 
 
 def on_device(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """The batches with their tensors on `device`, one ahead of the consumer. On CUDA each is pinned and copied on a
-    stream of its own while the one before it is computed; elsewhere the same path runs without a stream."""
+    """The batches with their tensors on `device`, one ahead of the consumer. On CUDA each batch is pinned and copied on a
+    stream of its own while the previous one is used, elsewhere without one. ImageErrors are passed on unchanged."""
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def send(batch: Any) -> tuple[Any, torch.cuda.Event | None]:
@@ -28,11 +29,8 @@ def on_device(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
             batch.map(lambda tensor: tensor.record_stream(current) or tensor)
         return batch
 
-    ahead: tuple[Any, torch.cuda.Event | None] | None = None
-    for batch in batches:
-        sent = send(batch)
+    ahead = None
+    for sent in itertools.chain(map(send, batches), (None,)):
         if ahead is not None:
             yield arrived(*ahead)
         ahead = sent
-    if ahead is not None:
-        yield arrived(*ahead)

@@ -6,6 +6,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,16 @@ from vggcli.data.sources import ImageSet
 from vggcli.data.test_views import rescaled_size
 from vggcli.data.to_device import on_device
 from vggcli.data.training_views import training_pixels, view_generator
-from vggcli.data.workers import loaded
+from vggcli.data.workers import chunked, loaded
 from vggcli.progress import Progress, silent
 
-STATISTICS_IMAGES = 10_000  # colour statistics of a larger set rest on that many, spread evenly
-STATISTICS_SIDE = 128  # pixels of the shorter side they are taken at, at most
-STATISTICS_CHUNK = 16  # images whose sums a worker sends at a time
+STATISTICS_IMAGES = 10_000  # at most, evenly spaced in the training set, for its colour statistics
+STATISTICS_SIDE = 128  # pixels of the shorter side of these, at most
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a micro-batch stands: its rows `start` to `stop` of the `size` images of a step of an epoch."""
+    """A micro-batch of a step of an epoch: the rows `start` to `stop` of the step's `size` images."""
 
     epoch: int
     step: int
@@ -54,19 +54,19 @@ class TrainingBatch:
     shifts_NC: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TrainingBatch":
-        """The batch with `function` of its tensors, the flips aside: they stay on the host, which acts on them."""
+        """The batch with `function` applied to its tensors except the flips, which stay on the host."""
         images, labels, shifts = (function(tensor) for tensor in (self.images_NHWC, self.labels_N, self.shifts_NC))
         return TrainingBatch(images, labels, self.flips_N, shifts)
 
 
 def steps_an_epoch(images: int, batch_size: int) -> int:
-    """Every image is used once an epoch; the last step may hold fewer."""
+    """The number of steps; every image is used once in an epoch, and the last step may have fewer images."""
     return -(-images // batch_size)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Every micro-batch from epoch and step `start` to the end of the last of `epochs`; can be gone through again."""
+    """Every micro-batch from the epoch and step `start` to the end of the last of `epochs`; can be iterated repeatedly."""
 
     images: int
     batch_size: int
@@ -84,14 +84,14 @@ class Schedule:
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
-    """The order of the images in an epoch: a permutation that depends on seed and epoch alone."""
+    """The order of the images in an epoch: a permutation that depends only on seed and epoch."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order: list[int] = torch.randperm(images, generator=generator).tolist()
     return order
 
 
 def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
-    """For each micro-batch of `schedule` the (epoch, image) pairs it uses."""
+    """The (epoch, image index) pairs of each micro-batch of `schedule`."""
     epoch, order = -1, list[int]()
     for place in schedule:
         if place.epoch != epoch:
@@ -100,28 +100,26 @@ def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
         yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
 
 
-@dataclass(frozen=True)
-class _TrainingViews:
-    images: ImageSet
-    colour: ColourStatistics
-    scale: tuple[int, int]
-    crop: int
-    seed: int
-
-    def __call__(self, tasks: list[tuple[int, int]]) -> TrainingBatch | ImageError:
-        pixels, flips, alphas = [], [], []
-        for epoch, index in tasks:
-            draw = view_generator(self.seed, epoch, index)
-            try:
-                image, view = training_pixels(self.images.path(index), draw, self.scale, self.crop)
-            except ImageError as error:
-                return error
-            pixels.append(image)
-            flips.append(view.flip)
-            alphas.append(view.alphas)
-        labels = torch.tensor([self.images.labels[index] for _, index in tasks])
-        shifts = torch.from_numpy(self.colour.shifts(alphas)).float()
-        return TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, torch.tensor(flips), shifts)
+def _training_batch(
+    images: ImageSet,
+    colour: ColourStatistics,
+    scale: tuple[int, int],
+    crop: int,
+    seed: int,
+    tasks: list[tuple[int, int]],
+) -> TrainingBatch | ImageError:
+    pixels, flips, alphas = [], [], []
+    for epoch, index in tasks:
+        try:
+            image, view = training_pixels(images.path(index), view_generator(seed, epoch, index), scale, crop)
+        except ImageError as error:
+            return error
+        pixels.append(image)
+        flips.append(view.flip)
+        alphas.append(view.alphas)
+    labels = torch.tensor([images.labels[index] for _, index in tasks])
+    shifts = torch.from_numpy(colour.shifts(alphas)).float()
+    return TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, torch.tensor(flips), shifts)
 
 
 def training_batches(
@@ -134,47 +132,37 @@ def training_batches(
     workers: int,
     device: torch.device,
 ) -> Iterator[TrainingBatch]:
-    """The micro-batches of `schedule`, in order, on `device`. Workers run ahead over the ends of epochs.
-
-    Raises ImageError at the first image that cannot be used.
-    """
-    views = _TrainingViews(images, colour, scale, crop, seed)
-    with closing(loaded(views, tasks(schedule, seed), workers)) as batches:
+    """The micro-batches of `schedule` on `device`. Raises ImageError at the first image that cannot be used."""
+    work = partial(_training_batch, images, colour, scale, crop, seed)
+    with closing(loaded(work, tasks(schedule, seed), workers)) as batches:
         for batch in on_device(_without_errors(batches), device):
             assert isinstance(batch, TrainingBatch)
             yield batch
 
 
 def colour_statistics(images: ImageSet, side: int, workers: int, progress: Progress = silent) -> ColourStatistics:
-    """Of a training set seen at a shorter side of `side` pixels (at most 128); of a set of over 10,000 images, 10,000
-    spread evenly. Raises ImageError at the first image that cannot be used."""
-    count = min(len(images), STATISTICS_IMAGES)
-    order = [rank * len(images) // count for rank in range(count)]
-    chunks = [list(order[first : first + STATISTICS_CHUNK]) for first in range(0, len(order), STATISTICS_CHUNK)]
-    total = np.zeros(13)
-    moments = loaded(_Moments(images, min(side, STATISTICS_SIDE)), chunks, workers)
-    with closing(moments), progress("colour statistics", count, "images") as bar:
-        for chunk, one in zip(chunks, _without_errors(moments), strict=True):
+    """The colour statistics of a training set, rescaled to a shorter side of `side` pixels (at most 128); of more than
+    10,000 images, 10,000 evenly spaced ones are used. Raises ImageError at the first image that cannot be used."""
+    count, total = min(len(images), STATISTICS_IMAGES), np.zeros(13)
+    chunks = list(chunked(rank * len(images) // count for rank in range(count)))
+    sums = loaded(partial(_moments, images, min(side, STATISTICS_SIDE)), chunks, workers)
+    with closing(sums), progress("colour statistics", count, "images") as bar:
+        for chunk, one in zip(chunks, _without_errors(sums), strict=True):
             total += one
             bar(len(chunk))
     return ColourStatistics.from_moments(total)
 
 
-@dataclass(frozen=True)
-class _Moments:
-    images: ImageSet
-    side: int
-
-    def __call__(self, indices: list[int]) -> NDArray[np.float64] | ImageError:
-        total = np.zeros(13)
-        for index in indices:
-            try:
-                image = read_image(self.images.path(index), at_least=self.side)
-            except ImageError as error:
-                return error
-            small = image.resize(rescaled_size(image.size, self.side), Image.Resampling.BILINEAR)
-            total += pixel_moments(np.asarray(small))
-        return total
+def _moments(images: ImageSet, side: int, indices: list[int]) -> NDArray[np.float64] | ImageError:
+    total = np.zeros(13)
+    for index in indices:
+        try:
+            image = read_image(images.path(index), at_least=side)
+        except ImageError as error:
+            return error
+        small = image.resize(rescaled_size(image.size, side), Image.Resampling.BILINEAR)
+        total += pixel_moments(np.asarray(small))
+    return total
 
 
 def _without_errors(items: Iterable[Any]) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """Training views (section 3.1): scale S, crop, flip and colour shift.
 
-Randomness is a function of (seed, epoch, image), not of a stream, so a view does not depend on the number of workers or
-on where a run was resumed. A worker decodes an image once and resamples the crop's region alone, straight to uint8; flip,
-colour shift and mean subtraction happen on the device, a whole batch in one pass.
+Randomness is a function of (seed, epoch, image), so a view does not depend on the number of workers or on where a run was
+resumed. A worker decodes an image once and resamples only the region of the crop, directly to uint8; flip, colour shift and
+mean subtraction are done on the device, for a whole batch at once.
 
 Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 """
@@ -29,8 +29,8 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class TrainingView:
-    """What one use of one image looks like: the region `box` (x0, y0, x1, y1, as shares of width and height) becomes
-    the crop; `flip` mirrors it; `alphas` are the three draws of the colour shift."""
+    """The random draws for one use of an image: the region `box` (x0, y0, x1, y1, as shares of width and height) of the
+    crop, whether to `flip` it, and the three `alphas` of the colour shift."""
 
     scale: int
     box: tuple[float, float, float, float]
@@ -39,7 +39,7 @@ class TrainingView:
 
 
 def view_generator(seed: int, epoch: int, index: int) -> random.Random:
-    """The random stream of one use of one image."""
+    """The random generator of one use of one image."""
     digest = hashlib.blake2b(f"view {seed} {epoch} {index}".encode(), digest_size=8).digest()
     return random.Random(int.from_bytes(digest, "little"))
 
@@ -64,8 +64,8 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
     image = read_image(path, at_least=scale[1])
     view = draw_view(draw, image.size, scale, crop)
     x0, y0, x1, y1 = view.box
-    across = cut(image.width, x0 * image.width, x1 * image.width, crop)
-    down = cut(image.height, y0 * image.height, y1 * image.height, crop)
+    across = crop_span(image.width, x0 * image.width, x1 * image.width, crop)
+    down = crop_span(image.height, y0 * image.height, y1 * image.height, crop)
     region_HWC = torch.from_numpy(np.array(image.crop((across.first, down.first, across.last, down.last))))
     size = (down.pixels, across.pixels)
     resampled = F.interpolate(region_HWC[None].permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
@@ -74,9 +74,9 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Along one side: the source pixels `first` to `last`, how many `pixels` they are resampled to, and how many of those
-    to `skip` before the crop."""
+class CropSpan:
+    """Along one side: the source pixels `first` to `last`, how many `pixels` they become, and how many of those to
+    `skip` before the crop."""
 
     first: int
     last: int
@@ -84,22 +84,22 @@ class Cut:
     skip: int
 
 
-def cut(side: int, low: float, high: float, crop: int) -> Cut:
-    """How `low` to `high` of a side of so many source pixels become `crop` pixels, its middle to half a pixel of the view
-    and right on average: whole source pixels are resampled by torch, whose antialiased bilinear filter takes half the time
-    of Pillow's, which would take fractions. Where a view has fewer pixels than its region, the region's ends are rounded to
-    whole pixels; where it has more, the view is rounded inside a region that holds it."""
+def crop_span(side: int, low: float, high: float, crop: int) -> CropSpan:
+    """How `low` to `high` of a side of `side` pixels become `crop` pixels. Its middle is exact to half a pixel of the
+    view, and without bias. Only whole source pixels can be resampled by torch, whose antialiased bilinear filter takes half
+    the time of Pillow's, which would take fractions. Where a view has fewer pixels than its region, the ends of the region
+    are rounded to whole pixels; where it has more, a larger region is resampled and the view is cut out of it."""
     if high - low >= crop:
-        return Cut(round(low), round(high), crop, 0)
+        return CropSpan(round(low), round(high), crop, 0)
     first, last = math.floor(low + 1e-6), min(side, math.ceil(high - 1e-6))
     pixels = max(crop, round((last - first) * crop / (high - low)))
     middle = ((low + high) / 2 - first) * pixels / (last - first)
-    return Cut(first, last, pixels, min(pixels - crop, max(0, round(middle - crop / 2))))
+    return CropSpan(first, last, pixels, min(pixels - crop, max(0, round(middle - crop / 2))))
 
 
 def augment(images_NHWC: Tensor, flips_N: Tensor, shifts_NC: Tensor, colour: ColourStatistics) -> Tensor:
-    """A batch of training views as the network sees them: flipped where `flips_N` (on the host), shifted in colour,
-    normalised."""
+    """A batch of training views as the network gets them: flipped where `flips_N` (on the host) is set, with the colour
+    shift, and normalised. uint8 [N, H, W, 3] to float32 [N, 3, H, W]."""
     flipped_NHWC = images_NHWC.clone()
     for index in flips_N.nonzero().flatten().tolist():  # one by one stays in cache
         flipped_NHWC[index] = images_NHWC[index].flip(1)

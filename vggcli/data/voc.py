@@ -1,29 +1,28 @@
-"""Pascal VOC annotations: the objects that an XML file marks in its image, and the lists that say which split has which.
+"""Pascal VOC annotations: the objects that an XML file marks in its image, and the lists of the images of each split.
 
-Files are taken for hostile: no document type, hence no entities, and no more bytes than an annotation can need. An
-annotation belongs to the image of the same stem, as in the devkit, whatever file name it states.
+Files are not trusted: a document type (and with it entities) is refused, and so are files larger than an annotation can
+be. An annotation belongs to the image of the same stem, as in the devkit, whatever file name it states.
 """
 
 import codecs
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from vggcli.data.extra_formats import EXTRA_SUFFIXES
 from vggcli.data.listed_text import listed_names
-from vggcli.data.walking import IMAGE_SUFFIXES, composed, is_junk
+from vggcli.data.walking import KNOWN_SUFFIXES, composed, is_junk
 from vggcli.errors import DataError
 from vggcli.records import cut, shown
 from vggcli.regular import need_regular
 
-LISTS = Path("ImageSets", "Main")  # of the devkit: one text file a split, one stem a line
+LISTS = Path("ImageSets", "Main")  # in the devkit: a text file for each split, with one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes
-CLASS_MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image shows a class, behind its stem in the devkit's lists
+CLASS_MARK = re.compile(r"\s+(-1|0|1)$")  # after a stem in the devkit's lists: whether the image shows a class
 DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']")
-WIDE_ENCODINGS = (  # encodings of several bytes a sign, which the parser does not know and Python decodes in one pass
+WIDE_ENCODINGS = (  # multi-byte encodings that the parser does not support and that Python decodes in one pass
     "big5", "big5hkscs", "cp932", "cp949", "cp950", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "hz", "iso2022_jp",
     "iso2022_kr", "johab", "shift_jis", "shift_jis_2004", "shift_jisx0213", "utf-32", "utf-32-be", "utf-32-le", "utf-7",
 )  # fmt: skip
@@ -32,8 +31,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class MarkedObject:
-    """One object of an image: its class name, its box (xmin, ymin, xmax, ymax in pixels, as the file has it), and
-    whether it is marked as difficult."""
+    """An object in an image: its class name, its box in pixels (in the order of CORNERS), and whether it is difficult."""
 
     label: str
     box: tuple[float, float, float, float]
@@ -46,15 +44,14 @@ class MarkedObject:
 
 
 def annotation_files(folder: Path) -> dict[str, Path]:
-    """The XML files right in a folder by their stems; hidden ones are none, such as the ._ files that macOS leaves."""
+    """The XML files in a folder (not below it) by their stems, without hidden ones such as the ._ files of macOS."""
     files = (path for path in folder.iterdir() if path.suffix.lower() == ".xml" and not is_junk(path.name))
     return {composed(path.stem): path for path in files}
 
 
 def listed_stems(source: Path, names: Iterable[str], stems: Collection[str]) -> dict[str, list[str]]:
-    """The splits of `names` that ImageSets/Main lists, each with the stems of its images; none where there is no list.
-    A line is one of `stems`, which may hold spaces, or the image's file name, or one of these with the devkit's mark (1, 0
-    or -1) behind it.
+    """Those splits among `names` that ImageSets/Main lists, each with the stems of its images; empty without lists. A line
+    is one of `stems`, which may contain spaces, or a file name of an image, and may end in the devkit's mark (1, 0 or -1).
 
     Raises DataError where a list cannot be read.
     """
@@ -70,21 +67,20 @@ def listed_stems(source: Path, names: Iterable[str], stems: Collection[str]) -> 
 
 def _listed(path: Path, stems: Collection[str]) -> list[str]:
     try:
-        lines = [line.strip() for line in listed_names(path.read_bytes())]
+        lines = [composed(line.strip()) for line in listed_names(path.read_bytes())]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read as a list: {error}; save it as UTF-8") from error
-    return [_stem(composed(line), stems) for line in lines]
-
-
-def _stem(line: str, stems: Collection[str]) -> str:
-    unmarked = CLASS_MARK.sub("", line)
-    named = [PurePosixPath(name) for name in (line, unmarked)]
-    files = [path.stem for path in named if path.suffix.lower() in IMAGE_SUFFIXES | EXTRA_SUFFIXES]
-    return next((stem for stem in (line, unmarked, *files) if stem in stems), unmarked)
+    found = []
+    for line in lines:
+        unmarked = CLASS_MARK.sub("", line)
+        named = [PurePosixPath(name) for name in (line, unmarked)]
+        files = [path.stem for path in named if path.suffix.lower() in KNOWN_SUFFIXES]
+        found.append(next((stem for stem in (line, unmarked, *files) if stem in stems), unmarked))
+    return found
 
 
 def by_stem(images: Iterable[Path]) -> dict[str, list[Path]]:
-    """Images under the stem of their file names."""
+    """Images by the stem of their file names."""
     found: dict[str, list[Path]] = {}
     for path in sorted(images):
         found.setdefault(composed(path.stem), []).append(path)
@@ -92,28 +88,28 @@ def by_stem(images: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def annotated_image(annotation: Path, images: Mapping[str, list[Path]]) -> tuple[Path, tuple[MarkedObject, ...]]:
-    """The image that an annotation belongs to, among `images` by stem, and what it marks there, in the file's order.
+    """The image of an annotation, from `images` by stem, and the marked objects in the order of the file.
 
-    Raises DataError where it cannot be read, marks nothing, or has no image or more than one.
+    Raises DataError where the annotation cannot be read, marks nothing, or belongs to no image or to several.
     """
     stated, objects = read_annotation(annotation)
     found = images.get(composed(annotation.stem), [])
     if len(found) > 1:
         found = [path for path in found if path.name == stated] or found
     if not found:
-        raise DataError(f"{annotation} has no image: there is none called {annotation.stem}")
+        raise DataError(f"{annotation} has no image: none is called {annotation.stem}")
     if len(found) > 1:
-        raise DataError(f"{annotation} could belong to {found[0]} and to {found[1]}; rename one of them")
+        raise DataError(f"{annotation} could belong to {found[0]} or to {found[1]}; rename one of them")
     if not objects:
-        raise DataError(f"{annotation} marks no object, so its image has no label; mark one, or take both files away")
+        raise DataError(f"{annotation} marks no object, so its image has no label; mark one, or remove both files")
     return found[0], objects
 
 
 def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
-    """The file name that an annotation states (empty where it states none) and its objects.
+    """The file name that an annotation states (or an empty text) and its objects.
 
-    Raises DataError where it is no regular file, is too large, has a document type, is no XML, or an object has no name or
-    no proper box.
+    Raises DataError where it is not a regular file, too large, not XML, or declares a document type, and where an object
+    has no name or no valid box.
     """
     need_regular(path, DataError)
     if path.stat().st_size > MAX_BYTES:
@@ -122,18 +118,20 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
     try:
         try:
             root = _parsed(raw)
-        except ValueError:  # an encoding of several bytes a sign, which the parser does not know
-            root = _parsed(_by_declared_encoding(raw))
-    except _Refused:
-        raise DataError(
-            f"{path} declares a document type, which an annotation has no need of; it is not read"
-        ) from None
+        except ValueError:  # a multi-byte encoding, which the parser does not support
+            declared = DECLARED.match(raw)
+            if declared is None or codecs.lookup(declared[1].decode("ascii")).name not in WIDE_ENCODINGS:
+                raise LookupError("its encoding is not supported") from None
+            root = _parsed(raw.decode(declared[1].decode("ascii")))
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
-        encoding = isinstance(error, UnicodeError | LookupError) or "invalid token" in str(error)
-        hint = "; save it as UTF-8" if encoding else ""
+        hint = (
+            "; save it as UTF-8"
+            if isinstance(error, UnicodeError | LookupError) or "invalid token" in str(error)
+            else ""
+        )
         raise DataError(f"{path} cannot be read as an annotation: {error}{hint}") from error
     if root.tag != "annotation":
-        raise DataError(f"{path} is no Pascal VOC annotation: its root is <{cut(root.tag)}>, not <annotation>")
+        raise DataError(f"{path} is not a Pascal VOC annotation: its root is <{cut(root.tag)}>, not <annotation>")
     stated = (root.findtext("filename") or "").strip()
     return stated, tuple(_marked(path, element) for element in root.findall("object"))
 
@@ -145,33 +143,26 @@ def _parsed(document: bytes | str) -> ElementTree.Element:
     return root
 
 
-def _by_declared_encoding(raw: bytes) -> str:
-    declared = DECLARED.match(raw)
-    if declared is None or codecs.lookup(declared[1].decode("ascii")).name not in WIDE_ENCODINGS:
-        raise LookupError("its encoding is not known")
-    return raw.decode(declared[1].decode("ascii"))
-
-
-class _Refused(Exception):
-    pass
-
-
 class _NoDocumentType(ElementTree.TreeBuilder):
-    """Builds the tree of a document that declares no type."""
-
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise _Refused
+        raise ElementTree.ParseError("it declares a document type, which is refused; remove its DOCTYPE")
 
 
 def _marked(path: Path, element: ElementTree.Element) -> MarkedObject:
     label = (element.findtext("name") or "").strip()
     if not label:
         raise DataError(f"{path} marks an object without a name")
-    try:
-        xmin, ymin, xmax, ymax = (float(element.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
-    except ValueError:
-        raise DataError(f"{path}: the box of its {shown(label)} is not four numbers") from None
-    if not (xmin < xmax and ymin < ymax and all(map(math.isfinite, (xmin, ymin, xmax, ymax)))):
-        raise DataError(f"{path}: the box of its {shown(label)} has no area (xmin < xmax and ymin < ymax)")
+    corners = [element.findtext(f"bndbox/{corner}") or "" for corner in CORNERS]
     difficult = (element.findtext("difficult") or "").strip() == "1"
-    return MarkedObject(label, (xmin, ymin, xmax, ymax), difficult)
+    return MarkedObject(label, read_box(f"{path}: the box of its {shown(label)}", corners), difficult)
+
+
+def read_box(what: str, corners: Sequence[str]) -> tuple[float, float, float, float]:
+    """The box with these `corners`, in the order of CORNERS. Raises DataError, which calls it `what`, if it is invalid."""
+    try:
+        xmin, ymin, xmax, ymax = map(float, corners)
+    except ValueError:
+        raise DataError(f"{what} is not four numbers ({','.join(CORNERS)}), but {cut(','.join(corners))}") from None
+    if not (-math.inf < xmin < xmax < math.inf and -math.inf < ymin < ymax < math.inf):
+        raise DataError(f"{what} has no area (xmin < xmax and ymin < ymax)")
+    return xmin, ymin, xmax, ymax

@@ -1,6 +1,6 @@
-"""Finding image files below folders: what counts as one, what is the litter of servers, systems and editors, and links.
+"""Finds image files below folders: which files count as images, what is left by servers, systems and editors, and links.
 
-A file counts by its suffix, else by its first bytes; whether it can be read is found out when it is.
+A file counts as an image by its suffix, otherwise by its first bytes; whether it can be decoded shows when it is read.
 """
 
 import os
@@ -9,30 +9,31 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from vggcli.data.extra_formats import can_read, kind_named, kind_of
+from vggcli.data.extra_formats import EXTRA_SUFFIXES, can_read, kind_named, kind_of
 from vggcli.data.own_files import Own, is_run, is_stored, is_whole_run, was_drawn
 from vggcli.errors import DataError
 
 JUNK = frozenset(
     (
-        "__macosx|network trash folder|temporary items|icon\r|"  # macOS; the rest of its files are hidden
+        "__macosx|network trash folder|temporary items|icon\r|"  # macOS; its other files are hidden
         "thumbs.db|ehthumbs.db|desktop.ini|$recycle.bin|recycler|system volume information|"  # Windows
         "@eadir|@tmp|@recycle|@recently-snapshot|@sharebin|#recycle|#snapshot|~snapshot|"  # servers
         "@__thumb|_gsdata_|thumbs|_thumbs|cvs|_vti_cnf|"  # thumbnails, copies
         "lost+found|found.000|__pycache__"
     ).split("|")
 )
-JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # an editor's copy; a Synology server's
+JUNK_ENDINGS = ("~", "@synoeastream", "@synoresource")  # backup copies of editors; files of Synology servers
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split())
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | EXTRA_SUFFIXES
 HEAD_BYTES = 256
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
-BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # possible sizes of the second header of a BMP
 PNM = re.compile(rb"P[456](?:\s+(?:#[^\n]*\n\s*)*)\d+\s+(?:#[^\n]*\n\s*)*\d+\s")
 
 
 def images_below(folder: Path, broken_links: bool = False) -> Iterator[Path]:
-    """Every image below `folder`, junk aside; links are followed, but not in circles. Raises DataError for a folder that
-    cannot be read and for a link that leads nowhere, unless `broken_links` are to be listed as well."""
+    """Every image below `folder` except junk; links are followed, but not in circles. Raises DataError for a folder that
+    cannot be read and for a broken link; with `broken_links`, these are included instead."""
     for path in files_below(folder):
         if not broken_links:
             check_link(path)
@@ -41,8 +42,8 @@ def images_below(folder: Path, broken_links: bool = False) -> Iterator[Path]:
 
 
 def files_below(folder: Path, left_out: list[Own] | None = None) -> Iterator[Path]:
-    """Every file below `folder`, junk and what this program wrote aside; links are followed, but not in circles. What of
-    ours is left out is put into `left_out`. Raises DataError for a folder that cannot be read."""
+    """Every file below `folder` except junk and what this program wrote, which is added to `left_out`; links are followed,
+    but not in circles. Raises DataError for a folder that cannot be read."""
     ours: list[Own] = [] if left_out is None else left_out
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
@@ -66,8 +67,7 @@ def files_below(folder: Path, left_out: list[Own] | None = None) -> Iterator[Pat
 
 
 def own_in(folder: Path) -> Own | None:
-    """What this program wrote into `folder` and below, where it did and no other image lies there; else None. Looks no
-    further than the first such image."""
+    """What this program wrote in `folder` and below it, or None where it wrote nothing or there is any other image."""
     own = Own(folder, is_run=is_run(folder))
     waiting, seen = [folder], set[str]()
     while waiting:
@@ -91,21 +91,21 @@ def own_in(folder: Path) -> Own | None:
                     own.stored += 1
                 elif looks_like_image(entry) or unread_kind(entry):
                     return None
-        except OSError:  # which is said where it is walked
+        except OSError:  # reported where the folder is walked
             return None
     return own if own.runs or own.stored or own.pictures else None
 
 
 def is_own_picture(path: Path, of_run: bool) -> bool:
-    """Whether this program drew the image at `path`; `of_run` says that its folder is a run, in which all are ours."""
+    """Whether this program drew the image at `path`; `of_run` means that its folder is a run, whose images all count."""
     suffix = path.suffix.lower()
-    ours = suffix == ".png" or suffix not in IMAGE_SUFFIXES  # of any other name none is looked into
+    ours = suffix == ".png" or suffix not in IMAGE_SUFFIXES  # other images are not searched for the mark
     return (of_run and suffix in IMAGE_SUFFIXES) or (ours and was_drawn(path))
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders right in `folder`, sorted; not junk, nor what this program wrote, nor links that lead back
-    up. Raises DataError as `images_below` does."""
+    """The names of the folders in `folder`, sorted, without junk, what this program wrote, and links to a parent folder.
+    Raises DataError as `images_below` does."""
     try:
         entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
     except OSError as error:
@@ -119,50 +119,46 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> int:
-    """How many images lie right in `folder`, not deeper."""
+    """The number of images in `folder` itself, not below it."""
     of_run = is_whole_run(folder)
     files = (path for path in folder.iterdir() if path.is_file() and not is_junk(path.name))
     return sum(1 for path in files if looks_like_image(path) and not is_own_picture(path, of_run))
 
 
 def check_link(path: Path) -> None:
-    """Raises DataError for a link that leads nowhere."""
+    """Raises DataError for a broken link."""
     if path.is_symlink() and not path.exists():
-        raise DataError(f"{path} is a link that leads nowhere (to {path.readlink()}); mend it or remove it")
+        raise DataError(f"{path} is a broken link (to {path.readlink()}); repair it or remove it")
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or what a server, a system or an editor leaves behind."""
+    """Whether a file or folder of this name is hidden, or left behind by a server, a system or an editor."""
     lowered = name.lower()
     return name.startswith((".", "~$")) or lowered in JUNK or lowered.endswith(JUNK_ENDINGS)
 
 
 def looks_like_image(path: Path) -> bool:
-    """By suffix, or else by its first bytes: a file named like an image counts as one even if it turns out damaged. One of
-    an extra format does where that can be read here."""
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    """Whether a file counts as an image by its suffix or its first bytes. Extra formats count if they can be read here."""
+    named = kind_named(path.name)
+    if path.suffix.lower() in IMAGE_SUFFIXES or (named is not None and can_read(named)):
         return True
-    kind = kind_named(path.name)
-    if kind is None or not can_read(kind):
-        head = head_of(path)
-        kind = kind_of(head)
-        return begins_like_image(head) or (kind is not None and can_read(kind))
-    return True
+    kind = kind_of(head := head_of(path))
+    return begins_like_image(head) or (kind is not None and can_read(kind))
 
 
 def unread_kind(path: Path) -> str | None:
-    """The extra format of a file that is one and cannot be read here, else None; by its first bytes, else by suffix."""
+    """The extra format of a file, by its first bytes or its suffix, if it cannot be read here; otherwise None."""
     return None if path.suffix.lower() in IMAGE_SUFFIXES else unread_kind_of(head_of(path), path.name)
 
 
 def unread_kind_of(head: bytes, name: str) -> str | None:
-    """As `unread_kind`, of a file called `name` that begins with `head`."""
+    """As `unread_kind`, for a file called `name` that begins with `head`."""
     kind = kind_of(head) or kind_named(name)
     return None if kind is None or begins_like_image(head) or can_read(kind) else kind
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file; none of anything else."""
+    """The first bytes of a regular file; empty for anything else."""
     if not path.is_file():
         return b""
     with path.open("rb") as file:
@@ -170,7 +166,7 @@ def head_of(path: Path) -> bytes:
 
 
 def begins_like_image(head: bytes) -> bool:
-    """Whether the first bytes of a file are an image's: whole signatures, as a text or a film may share the first two."""
+    """Whether `head`, the first bytes of a file, is that of an image. Whole signatures are compared, not two bytes."""
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
     if head.startswith(b"BM"):
@@ -179,15 +175,14 @@ def begins_like_image(head: bytes) -> bool:
 
 
 class Spellings:
-    """Finds files whose names differ from those asked for by their Unicode form only, as macOS spells é in two signs, or
-    by the backslashes of Windows."""
+    """Finds files whose names on disk differ only in Unicode form (é as two characters, on macOS) or in backslashes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.listings: dict[Path, dict[str, str]] = {}
 
     def existing(self, name: str) -> str:
-        """`name`, relative to the root, as the disk spells it, or unchanged where there is no such file."""
+        """`name`, relative to the root, as it is written on the disk, or unchanged if there is no such file."""
         if (name.isascii() and "\\" not in name) or (self.root / name).exists():
             return name
         name = name.replace("\\", "/")

@@ -1,10 +1,10 @@
-"""Worker processes that decode: each is sent tasks over a socket of its own and answers in order, a few tasks ahead.
+"""Worker processes that decode images: each is sent tasks over a socket of its own, a few ahead, and answers in order.
 
-What is large in an answer lies in a nameless file in memory (memfd) whose handle is sent, so it is neither copied through
-the socket nor needs room in /dev/shm; where the system has none, it goes through the socket.
+Large parts of an answer are put into an anonymous file in memory (memfd) whose handle is sent, so they are not copied
+through the socket and need no space in /dev/shm. Systems without such files use the socket.
 
-Workers ignore signals, which are for the main process: it saves first. They end when their socket closes, however the
-main process ended; and where one of them is killed, the main process is told at once.
+Workers ignore signals, which the main process handles: it saves first. They end when their socket closes, whatever ended
+the main process; and the main process notices at once when a worker is killed.
 """
 
 import atexit
@@ -35,22 +35,30 @@ from vggcli.errors import MachineError
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-AHEAD = 4  # tasks that a worker has been sent and are not answered yet
-IN_MEMORY = 1 << 16  # bytes from which an answer is sent as a file in memory
-MAPPED = 1 << 20  # bytes from which it is used where it lies
-END_SECONDS = 5.0  # seconds for a worker to end once it is told to
+AHEAD = 4  # unanswered tasks of each worker
+CHUNK = 16  # images that a worker is sent at once
+IN_MEMORY = 1 << 16  # bytes; larger answers are sent as a file in memory
+MAPPED = 1 << 20  # bytes; larger files in memory are mapped, not copied
+END_SECONDS = 5.0  # seconds that a worker has to end
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name))
 
-_ends: set[connection.Connection] = set()  # the main process's, which a worker that is forked must not keep open
+_ends: set[connection.Connection] = set()  # of the main process; forked workers must close their copies
 
 
 class WorkerLost(MachineError):
-    """A worker ended before its time."""
+    """A worker ended unexpectedly."""
+
+
+def chunked(items: Iterable[Task]) -> Iterator[list[Task]]:
+    """`items` in lists of CHUNK, the last of which may be shorter."""
+    remaining = iter(items)
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        yield chunk
 
 
 def loaded(work: Callable[[Task], Answer], tasks: Iterable[Task], workers: int) -> Generator[Answer, None, None]:
-    """What `work` makes of each of `tasks`, in order, computed ahead by `workers` processes (0: in this one). To be
-    closed where it is used: an error's traceback would keep the processes.
+    """The results of `work` for each of `tasks`, in order, computed ahead by `workers` processes (0: in this one). Close
+    it after use (`contextlib.closing`), or the traceback of an error keeps the processes alive.
 
     Raises what `work` raises, WorkerLost where a worker is killed, and MachineError where none can be started.
     """
@@ -58,9 +66,11 @@ def loaded(work: Callable[[Task], Answer], tasks: Iterable[Task], workers: int) 
         yield from map(work, tasks)
         return
     coming = iter(tasks)
-    _give_back_freed_memory()
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        # After the fork, freed memory that glibc keeps would be copied page by page; allocating it anew is far faster.
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.ExitStack() as running:
-        started = [running.enter_context(_Worker(work)) for _ in range(workers)]
+        started = [running.enter_context(contextlib.closing(_Worker(work))) for _ in range(workers)]
         waiting: deque[_Worker] = deque()
         for worker, task in zip(itertools.chain.from_iterable([started] * AHEAD), coming, strict=False):
             worker.send(task)
@@ -75,7 +85,7 @@ def loaded(work: Callable[[Task], Answer], tasks: Iterable[Task], workers: int) 
 
 
 class _Worker:
-    """One process and the main process's end of its socket; a context manager that ends it."""
+    """A worker process and the main process's end of its socket."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         try:
@@ -83,27 +93,18 @@ class _Worker:
             self.socket, theirs = context.Pipe()
             _ends.add(self.socket)
             self.process: Any = context.Process(target=_serve, args=(work, theirs), daemon=True)
-            atexit.register(self.end)  # before multiprocessing's own, which would wait for a worker that nobody told
+            atexit.register(self.close)  # before multiprocessing's own handler, which would wait for the worker
             with warnings.catch_warnings(), _signals_held():
-                warnings.simplefilter(
-                    "ignore"
-                )  # Python warns of forking beside threads; no worker touches what they do
+                warnings.simplefilter("ignore")  # about forking with threads, whose state no worker uses
                 self.process.start()
             theirs.close()
         except OSError as error:
-            raise MachineError(
-                f"no decoding process can be started ({error.strerror}); give fewer of them", "workers"
-            ) from error
+            reason = f"no worker process can be started ({error.strerror}); use fewer workers"
+            raise MachineError(reason, "workers") from error
 
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Close the socket, which ends the process, and wait for that."""
-        atexit.unregister(self.end)
+    def close(self) -> None:
+        """Close the socket, which ends the process, and wait until it has ended."""
+        atexit.unregister(self.close)
         self.socket.close()
         _ends.discard(self.socket)
         if self.process.pid is not None:
@@ -119,7 +120,7 @@ class _Worker:
             raise self._ended() from None
 
     def receive(self, everyone: "list[_Worker]") -> Any:
-        """Its next answer. Raises what the work raised; MachineError where any of `everyone` ended."""
+        """The worker's next answer. Raises what its work raised, and WorkerLost where any of `everyone` ended."""
         watched = {worker.process.sentinel: worker for worker in everyone}
         ready = connection.wait([self.socket, *watched])
         if self.socket not in ready:
@@ -136,43 +137,41 @@ class _Worker:
         self.process.join(END_SECONDS)
         code = self.process.exitcode
         how = f"was killed (signal {-code})" if code is not None and code < 0 else f"ended (exit code {code})"
-        return WorkerLost(
-            f"a decoding process {how}, as happens where memory runs out; give fewer of them or a smaller batch size",
-            *("workers", "batch_size"),
-        )
+        reason = f"a worker process {how}, as happens when memory runs out; use fewer workers or a smaller batch size"
+        return WorkerLost(reason, "workers", "batch_size")
+
+
+class _RemoteTraceback(Exception):
+    """The traceback in the worker, as the cause of its error."""
 
 
 class _Failure:
-    """What the work raised, in place of an answer."""
+    """An error that the work raised, sent instead of an answer."""
 
     def __init__(self, error: Exception) -> None:
         self.trace = traceback.format_exc()
         try:
             pickle.loads(pickle.dumps(error))
             self.error = error
-        except Exception:  # of a class that does not come back as it went
+        except Exception:  # of a class that cannot be pickled and restored
             self.error = RuntimeError(f"{type(error).__name__}: {error}")
 
 
-class _RemoteTraceback(Exception):
-    """Shows where a worker's error came from."""
-
-
 def _serve(work: Callable[[Any], Any], socket: connection.Connection) -> None:
-    """A worker's life."""
+    """The main loop of a worker process."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     for end in _ends:
         end.close()
     torch.set_num_threads(1)
     if hasattr(os, "nice"):
-        os.nice(10)  # on a busy machine the network has precedence
+        os.nice(10)  # so that the network comes first on a busy machine
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_take, args=(socket, tasks), daemon=True).start()
     while True:
         try:
             answer = work(tasks.get())
-        except Exception as error:  # it is the main process's to handle
+        except Exception as error:  # which the main process handles
             answer = _Failure(error)
         try:
             _send(socket, answer)
@@ -181,7 +180,7 @@ def _serve(work: Callable[[Any], Any], socket: connection.Connection) -> None:
 
 
 def _take(socket: connection.Connection, tasks: "queue.SimpleQueue[Any]") -> None:
-    """Put what arrives into `tasks`; when the main process has gone, or wants no more, end this one wherever it is."""
+    """Put what arrives into `tasks`; end this process at once when the main process has ended or closed the socket."""
     try:
         while True:
             tasks.put(socket.recv())
@@ -191,7 +190,7 @@ def _take(socket: connection.Connection, tasks: "queue.SimpleQueue[Any]") -> Non
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        """Tensors as the arrays that they are, which pickle can leave out of its text."""
+        """Pickles tensors as arrays, whose data pickle can send outside the stream."""
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
 
 
@@ -211,7 +210,7 @@ def _send(socket: connection.Connection, answer: Any) -> None:
 
 
 def _file_in_memory(parts: list[memoryview]) -> int | None:
-    """The handle of a nameless file that holds `parts` end to end, or None where the system has none to give."""
+    """The handle of an anonymous file in memory with `parts` one after another, or None where there can be none."""
     try:
         file = os.memfd_create("vgg")
     except (AttributeError, OSError):
@@ -234,17 +233,15 @@ def _received(socket: connection.Connection) -> Any:
         return pickle.loads(text, buffers=parts)
     try:
         file = reduction.recv_handle(socket)
-    except RuntimeError as error:  # the system closes a handle for which there is no room
-        raise MachineError(
-            "too many files are open; raise `ulimit -n`, or give fewer decoding processes", "workers"
-        ) from error
+    except RuntimeError as error:  # over the limit of open files, the system closes the handle
+        raise MachineError("too many files are open; raise `ulimit -n`, or use fewer workers", "workers") from error
     whole = _contents(file, sum(sizes))
     ends = list(itertools.accumulate(sizes))
     return pickle.loads(text, buffers=[whole[end - size : end] for end, size in zip(ends, sizes, strict=True)])
 
 
 def _contents(file: int, size: int) -> memoryview:
-    """The bytes of a file in memory, which is closed: where they lie, if they are many, for a mapping keeps a handle."""
+    """The bytes of a file in memory, which is closed. Only large files are mapped, because a mapping keeps a handle."""
     with open(file, "rb+", buffering=0) as whole:
         if size >= MAPPED:
             return memoryview(mmap.mmap(file, size, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)))
@@ -256,7 +253,7 @@ def _contents(file: int, size: int) -> memoryview:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """While a process is forked, signals wait: they are for this one."""
+    """Block signals while a process is forked, because they are meant for this process."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -265,10 +262,3 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _give_back_freed_memory() -> None:
-    """What glibc keeps of freed memory, back to the system: once workers are forked, it would be copied page by page
-    when it is used again, which takes far longer than to ask for it anew."""
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -1,5 +1,5 @@
-"""Ensembles (section 4.4): the posteriors of networks and of saved scores, averaged by the names of images and classes,
-whatever the order they came in, and the error of every member, every pair and the whole."""
+"""Ensembles (section 4.4): the posteriors of networks and of saved scores, averaged by the names of images and classes in
+whatever order these are, and the error of every member, every pair and the whole ensemble."""
 
 import itertools
 import time
@@ -17,7 +17,7 @@ from vggcli.evaluation.measure import measure
 from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.protocol import PARTS, Protocol, Scores
 from vggcli.evaluation.result import correct_counts
-from vggcli.evaluation.scores_file import load_scores, write_scores
+from vggcli.evaluation.scores_file import load_scores, save_scores
 from vggcli.metrics import calibration_error, error_rate
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FusedMember:
-    """One member: what it is called, its posteriors, and what they were made with (fields of `Evaluation.to_json`)."""
+    """One member: its name, its posteriors, and how they were made (fields of `Evaluation.to_json`)."""
 
     name: str
     scores: Scores
@@ -41,8 +41,8 @@ class FusedMember:
 
 @dataclass(frozen=True)
 class Fusion(Result):
-    """The members and their mean; `data` and `split` are None where only saved scores took part. `parts` are the means of
-    what the members' posteriors are the mean of, by protocol, where all of them kept it apart."""
+    """The members and their mean; `data` and `split` are None where all members are saved scores. `parts` are the means for
+    dense and for multi-crop evaluation alone, where all members kept these apart."""
 
     members: tuple[FusedMember, ...]
     whole: Scores
@@ -52,7 +52,7 @@ class Fusion(Result):
     parts: Mapping[Protocol, Scores]
 
     def to_json(self) -> dict[str, Any]:
-        """The whole as an evaluation of one network has it, with every member and pair."""
+        """The figures of the whole, named as those of one network, with those of every member and pair."""
         about = [member.about for member in self.members]
         return {
             "arch": "+".join(str(one["arch"]) for one in about),
@@ -72,17 +72,16 @@ class Fusion(Result):
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """A row a member, a row a pair where there are more than two, and the whole."""
-        pairs = [_row(pair) for pair in itertools.combinations(self.members, 2)] if len(self.members) > 2 else []
-        several = [{**pair, "members": " + ".join(pair["members"])} for pair in pairs]
-        alone = [{"members": one.name, **_counts(one.scores)} for one in self.members]
-        return [*alone, *several, {"members": "all", **_counts(self.whole)}]
+        """One row per member, per pair (of three members or more), and for the whole."""
+        rows = [{"members": one.name, **_counts(one.scores)} for one in self.members]
+        for pair in itertools.combinations(self.members, 2) if len(self.members) > 2 else ():
+            rows.append({**_row(pair), "members": " + ".join(one.name for one in pair)})
+        return [*rows, {"members": "all", **_counts(self.whole)}]
 
     def save(self, path: Path) -> None:
-        """Write the averaged posteriors as a scores file, as `write_scores` does."""
-        about = self.to_json()
-        weights = "+".join(str(member.about["weights_sha256"]) for member in self.members)
-        write_scores(path, self.whole, about["arch"], about["protocol"], about["scales"], weights)
+        """Write the averaged posteriors, as `save_scores` does."""
+        hashes = "+".join(str(member.about["weights_sha256"]) for member in self.members)
+        save_scores(path, self.whole, {**self.to_json(), "weights_sha256": hashes})
 
 
 def _counts(scores: Scores) -> dict[str, Any]:
@@ -93,7 +92,6 @@ def _counts(scores: Scores) -> dict[str, Any]:
 
 
 def _row(chosen: Sequence[FusedMember]) -> dict[str, Any]:
-    """Error of some members with their posteriors averaged."""
     return {"members": [member.name for member in chosen], **_counts(_mean(chosen))}
 
 
@@ -137,18 +135,18 @@ def fuse(
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
 ) -> Fusion:
-    """What `ensemble` does; `given` are the names of the options that were set, which need a network to have an effect, and
-    `outputs` where results will be written.
+    """As `ensemble`; `given` are the names of the options that were set (an error where no member is a network), `outputs`
+    the files that results will be written to.
 
     Raises UsageError too where an output would lie among the images.
     """
     started = time.perf_counter()
     names = [str(member) for member in members]
     if len(names) < 2:
-        raise UsageError("an ensemble needs two members or more; `vgg eval` measures one network")
+        raise UsageError("an ensemble needs at least two members; `vgg eval` measures one network")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{twice} is named twice; a member counts once")
+        raise UsageError(f"{twice} is named twice; name each member once")
     files = {name: Path(name).expanduser() for name in names}
     saved = {name: load_scores(file) if file.is_file() else None for name, file in files.items()}
     networks = [name for name in names if saved[name] is None]
@@ -174,11 +172,10 @@ def fuse(
 
 
 def fused(members: Sequence[Scores], names: Sequence[str]) -> Scores:
-    """The mean of the members' posteriors, image by image and class by class, in the order of the first; `names` are
-    what the members are called in errors.
+    """The mean of the members' posteriors by image and class, in the order of the first member; errors call the members by
+    their `names`.
 
-    Raises WeightsError where the class sets differ, DataError where the images or their labels do, naming the first
-    differences.
+    Raises WeightsError where the classes differ, DataError where the images or their labels differ, with examples.
     """
     first = members[0]
     total = torch.zeros_like(first.posteriors_NK, dtype=torch.float64)
@@ -199,18 +196,13 @@ def _aligned(member: Scores, name: str, first: Scores, first_name: str) -> Tenso
         if mine != theirs:
             image = first.images[index]
             raise DataError(
-                f"{image} is {mine!r} in {name} and {theirs!r} in {first_name}; one of them has other labels"
+                f"{image} is {mine!r} in {name} and {theirs!r} in {first_name}; average scores with the same labels"
             )
     return member.posteriors_NK[rows][:, columns]
 
 
 def _same_set(
-    mine: Sequence[str],
-    name: str,
-    theirs: Sequence[str],
-    other: str,
-    what: str,
-    kind: type[DataError] | type[WeightsError],
+    mine: Sequence[str], name: str, theirs: Sequence[str], other: str, what: str, kind: type[DataError | WeightsError]
 ) -> None:
     for have, owner, lack, lacker in ((mine, name, theirs, other), (theirs, other, mine, name)):
         extra = sorted(set(have) - set(lack))

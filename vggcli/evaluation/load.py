@@ -1,6 +1,5 @@
-"""A trained network with all that is needed to use it: its classes, how pixels become its input, where it runs."""
+"""A trained network with all that is needed to use it: its classes, preprocessing and device."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,17 @@ from vggcli.data.image_set import ImageSet
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, image_posteriors
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, need_classifier
 from vggcli.weights.find import check_published_classifier, fetched, find_weights
 from vggcli.zoo.network import VGG
 
-LOG = logging.getLogger("vggcli")
-
 
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """A network in evaluation mode; `classes` in the order of its scores, numbers from 0 where its file does not name them;
-    `options` the views that it is asked by. `checkpoint` is what its file `weights` says of it."""
+    """A network in evaluation mode; `classes` are in the order of its scores, numbers from 0 where its file has no names;
+    `options` are the views it takes of an image; `checkpoint` is the metadata in its file `weights`."""
 
     network: VGG
     classes: tuple[str, ...]
@@ -70,7 +67,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class _OpenedSet(ImageSet):
-    """Images that are in memory, in place of those of a source."""
+    """Images in memory, in place of those of a data source."""
 
     opened: tuple[Image.Image, ...] = ()
 
@@ -115,8 +112,8 @@ def load(
 def opened(
     weights: Path, asked: MeasureOptions, places: Places, progress: Progress = silent, images: Sequence[str] = ()
 ) -> Classifier:
-    """The network in the file `weights`, by the views that are asked for; what its file does not say is noted. Published
-    weights are fetched only where all of `images` are there.
+    """The network in the file `weights`, with the views of `asked`; notes what is assumed where the file does not say it.
+    Published weights are fetched only where all of `images` exist.
 
     Raises WeightsError where it cannot be used or has no classifier, UsageError for options that do not suit it.
     """
@@ -128,7 +125,6 @@ def opened(
     say_what_is_assumed(weights, checkpoint, places)
     options = asked.for_network(checkpoint)
     if not checkpoint.classes:
-        LOG.info(f"{weights} does not name its classes; they are shown by the number of their score, from 0")
+        LOG.info(f"{weights} does not name its classes; they are shown as numbers from 0, in the order of its scores")
     classes = checkpoint.classes or tuple(map(str, range(checkpoint.config.classes)))
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
-    return Classifier(network, classes, colour, options, checkpoint, weights)
+    return Classifier(network, classes, checkpoint.preprocessing, options, checkpoint, weights)

@@ -1,13 +1,11 @@
-"""Weights and data become evaluations: what `vgg evaluate` measures, and what an ensemble measures its networks by."""
+"""From weights and data to evaluations, for `vgg evaluate` and for the networks of an ensemble."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggcli.colour import ColourStatistics
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet, match_classes
 from vggcli.data.left_out import note_remarks
@@ -20,7 +18,7 @@ from vggcli.evaluation.protocol import Scores, image_posteriors
 from vggcli.evaluation.result import Evaluation, evaluation_of, keep_record
 from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
@@ -38,12 +36,10 @@ if TYPE_CHECKING:
 
     from vggcli.evaluation.options import Asked
 
-LOG = logging.getLogger("vggcli")
-
 
 @dataclass(frozen=True)
 class Measured(Result):
-    """An evaluation, the posteriors it rests on, and where its images and weights are."""
+    """An evaluation, its posteriors, and its images and weights."""
 
     evaluation: Evaluation
     scores: Scores
@@ -57,7 +53,7 @@ class Measured(Result):
         return run_of(self.weights)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `vgg evaluate` in JSON: what was measured on what, how, and the errors in per cent."""
+        """The object that `vgg evaluate --json` prints."""
         return self.evaluation.to_json()
 
 
@@ -100,10 +96,10 @@ def measure(
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
 ) -> list[Measured]:
-    """Evaluate the networks in the files `weights`, several over the same decoded images, and note what was left out.
-    `outputs` are where results will be written.
+    """Evaluate the networks in the files `weights`, several over the same decoded images, and note the images left out.
+    `outputs` are the files that results will be written to.
 
-    Raises WeightsError where weights are damaged, untrained or do not know the data's classes, UsageError where an output
+    Raises WeightsError where weights are damaged, untrained or of other classes than the data, UsageError where an output
     would lie among the images.
     """
     pixels, workers = asked.resolved.pixels, asked.resolved.workers
@@ -112,43 +108,35 @@ def measure(
     check_outside_source(outputs, source.path, images)
     note_remarks(images)
     candidates = [_candidate(path, images, asked, places, progress) for path in weights]
-    if pixels is not None and not any(one.member.options.pixels for one in candidates):
+    if pixels is not None and not any(member.options.pixels for _, member in candidates):
         why = f"has no effect beside {weights[0]}, which says its own; leave it out"
         raise UsageError(f"a preprocessing {why}", "preprocessing")
-    for one in candidates if len(weights) > 1 else ():
-        # so that what is wrong with any of them is said before work with the others starts
-        load_checkpoint(one.weights, pixels=one.member.options.pixels)
+    for path, (_, member) in zip(weights, candidates, strict=True) if len(weights) > 1 else ():
+        load_checkpoint(path, pixels=member.options.pixels)  # so that damaged weights are an error before any work
     note_in_both(source.path, images)
-    results = _results([one.member for one in candidates], progress)
+    results = _results([member for _, member in candidates], progress)
     for error in results[0][0].skipped:
         LOG.info(f"left out: {error}")
     return [
         Measured(
-            evaluation_of(scores, one.member.options, one.weights, one.checkpoint, source.name, split, seconds),
+            evaluation_of(scores, member.options, path, checkpoint, source.name, split, seconds),
             scores,
-            one.member.images,
-            one.checkpoint,
-            one.weights,
+            member.images,
+            checkpoint,
+            path,
         )
-        for one, (scores, seconds) in zip(candidates, results, strict=True)
+        for path, (checkpoint, member), (scores, seconds) in zip(weights, candidates, results, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    weights: Path
-    checkpoint: Checkpoint
-    member: NetworkMember
 
 
 def _candidate(
     weights: Path, images: ImageSet, asked: MeasureOptions, places: Places, progress: Progress
-) -> _Candidate:
-    """Weights whose file says of them what can be used here; the weights themselves are not read yet, and published ones
-    are fetched only for data that they fit."""
+) -> tuple[Checkpoint, NetworkMember]:
+    """What the file of the weights says of them, checked for these images. The weights themselves are not read yet, and
+    published ones are fetched only for data that they fit."""
     check_published(weights, images, places)
     checkpoint = read_checkpoint(fetched(weights, places, progress))
-    pixels = None if says_preprocessing(checkpoint) else asked.resolved.pixels  # which are for other members then
+    pixels = None if says_preprocessing(checkpoint) else asked.resolved.pixels  # for weights that do not say theirs
     checkpoint = read_checkpoint(weights, pixels) if pixels else checkpoint
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
@@ -157,15 +145,15 @@ def _candidate(
         mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
     except WeightsError as error:
         trained_on = checkpoint.training.get("data")
-        known = f"they were trained on {trained_on}: name that, or its like"
+        known = f"they were trained on {trained_on}: give that, or data of the same classes"
         advice = known if trained_on else "give other data, or other weights"
         raise WeightsError(f"{error}; {advice}", "data") from None
     say_what_is_assumed(weights, checkpoint, places)
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
+    colour = checkpoint.preprocessing
     member = NetworkMember(
         lambda: load_checkpoint(weights, options.device, pixels)[0], checkpoint.config, colour, mine, options
     )
-    return _Candidate(weights, checkpoint, member)
+    return checkpoint, member
 
 
 def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple[Scores, float]]:

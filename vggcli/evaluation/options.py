@@ -1,8 +1,8 @@
-"""What is asked of networks that are run over images, by the names that the Python functions and the command line share."""
+"""The options of running networks over images, by the names that the Python functions and the command line share."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TypedDict, TypeVar
 
@@ -15,19 +15,19 @@ from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.preprocessing import read_pixels
 from vggcli.zoo.scales import paper_scales
 
-LARGEST_GRID = 50  # a hundred times the paper's crops
+LARGEST_GRID = 50  # crops along each side: a hundred times as many as the paper's 5x5
 F = TypeVar("F", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """Views of each image: its centre crop, the whole image (`dense`), `grid` x `grid` crops (`multi_crop`; 5 where it is
-    None), or with both the mean of the two; at the shorter sides `scales`, by default the training S or the middle of its
-    range, with `multi_scale` the paper's three. `flip` None takes mirror images for all but centre crops.
+    """Views of each image: its centre crop, the whole image (`dense`), `grid` x `grid` crops (`multi_crop`; None: 5), or
+    with both the mean of the two; at the shorter sides `scales`, by default the training S or the middle of its range,
+    with `multi_scale` the paper's three. `flip` None adds mirror images to all but centre crops.
 
     `preprocessing` (torchvision, caffe, keras or a JSON file) is for weights whose file does not say theirs. `batch_size`
-    (views a forward pass) None takes what suits the device. `workers` are decoding processes; with 0 this one decodes.
-    `skip_bad` leaves unreadable images out. `apart` keeps dense and multi-crop posteriors beside their mean.
+    is the views in a forward pass (None: what suits the device). `workers` are decoding processes; with 0 this process
+    decodes. `skip_bad` leaves out unreadable images. `apart` keeps dense and multi-crop posteriors beside their mean.
 
     Raises UsageError for options that contradict each other or have no effect.
     """
@@ -48,7 +48,9 @@ class MeasureOptions:
 
     def __post_init__(self) -> None:
         if self.scales and self.multi_scale:
-            raise UsageError("scales of your own and the paper's three contradict each other", "scales", "multi_scale")
+            raise UsageError(
+                "given scales and the paper's three contradict each other; give one", "scales", "multi_scale"
+            )
         if self.precision not in PRECISIONS:
             raise UsageError(f"there is no precision {self.precision!r}; give {', '.join(PRECISIONS)}", "precision")
         if self.grid is None:
@@ -56,16 +58,16 @@ class MeasureOptions:
         if not self.multi_crop:
             raise UsageError("a grid has no effect without multi-crop evaluation", "grid", "multi_crop")
         if self.grid < 2:
-            raise UsageError(f"grid {self.grid} is no grid: give 2 or more, or take the centre crop", "grid")
+            raise UsageError(f"a grid of {self.grid} is too small: give 2 or more, or take the centre crop", "grid")
         if self.grid > LARGEST_GRID:
             crops = f"grid {self.grid} is {self.grid**2} crops a view"
             raise UsageError(f"{crops}; give at most {LARGEST_GRID} (the paper: {CROP_GRID})", "grid")
 
     @cached_property
     def resolved(self) -> EvaluateOptions:
-        """What they mean on this machine; scales stay empty where each network's own are wanted.
+        """The options for this machine; `scales` stay empty where each network's own are to be used.
 
-        Raises MachineError where the device is not there, UsageError for a preprocessing that means nothing.
+        Raises MachineError where there is no such device, UsageError for an unknown preprocessing.
         """
         whole: Protocol = "dense" if self.dense else "centre-crop"
         cropped: Protocol = "dense+multi-crop" if self.dense else "multi-crop"
@@ -92,8 +94,8 @@ class MeasureOptions:
         return options
 
     def given(self) -> list[str]:
-        """The names of those that are not as they are by default."""
-        return [name for name, value in asdict(self).items() if value != asdict(MeasureOptions())[name]]
+        """The names of the fields that differ from their defaults."""
+        return [one.name for one in fields(self) if getattr(self, one.name) != one.default]
 
 
 class Asked(TypedDict, total=False):
@@ -115,7 +117,7 @@ class Asked(TypedDict, total=False):
 
 
 def shows_options(function: F) -> F:
-    """`function`, whose help lists the fields of MeasureOptions with their defaults in place of its **asked."""
+    """`function` with a signature for `help()` that has the fields of MeasureOptions in place of `**asked`."""
     signature = inspect.signature(function)
     own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     asked = [

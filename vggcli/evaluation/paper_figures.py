@@ -1,5 +1,5 @@
-"""The paper's own figures for what was measured: only where the images are ImageNet's validation set, and network, scales
-and views are the paper's."""
+"""The paper's published errors for what was measured, where images (ImageNet's validation set), network, scales and views
+are the paper's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def paper_member(about: Mapping[str, Any], protocol: str) -> paper.Member | None
 
 def published_result(
     evaluation: Evaluation, classes: Sequence[str], table: int | None = None, protocol: str | None = None
-) -> paper.Result | None:
+) -> paper.PublishedResult | None:
     """The paper's result for the same network, training scale, protocol and test scales; of any of Tables 3 to 5, or of
     `table` alone. `protocol` is that of a part of the evaluation."""
     if not imagenet_validation(classes, evaluation.images + evaluation.skipped):
@@ -44,14 +44,8 @@ def published_result(
 
 
 def published_fusion(about: Sequence[Mapping[str, Any]], protocol: str) -> paper.FusionResult | None:
-    """The row of Table 6 for the same networks, in any order, and protocol. Whether the images are ImageNet's is the
-    caller's to ask."""
-    members = [paper_member(one, protocol) for one in about]
-    for row in paper.TABLE6:
-        if (
-            row.protocol == protocol
-            and None not in members
-            and sorted(map(str, members)) == sorted(map(str, row.members))
-        ):
-            return row
-    return None
+    """The row of Table 6 for the same networks, in any order, and protocol. The caller checks that the images are
+    ImageNet's."""
+    members = sorted(str(paper_member(one, protocol)) for one in about)
+    same = (row for row in paper.TABLE6 if sorted(map(str, row.members)) == members)
+    return next((row for row in same if row.protocol == protocol), None)

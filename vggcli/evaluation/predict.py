@@ -37,25 +37,24 @@ class Prediction:
     path: str
     top: tuple[tuple[str, float], ...]
 
-    def to_json(self) -> dict[str, Any]:
-        predictions = [{"class": name, "posterior": posterior} for name, posterior in self.top]
-        return {"path": self.path, "predictions": predictions}
-
 
 @dataclass(frozen=True)
 class Predictions(Result):
-    """What was predicted, in the order asked for, and what could not be used."""
+    """The predictions in the order of the paths, and the images that could not be used."""
 
     images: tuple[Prediction, ...]
     bad: tuple[ImageError, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """An object an image: path and predictions, or path and error."""
-        bad = [{"path": one.path, "error": one.reason} for one in self.bad]
-        return [*(one.to_json() for one in self.images), *bad]
+        """One object per image: path and predictions, or path and error."""
+        good = [
+            {"path": one.path, "predictions": [{"class": name, "posterior": value} for name, value in one.top]}
+            for one in self.images
+        ]
+        return [*good, *({"path": one.path, "error": one.reason} for one in self.bad)]
 
     def table(self) -> list[dict[str, Any]]:
-        """A row a class of each image, by its rank from 1."""
+        """One row per image and class, with the rank from 1."""
         return [
             dict(zip(_HEADER, (one.path, rank, name, posterior), strict=True))
             for one in self.images
@@ -63,8 +62,8 @@ class Predictions(Result):
         ]
 
     def write(self, path: Path) -> None:
-        """Write the rows as CSV or, by the suffix, JSON, whole or not at all. Raises MachineError where the disk
-        refuses."""
+        """Write the rows of `table` as CSV or, by the suffix, JSON, whole or not at all. Raises MachineError where that
+        fails."""
         if path.suffix == ".json":
             write_text(path, json.dumps(self.table(), indent=1) + "\n")
             return
@@ -114,8 +113,8 @@ def predicted(
     outputs: Sequence[Output] = (),
     stdin: IO[bytes] | None = None,
 ) -> Predictions:
-    """What `predict` does with the file `weights`; `outputs` are where results will be written, `stdin` what "-" among
-    `paths` reads a list from. Raises UsageError too where an output would lie among the images."""
+    """As `predict`, with the file `weights`; `outputs` are the files that results will be written to, `stdin` has the list
+    that "-" among `paths` reads. Raises UsageError too where an output would lie among the images."""
     names = images_once(paths, stdin)
     check_outside_folders(outputs, paths, names)
     if not names:

@@ -1,7 +1,7 @@
 """How an image becomes one row of posteriors: which views are taken, and how their posteriors are averaged.
 
-Posteriors are the currency (sections 3.2, 4.2, 4.3): flips, crops, scales, and dense with multi-crop evaluation are
-combined by averaging them, never scores.
+Flips, crops, scales, and dense with multi-crop evaluation are combined by averaging posteriors, never scores (sections
+3.2, 4.2, 4.3).
 
 Shapes: N images, K classes, H and W pixels, G crops along a side of the grid, P protocols kept apart.
 """
@@ -21,7 +21,7 @@ from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
 from vggcli.device import autocast
 from vggcli.errors import DataError, WeightsError, counted
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
@@ -32,8 +32,8 @@ PARTS: tuple[Protocol, Protocol] = ("dense", "multi-crop")  # of "dense+multi-cr
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation.
-    `batch_size` (views a forward pass) None takes what suits the device; `pixels` is the preprocessing of weights whose
+    """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation;
+    `batch_size` the views in a forward pass (None: what suits the device); `pixels` the preprocessing of weights whose
     file does not say it. `apart` keeps the posteriors of dense and of multi-crop evaluation beside their mean."""
 
     protocol: Protocol
@@ -45,7 +45,7 @@ class EvaluateOptions:
     batch_size: int | None = None
     workers: int = 0
     skip_bad: bool = False
-    pixels: Pixels | None = None
+    pixels: ExpectedPixels | None = None
     apart: bool = False
 
     @property
@@ -56,9 +56,8 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Scores:
-    """Posteriors float32 [N, K] and labels int64 [N] with the name of each row's image and each column's class;
-    `skipped` are the images that could not be used. `parts` are the posteriors of the protocols that these are the mean
-    of, where they were kept apart."""
+    """Posteriors float32 [N, K] and labels int64 [N] with the names of the N images and K classes; `skipped` are the images
+    that could not be used. `parts` are the posteriors of dense and of multi-crop evaluation, where they were kept apart."""
 
     posteriors_NK: Tensor
     labels_N: Tensor
@@ -74,18 +73,17 @@ class Scores:
 
 def crops_an_image(options: EvaluateOptions) -> int:
     """Grid crops of an image over flips and scales: 150 for the paper's three scales."""
-    if "multi-crop" not in options.protocol:
-        return 0
-    return options.grid**2 * (2 if options.flip else 1) * len(options.scales)
+    views = (2 if options.flip else 1) * len(options.scales)
+    return options.grid**2 * views if "multi-crop" in options.protocol else 0
 
 
 def view_limit(config: NetworkConfig, options: EvaluateOptions) -> int:
-    """The pixels that a view may have: what the network can be run over, where it is run over whole views."""
+    """The most pixels of a view: with dense evaluation, those that the network can be run over."""
     return most_pixels(config) if "dense" in options.protocol else MAX_PIXELS
 
 
 def check_test_scales(config: NetworkConfig, options: EvaluateOptions, option: str = "scales") -> None:
-    """Raises UsageError for scales, which the parameter `option` gave, that do not suit network and protocol."""
+    """Raises UsageError, with the parameter name `option`, for scales that do not suit network and protocol."""
     check_scales(options.scales, config.crop, largest_scale(config, "dense" in options.protocol), option)
 
 
@@ -98,8 +96,8 @@ def image_posteriors(
     progress: Callable[[int], None] = lambda views: None,
 ) -> Scores:
     """The posteriors of every image of `images`, whose classes must be the network's (`match_classes`), averaged over
-    flips, crops and scales; each image is decoded once, rescaled once a scale and counted once. `progress` is told the
-    views done in each batch.
+    flips, crops and scales; each image is decoded once, rescaled once a scale and counted once. `progress` is
+    called with the number of views in each batch.
 
     Raises ImageError at an image that cannot be used, unless `options.skip_bad`; DataError where none is left.
     """
@@ -124,7 +122,7 @@ def image_posteriors(
 
 
 def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipped: dict[str, ImageError]) -> Scores:
-    """The scores that `sums_PNK`, posteriors added over the scales, amount to, without the images that were skipped.
+    """The scores from `sums_PNK`, the sums of the posteriors over the scales, without the images that were skipped.
 
     Raises DataError where no image is left, WeightsError where a posterior is not finite.
     """
@@ -136,7 +134,8 @@ def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipp
     posteriors_NK = posteriors_PNK.mean(0)
     if not torch.isfinite(posteriors_NK).all():
         raise WeightsError(
-            "the network's posteriors are not finite; its weights or the precision are at fault", "precision"
+            "the network's posteriors are not finite; its weights are damaged, or it needs a higher precision",
+            "precision",
         )
     return Scores(
         posteriors_NK,
@@ -149,8 +148,8 @@ def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipp
 
 
 def view_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
-    """Posteriors [P, N, K] of views of one shape: of the whole views, of their grids of crops, or the mean of the two, or
-    these two apart, where `options` say so."""
+    """Posteriors [P, N, K] of views of one shape: of the whole views, of their grids of crops, or the mean of the two; with
+    `options.kept` 2, these two apart."""
     parts = []
     if options.protocol != "multi-crop":
         parts.append(_posteriors(network, views_NCHW, options))

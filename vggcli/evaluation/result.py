@@ -1,7 +1,6 @@
-"""What an evaluation found: its record, kept in the run of the weights, the error class by class, the worst mistakes."""
+"""The results of an evaluation: its record, kept in the run of the weights, the error by class, the worst mistakes."""
 
 import json
-import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,19 +11,20 @@ from vggcli.errors import MachineError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
 from vggcli.files import append_line, file_sha256
 from vggcli.metrics import answers, calibration_error, confusion_counts, count_correct, error_rate
+from vggcli.progress import LOG
 from vggcli.records import OPEN
 from vggcli.regular import need_regular
 from vggcli.weights.checkpoint import Checkpoint
 
-LOG = logging.getLogger("vggcli")
 RECORDS = "evaluations.jsonl"  # of a run, one `EvaluationRecord` a line
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One measured error: what was measured on what and how, and the counts it rests on. `crops` is the number of grid
-    crops an image, over flips and scales (0 without multi-crop evaluation); `preprocessing` has mean and divisor, RGB,
-    of 0 to 255; `network` has crop, width, head and the training range of S, `scale`. Errors are in per cent."""
+    """One measured error: of which weights, on which data, by which protocol, with the counts behind it. `crops` is the
+    number of grid crops per image, over flips and scales (0 without multi-crop evaluation); `preprocessing` has mean and
+    divisor for RGB from 0 to 255; `network` has crop, width, head and `scale`, the training range of S. Errors are in
+    per cent."""
 
     arch: str
     weights: str
@@ -44,7 +44,7 @@ class Evaluation:
     preprocessing: dict[str, Any]
     seconds: float
     network: dict[str, Any] = field(default_factory=dict)
-    __pydantic_config__ = OPEN  # figures that follow from others stand beside them
+    __pydantic_config__ = OPEN  # a record also has the figures that follow from these
 
     @property
     def top1_error(self) -> float:
@@ -73,8 +73,8 @@ class EvaluationRecord(Evaluation):
 
 
 def keep_record(evaluation: Evaluation, run: Path | None) -> None:
-    """Add the evaluation to the records of the run folder, if there is one; notes where that cannot be written: a run that
-    may only be read still has an error figure."""
+    """Add the evaluation to the records of the run folder, if there is one. Notes where that cannot be written, so that
+    read-only runs can be evaluated too."""
     if run is None:
         return
     record = EvaluationRecord(**vars(evaluation), date=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -96,7 +96,8 @@ def evaluation_of(
 ) -> Evaluation:
     """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
     correct_top1, correct_top5 = correct_counts(scores)
-    config = checkpoint.config
+    config, colour = checkpoint.config, checkpoint.preprocessing
+    divisor = list(colour.divisor) if isinstance(colour.divisor, tuple) else colour.divisor
     return Evaluation(
         arch=config.arch,
         weights=str(weights.resolve()),
@@ -113,21 +114,21 @@ def evaluation_of(
         correct_top1=correct_top1,
         correct_top5=correct_top5,
         calibration_error=calibration_error(scores.posteriors_NK, scores.labels_N),
-        preprocessing={name: checkpoint.preprocessing[name] for name in ("mean", "divisor")},
+        preprocessing={"mean": list(colour.mean), "divisor": divisor},
         seconds=seconds,
         network={"crop": config.crop, "width": config.width, "head": config.head, "scale": list(checkpoint.scale)},
     )
 
 
 def correct_counts(scores: Scores) -> tuple[int, int]:
-    """How many images have their class first, and among the first five."""
+    """How many images have their class first, and how many among the first five."""
     return tuple(count_correct(scores.posteriors_NK, scores.labels_N, k) for k in (1, 5))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """One class: its images, its top-1 error (per cent), and the class its images are taken for most often, with how
-    many they are (None where all are right)."""
+    """One class: its number of images, top-1 error (per cent), the class that its images are most often confused with
+    (None if none is) and how many of them."""
 
     name: str
     support: int
@@ -155,7 +156,7 @@ def class_reports(scores: Scores) -> list[ClassReport]:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image whose most probable class is wrong, and the posterior of that class."""
+    """An image whose most probable class, the `answer`, is wrong, and the posterior of that class."""
 
     image: str
     label: str
@@ -164,7 +165,7 @@ class Mistake:
 
 
 def worst_mistakes(scores: Scores, count: int) -> list[Mistake]:
-    """The mistakes that the network is most sure of, the surest first; at most `count`."""
+    """At most `count` mistakes, those of the highest posterior first."""
     confidence_N, answer_N = scores.posteriors_NK.amax(1), answers(scores.posteriors_NK, scores.labels_N)
     wrong = (answer_N != scores.labels_N).nonzero().flatten().tolist()
     wrong.sort(key=lambda row: (-float(confidence_N[row]), scores.images[row]))

@@ -1,7 +1,7 @@
-"""Saved scores: the posteriors of an evaluation with the names of their rows and columns, and what they were made with."""
+"""Saved scores: the posteriors of an evaluation with the names of their images and classes, and how they were made."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ from torch import Tensor
 from vggcli.choices import Head
 from vggcli.errors import WeightsError
 from vggcli.evaluation.protocol import Scores
-from vggcli.evaluation.result import Evaluation
 from vggcli.records import OPEN, RECORD, Count, Positive, Side, parsed, read_record
 from vggcli.weights.checkpoint import save_tensors
 from vggcli.weights.seal import check_seal, unsealed
@@ -24,40 +23,26 @@ JSON_TEXTS = ("images", "classes", "scales", "details")  # of a scores file's me
 LABELS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
-def save_scores(path: Path, scores: Scores, evaluation: Evaluation) -> None:
-    """Write the posteriors that an evaluation rests on, as `write_scores` does, with all that is kept of it."""
-    one = evaluation
-    details = {name: getattr(one, name) for name in DETAILS}
-    write_scores(path, scores, one.arch, one.protocol, one.scales, one.weights_sha256, details)
-
-
-def write_scores(
-    path: Path,
-    scores: Scores,
-    arch: str,
-    protocol: str,
-    scales: Sequence[int],
-    weights_sha256: str,
-    details: dict[str, Any] | None = None,
-) -> None:
-    """Write posteriors and labels with the names of their rows and columns, whole or not at all, and what they were made
-    with. Raises MachineError where the disk refuses."""
+def save_scores(path: Path, scores: Scores, about: Mapping[str, Any]) -> None:
+    """Write posteriors and labels with the names of their images and classes, and how they were made: `about` has fields of
+    `Evaluation.to_json`. The file appears whole or not at all. Raises MachineError where it cannot be written."""
     metadata = {
         "images": json.dumps(scores.images),
         "classes": json.dumps(scores.classes),
-        "arch": arch,
-        "protocol": protocol,
-        "scales": json.dumps(scales),
-        "weights": weights_sha256,
+        "arch": about["arch"],
+        "protocol": about["protocol"],
+        "scales": json.dumps(about["scales"]),
+        "weights": about["weights_sha256"],
     }
-    metadata |= {} if details is None else {"details": json.dumps(details)}
+    if "network" in about:  # of one network, not of an ensemble
+        metadata["details"] = json.dumps({name: about[name] for name in DETAILS})
     save_tensors(path, {"posteriors": scores.posteriors_NK, "labels": scores.labels_N}, metadata)
 
 
 @dataclass(frozen=True)
 class SavedScores:
-    """A scores file: posteriors with names, and what they were made with. `details` are flip, crops, skipped and network as
-    in `Evaluation`, or nothing where the file does not say them."""
+    """A scores file: posteriors with names, and how they were made. `details` are flip, crops, skipped and network as in
+    `Evaluation`, or empty where the file has none."""
 
     scores: Scores
     arch: str
@@ -67,7 +52,7 @@ class SavedScores:
     details: dict[str, Any] = field(default_factory=dict)
 
     def about(self, name: str) -> dict[str, Any]:
-        """What is known of the evaluation, in the fields of `Evaluation.to_json`; `name` stands for the weights."""
+        """What the file says of the evaluation, as fields of `Evaluation.to_json`; `name` is used for the weights."""
         about = {"arch": self.arch, "protocol": self.protocol, "scales": list(self.scales)}
         return {**about, "weights": name, "weights_sha256": self.weights_sha256, **self.details}
 
@@ -92,7 +77,7 @@ class _Details:
 
 @dataclass(frozen=True)
 class _About:
-    """The metadata of a scores file, those that are JSON texts read; `format` is what safetensors' own writers add."""
+    """The metadata of a scores file, its JSON texts parsed; `format` is added by safetensors' own writers."""
 
     images: tuple[str, ...]
     classes: tuple[str, ...]
@@ -108,8 +93,7 @@ class _About:
 def load_scores(path: Path) -> SavedScores | None:
     """The scores that `save_scores` wrote to `path`, or None where the file is a checkpoint or anything else.
 
-    Raises WeightsError where it is a scores file that is damaged, whose parts do not fit together, or that holds no
-    posteriors.
+    Raises WeightsError for a scores file that is damaged, whose parts do not fit together, or that holds no posteriors.
     """
     try:
         with safe_open(path, framework="pt") as file:

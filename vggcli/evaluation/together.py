@@ -23,8 +23,8 @@ _BLOCK_BYTES = 512 << 20  # of decoded views that the networks take turns over
 
 @dataclass(frozen=True)
 class NetworkMember:
-    """A network that takes part: `load` brings it to the device when its turn comes; `images` are the data with its
-    classes, `options` its own protocol and scales."""
+    """One of the networks: `load` loads it to the device for its turn; `images` are the data with its classes, `options`
+    its own protocol and scales."""
 
     load: Callable[[], VGG]
     config: NetworkConfig
@@ -38,7 +38,7 @@ def networks_posteriors(
     members: Sequence[NetworkMember], progress: Callable[[int], None]
 ) -> list[tuple[Scores, float]]:
     """The posteriors of each network, each by its own options, over the same images, and the seconds that its turns took;
-    an image is decoded once, and rescaled once a scale, for all of them. `progress` is told the views done.
+    an image is decoded once, and rescaled once a scale, for all of them. `progress` is called with the views done.
 
     Raises as `image_posteriors` does.
     """

@@ -1,13 +1,11 @@
-"""Descriptors of a million images: in one file, or in shards with an index, with which a killed run goes on.
+"""Descriptors of a million images: in one file, or in shards with an index, which a killed run can continue.
 
-This is what `vgg features` does. Options are looked over, then the images, the places of the files and the network,
-before anything is computed; rows go to the disk as they are finished, so that memory does not grow with their number.
+This is what `vgg features` does. Options, images, output files and network are checked before anything is computed; rows
+are written to the disk as they are finished, so that memory does not grow with their number.
 """
 
 import json
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -20,20 +18,11 @@ from vggcli.data.find import find_source
 from vggcli.data.left_out import note_remarks
 from vggcli.data.paths import ImageList, listed_images
 from vggcli.data.sources import load_split
-from vggcli.device import pick_dtype, ready_device
+from vggcli.device import ready_device
 from vggcli.errors import UsageError, counted
 from vggcli.features.bulk_options import BulkOptions, output_place
-from vggcli.features.extract import (
-    Done,
-    FeatureOptions,
-    RowArray,
-    check_options,
-    default_norm,
-    described,
-    image_rows,
-    row_shapes,
-)
-from vggcli.features.manifest import ALONE, Job, Part, inputs_hashes, open_folder
+from vggcli.features.extract import RowArray, check_options, described, image_rows, row_shapes
+from vggcli.features.manifest import ALONE, MANIFEST_FORMAT, Job, Manifest, Part, inputs_hashes, open_folder, texts
 from vggcli.features.outcome import OneImage, Outcome, note_bad
 from vggcli.features.read import SKIPPED_KEY
 from vggcli.features.settings import HowMade, escaped
@@ -41,29 +30,22 @@ from vggcli.features.shards import drop_damaged, finish_shards, write_shards
 from vggcli.features.spool import Spool
 from vggcli.features.write import write_table
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.network import VGG
-from vggcli.zoo.scales import paper_scales
-
-LOG = logging.getLogger("vggcli")
 
 
 def describe_images(
-    asked: BulkOptions,
-    places: Places,
-    progress: Progress = silent,
-    part: Part = ALONE,
-    stdin: IO[bytes] | None = None,
+    asked: BulkOptions, places: Places, progress: Progress = silent, part: Part = ALONE, stdin: IO[bytes] | None = None
 ) -> Outcome | None:
-    """All that is `asked`, or of the shards those of this `part`; None for all processes but the first. `stdin` is where
-    `-` among the paths reads a list.
+    """Describe all images that are `asked` for, or of their shards those of this `part`; None for all processes but the
+    first. `stdin` is where `-` among the paths reads a list.
 
-    Raises UsageError, DataError, WeightsError or MachineError, before anything is written, where options, images, places
-    and weights do not fit.
+    Raises UsageError, DataError, WeightsError or MachineError, before anything is written, where options, images, output
+    files and weights do not fit.
     """
     asked.check(part.world)
     images = _data_images(asked, places, progress) if asked.data else listed_images(asked.paths, stdin)
@@ -84,7 +66,7 @@ def describe_images(
 
 
 def _data_images(asked: BulkOptions, places: Places, progress: Progress) -> ImageList:
-    """The images of a set: of one split, or of the training and then the validation split."""
+    """The images of a data set: of one split, or of the training and then the validation split."""
     assert asked.data is not None
     source = find_source(asked.data, places, asked.workers, progress)
     splits = [load_split(source.path, name) for name in ([asked.split] if asked.split else ["train", "val"])]
@@ -94,53 +76,38 @@ def _data_images(asked: BulkOptions, places: Places, progress: Progress) -> Imag
 
 @dataclass(frozen=True)
 class _Work:
-    """A network, the images, and how rows are made of them."""
+    """A network, the images, and how they are described."""
 
     network: VGG
     colour: ColourStatistics
     images: ImageList
     how: HowMade
 
-    @property
-    def options(self) -> FeatureOptions:
-        return self.how.options
-
 
 def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: Progress, part: Part) -> _Work:
-    """The network loaded and the options checked against it."""
+    """Load the network and check the options against it."""
     name = asked.device
     if name == "auto" and part.world > 1 and part.local is not None and torch.cuda.is_available():
         name = f"cuda:{part.local % torch.cuda.device_count()}"
     device = ready_device(name)
     named = [] if asked.data else [name for name in images.names if name not in images.members]
     weights = fetched(find_weights(asked.weights, asked.arch, places), places, progress, named)
-    pixels = None if asked.preprocessing is None else read_pixels(asked.preprocessing)
-    network, checkpoint = load_checkpoint(weights, device, pixels)
+    network, checkpoint = load_checkpoint(weights, device, asked.pixels)
     say_what_is_assumed(weights, checkpoint, places)
-    options = FeatureOptions(
-        layers=asked.layers,
-        pool=asked.pool,
-        scales=asked.scales or paper_scales(checkpoint.scale, asked.multi_scale),
-        aggregate=asked.aggregate or "mean",
-        norm=asked.norm or default_norm(asked.pool),
-        flip=asked.pool != "none" if asked.flip is None else asked.flip,
-        device=device,
-        dtype=pick_dtype(asked.precision, device),
-        batch_size=asked.batch_size,
-        workers=min(asked.workers, len(images) if len(images) > 1 else 0),
-    )
+    workers = min(asked.workers, len(images) if len(images) > 1 else 0)
+    options = replace(asked.settled(checkpoint, device), workers=workers)
     check_options(network, options)
     channels, colour = checkpoint.training.get("channels"), checkpoint.preprocessing
-    given = Pixels(channels, colour["mean"], colour["divisor"]).to_json() if channels else None
+    given = ExpectedPixels(channels, colour.mean, colour.divisor).to_json() if channels else None
     how = HowMade(options, asked.dtype or "float32", network.config.arch, weights, images.root, given)
-    return _Work(network, ColourStatistics.from_json(colour), images, how)
+    return _Work(network, colour, images, how)
 
 
 def _maps_of(work: _Work) -> RowArray:
     """The map [C, H, W] of the only layer of the only image. Raises UsageError for several scales."""
-    if len(work.options.scales) > 1:
+    if len(work.how.options.scales) > 1:
         raise UsageError("maps are drawn at one scale; give one", "maps", "scales")
-    options = replace(work.options, pool="none", flip=False, norm="none")
+    options = replace(work.how.options, pool="none", flip=False, norm="none")
     (maps_NCHW,) = described(work.network, work.images, work.colour, options)
     maps_CHW: RowArray = maps_NCHW[0]
     return maps_CHW
@@ -151,76 +118,69 @@ def _one_image(work: _Work) -> Outcome:
     started = time.perf_counter()
     rows: tuple[RowArray, ...] = ()
     turned = 0
-    for result in image_rows(work.network, work.images, work.colour, work.options):
+    for result in image_rows(work.network, work.images, work.colour, work.how.options):
         if isinstance(result, ImageError):
             raise result
         turned += result.turned
-        rows = tuple(values[0] for values in result.rows.layers) or rows
+        rows = tuple(values[0] for values in result.layers) or rows
     shapes = tuple(row.shape for row in rows)
     single = OneImage(work.images.names[0], work.images.path(0), rows)
     return Outcome(work.how, 1, shapes, (), turned, None, time.perf_counter() - started, 1, single)
 
 
-class _Count:
-    """Tells how many views are done, and counts the images that EXIF had turned."""
-
-    def __init__(self, scales: int, tell: Callable[[int], None]) -> None:
-        self.scales, self.tell, self.turned = scales, tell, 0
-
-    def __call__(self, results: Iterable[Done | ImageError]) -> Iterator[Done | ImageError]:
-        for result in results:
-            yield result
-            self.tell(self.scales if isinstance(result, ImageError) else result.views)
-            self.turned += 0 if isinstance(result, ImageError) else result.turned
-
-
 def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
-    """All rows to one file, by way of a nameless temporary one beside it."""
-    names, options = work.images.names, work.options
-    started = time.perf_counter()
+    """Write all rows to one file, by way of a nameless temporary one beside it."""
+    names, how, options = work.images.names, work.how, work.how.options
+    started, turned = time.perf_counter(), 0
     with (
-        Spool(out.parent, options.layers, names, work.how.dtype) as spool,
+        Spool(out.parent, options.layers, names, how.dtype) as spool,
         progress("describing", len(names) * len(options.scales), "views") as tell,
     ):
-        count = _Count(len(options.scales), tell)
-        for result in count(image_rows(work.network, work.images, work.colour, options)):
+        for result in image_rows(work.network, work.images, work.colour, options):
             if isinstance(result, ImageError):
                 spool.leave_out(result)
+                tell(len(options.scales))
             else:
-                spool.put(result.rows)
+                spool.put(result)
+                tell(result.views)
+                turned += result.turned
         bad = tuple((names[index], error.reason) for index, error in sorted(spool.bad.items()))
         if not spool.present.any():
             note_bad(bad)
-        write_table(out, spool.table({**work.how.metadata, SKIPPED_KEY: json.dumps(bad)}))
+        write_table(out, spool.table({**texts(how.settings), SKIPPED_KEY: json.dumps(bad)}))
         rows, shapes = int(spool.present.sum()), tuple(spool.shapes)
-    return Outcome(work.how, rows, shapes, bad, count.turned, out, time.perf_counter() - started, len(names))
+    return Outcome(how, rows, shapes, bad, turned, out, time.perf_counter() - started, len(names))
 
 
 def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -> Outcome | None:
-    """Rows in shards; those that are there already stay as they are. None for all processes but the first."""
-    names, options, how = work.images.names, work.options, work.how
+    """Write rows in shards, keeping those that are there already; None for all processes but the first."""
+    names, how, options = work.images.names, work.how, work.how.options
     hashes = inputs_hashes(names, (_file_size(work.images.path(index)) for index in range(len(names))), size)
-    job = Job(out, names, size, options.layers, how.dtype, how.settings, how.metadata, hashes)
+    manifest = Manifest(len(names), size, how.settings, hashes, MANIFEST_FORMAT)
+    job = Job(out, names, options.layers, how.dtype, manifest)
     open_folder(job, part)
-    for reason in drop_damaged(job, part).values():
+    for reason in drop_damaged(job, part):
         LOG.info(f"{escaped(reason)}; computed again")
-    missing, there = job.mine(part), len(job.kept(part))
+    missing, there = job.mine(part, written=False), len(job.mine(part, written=True))
     if there:
         shards = counted(there + len(missing), "shard")
-        LOG.info(f"of {shards}, {there} {'is' if there == 1 else 'are'} there already; going on with the others")
-    order = [index for number in missing for index in job.span(number)]
-    started = time.perf_counter()
+        LOG.info(f"of {shards}, {there} {'exists' if there == 1 else 'exist'} already; computing the others")
+    order = [index for number in missing for index in manifest.span(number)]
+    started, turned = time.perf_counter(), 0
     with progress("describing", len(order) * len(options.scales), "views") as tell:
-        count = _Count(len(options.scales), tell)
         results = image_rows(work.network, work.images, work.colour, options, order, block=size)
         shapes = row_shapes(check_options(work.network, options), options)
-        for _ in count(write_shards(job, results if order else (), shapes)):
-            pass
+        for result in write_shards(job, results if order else (), shapes):
+            if isinstance(result, ImageError):
+                tell(len(options.scales))
+            else:
+                tell(result.views)
+                turned += result.turned
     if part.rank > 0:
         return None
     written = finish_shards(job)
     seconds = time.perf_counter() - started
-    return Outcome(how, written.rows, written.shapes, written.skipped, count.turned, out, seconds, len(order))
+    return Outcome(how, written.rows, written.shapes, written.skipped, turned, out, seconds, len(order))
 
 
 def _file_size(place: Place) -> int:

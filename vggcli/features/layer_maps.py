@@ -1,7 +1,7 @@
 """Layers by name, and their maps: what `conv4_3`, `fc7` or `fc7:pre` mean in a network, and how far it must run for them.
 
-A layer's own name means its output after the ReLU that follows it (behind its batch normalisation, where there is one);
-`:pre` means the output of that layer itself, before.
+The name of a layer means its output after the ReLU that follows it (and after its batch normalisation, where there is one);
+with `:pre` it means the output of the layer itself.
 """
 
 import difflib
@@ -20,7 +20,7 @@ PRE = ":pre"
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """`name` as it was asked for, the network's child whose output it is, and its channels."""
+    """A layer by its `name` as asked for, the child module of the network whose output it is, and its channels."""
 
     name: str
     child: str
@@ -31,11 +31,11 @@ def layer_outputs(network: VGG, names: Sequence[str]) -> tuple[LayerOutput, ...]
     """What `names` mean in `network`, in their order.
 
     Raises UsageError for a name that the network does not have (its nearest are offered), one that is given twice, or
-    `:pre` where no ReLU follows; WeightsError for a fully connected layer that these weights come without.
+    `:pre` where no ReLU follows; WeightsError for a fully connected layer that these weights do not have.
     """
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"layer {name} is named twice; once is enough", "layer")
+            raise UsageError(f"layer {name} is given twice; give it once", "layer")
     return tuple(_layer_output(network, name) for name in names)
 
 
@@ -45,46 +45,33 @@ def named_layers(network: VGG) -> list[str]:
 
 
 def _layer_output(network: VGG, asked: str) -> LayerOutput:
-    name, known = asked.removesuffix(PRE), named_layers(network)
+    name, known, arch = asked.removesuffix(PRE), named_layers(network), network.config.arch
+    if name not in known and name in ("fc6", "fc7", "fc8"):
+        what = f"these weights of network {arch} have no layer {name}"
+        raise WeightsError(f"{what}; ask for one that they have: {', '.join(known)}", "layer")
     if name not in known:
-        if name in ("fc6", "fc7", "fc8"):
-            raise WeightsError(
-                f"these weights of network {network.config.arch} have no layer {name}; ask for one that they have: "
-                f"{', '.join(known)}",
-                "layer",
-            )
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:]
-        raise UsageError(
-            f"network {network.config.arch} has no layer {name!r}; the nearest are {', '.join(near)} "
-            f"(`vgg models {network.config.arch}` lists them all)",
-            "layer",
-        )
-    relu = _relu_after(network, name)
-    if asked.endswith(PRE) and relu is None:
-        raise UsageError(f"no ReLU follows {name}, so {asked} means nothing; ask for {name}", "layer")
-    child = name if relu is None or asked.endswith(PRE) else relu
-    return LayerOutput(asked, child, _channels(network, name))
-
-
-def _relu_after(network: VGG, name: str) -> str | None:
-    if name in ("fc6", "fc7"):  # their ReLUs are no modules
-        return f"relu{name.removeprefix('fc')}"
-    relu = f"relu{name.removeprefix('conv').removeprefix('bn')}"
-    return relu if name.startswith(("conv", "bn")) and relu in dict(network.named_children()) else None
-
-
-def _channels(network: VGG, name: str) -> int:
+        near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:])
+        what = f"network {arch} has no layer {name!r}; the nearest are {near}"
+        raise UsageError(f"{what} (`vgg models {arch}` lists them all)", "layer")
+    relu = f"relu{name.removeprefix('fc').removeprefix('conv').removeprefix('bn')}"
+    has_relu = name in ("fc6", "fc7") or (  # whose ReLUs are not modules
+        name.startswith(("conv", "bn")) and relu in dict(network.named_children())
+    )
+    if asked.endswith(PRE) and not has_relu:
+        raise UsageError(f"no ReLU follows {name}, so {asked} has no meaning; ask for {name}", "layer")
     weight = getattr(network.get_submodule(name), "weight", None)
-    if weight is not None:
-        return int(weight.shape[0])
-    block = int(name.removeprefix("pool").removeprefix("lrn"))
-    return scaled_channels(paper.BLOCK_CHANNELS[block - 1], network.config.width)
+    if weight is None:
+        block = int(name.removeprefix("pool").removeprefix("lrn"))
+        channels = scaled_channels(paper.BLOCK_CHANNELS[block - 1], network.config.width)
+    else:
+        channels = int(weight.shape[0])
+    return LayerOutput(asked, relu if has_relu and not asked.endswith(PRE) else name, channels)
 
 
 def smallest_scale(config: NetworkConfig, outputs: Sequence[LayerOutput]) -> int:
-    """The smallest Q at which each of `outputs` has a map: the training crop from fc6 on, else a pixel after the poolings
-    that come before."""
-    needs = [paper.STRIDE]
+    """The smallest Q at which each of `outputs` has a map: from fc6 on the training crop, else what leaves one pixel after
+    the poolings before it."""
+    needs = []
     for output in outputs:
         side = 1
         for layer in network_layers(config):
@@ -95,7 +82,7 @@ def smallest_scale(config: NetworkConfig, outputs: Sequence[LayerOutput]) -> int
             if layer.name == output.name.removesuffix(PRE):
                 break
         needs.append(side)
-    return max(needs[1:], default=paper.STRIDE)
+    return max(needs, default=paper.STRIDE)
 
 
 def layer_results(

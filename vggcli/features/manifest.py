@@ -1,7 +1,7 @@
-"""What a folder of shards is to hold, kept in its manifest: whoever goes on with it must ask for the same.
+"""The manifest of a folder of shards: it says what the folder will hold, and a run that continues it must ask for the same.
 
 The manifest has the settings that decide every bit of the rows, a hash of the inputs of each shard, and one of itself.
-Shard k is of the process k modulo the number of processes.
+Of several processes, number k modulo their number writes shard k.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ MANIFEST_SECONDS = 60.0  # that the other processes wait for the first one's man
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says: how many images there are, in shards of how many; the settings; a hash a shard of its
-    inputs."""
+    """What `manifest.json` says: the number of images, how many of them each shard takes, the settings that decide every
+    bit of the rows, and for each shard a hash of its inputs."""
 
     __pydantic_config__ = RECORD
 
@@ -46,6 +46,10 @@ class Manifest:
         """The settings as each shard has them."""
         return texts(self.settings)
 
+    def span(self, number: int) -> range:
+        """The images of a shard."""
+        return range(number * self.shard_size, min((number + 1) * self.shard_size, self.images))
+
     def to_json(self) -> dict[str, Any]:
         """With its own digest."""
         fields = {key: value for key, value in vars(self).items() if key != "sha256"}
@@ -64,7 +68,7 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """Which of several processes this is, counted from 0, of how many; `local` counts those of this machine."""
+    """Which of `world` processes this is, counted from 0; `local` is its number among those of this machine."""
 
     rank: int = 0
     world: int = 1
@@ -76,77 +80,61 @@ ALONE = Part()
 
 @dataclass(frozen=True)
 class Job:
-    """What a folder of shards is to hold: the `names` of all images, `size` images a shard, `settings` that decide every
-    bit of the rows, and the `metadata` of each shard."""
+    """A folder of shards to be written: the `names` of all images, the layers and the type of their rows, the manifest."""
 
     folder: Path
     names: Sequence[str]
-    size: int
     layers: tuple[str, ...]
     dtype: str
-    settings: Mapping[str, Any]
-    metadata: Mapping[str, str]
-    inputs: tuple[str, ...]  # a hash a shard
-
-    @property
-    def shards(self) -> int:
-        return -(-len(self.names) // self.size)
-
-    def span(self, number: int) -> range:
-        """The images of a shard."""
-        return range(number * self.size, min((number + 1) * self.size, len(self.names)))
+    manifest: Manifest
 
     def path(self, number: int) -> Path:
         return self.folder / shard_name(number)
 
-    def mine(self, part: Part) -> list[int]:
-        """The shards of one process that are not there yet."""
-        return [k for k in range(part.rank, self.shards, part.world) if not self.path(k).is_file()]
-
-    def kept(self, part: Part) -> list[int]:
-        """The shards of one process that are there already."""
-        return [k for k in range(part.rank, self.shards, part.world) if self.path(k).is_file()]
+    def mine(self, part: Part, written: bool) -> list[int]:
+        """The shards of one process that are there already (`written`), or those that are not."""
+        numbers = range(part.rank, self.manifest.shards, part.world)
+        return [number for number in numbers if self.path(number).is_file() == written]
 
 
-def inputs_hashes(names: Sequence[str], sizes: Iterable[int], size: int) -> tuple[str, ...]:
-    """A SHA-256 of the names and file sizes of each shard's images."""
+def inputs_hashes(names: Sequence[str], sizes: Iterable[int], shard_size: int) -> list[str]:
+    """For each shard a SHA-256 of the names and file sizes of its images."""
     digests = []
     for number, (name, length) in enumerate(zip(names, sizes, strict=True)):
-        if number % size == 0:
+        if number % shard_size == 0:
             digests.append(hashlib.sha256())
         digests[-1].update(f"{name}\0{length}\n".encode(errors="surrogateescape"))
-    return tuple(digest.hexdigest() for digest in digests)
+    return [digest.hexdigest() for digest in digests]
 
 
 def open_folder(job: Job, part: Part) -> None:
-    """Make the folder with its manifest, or see that one that is there was begun with the same job, and clear away what a
-    kill left half-written.
+    """Make the folder with its manifest, or check that the one that is there was begun with the same job, and remove what a
+    killed process left half-written.
 
     Raises UsageError where it holds anything else, naming what differs; MachineError where it cannot be written, or the
     first process does not write it.
     """
-    wanted = Manifest(len(job.names), job.size, dict(job.settings), list(job.inputs), MANIFEST_FORMAT)
     manifest = job.folder / MANIFEST
     deadline = time.monotonic() + MANIFEST_SECONDS
     while part.rank > 0 and not manifest.is_file():
         if time.monotonic() > deadline:
-            raise MachineError(f"the first process wrote no {manifest}; do all see the same folder?")
+            raise MachineError(f"the first process wrote no {manifest}; check that all processes see the same folder")
         time.sleep(POLL_SECONDS)
     if manifest.is_file():
         try:
             found = read_manifest(manifest)
         except (OSError, ValueError) as error:
             raise UsageError(f"{manifest} cannot be used ({error}); give another name", "out") from error
-        _compare(job, found, wanted)
+        _check_same(job, found)
     else:
-        _new_folder(job.folder)
-        write_text(manifest, json.dumps(wanted.to_json(), indent=1) + "\n")
+        _make_folder(job.folder)
+        write_text(manifest, json.dumps(job.manifest.to_json(), indent=1) + "\n")
     sweep(job.folder)
 
 
-def _new_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} exists already and is no folder; give another name", "out")
+        raise UsageError(f"{folder} exists already and is not a folder; give another name", "out")
     if folder.is_dir():
         sweep(folder)
         found = next(folder.iterdir(), None)
@@ -159,40 +147,34 @@ def _new_folder(folder: Path) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What it says. Raises ValueError where that is damaged, or no manifest."""
+    """The manifest in a file. Raises ValueError where that is damaged, or no manifest."""
     found = read_record(Manifest, path.read_bytes(), partly=True)
     if found.format != MANIFEST_FORMAT:
-        raise ValueError(f"format {found.format}, and this version knows {MANIFEST_FORMAT}")
+        raise ValueError(f"it has format {found.format}, and this version reads format {MANIFEST_FORMAT}")
     if len(found.inputs) != found.shards:
         raise ValueError(f"it has {len(found.inputs)} hashes of inputs for {found.shards} shards")
     if found.sha256 and found.sha256 != found.to_json()["sha256"]:
-        raise ValueError("its content is not what was written: its SHA-256 differs")
+        raise ValueError("its content is not what was written (SHA-256 mismatch)")
     return found
 
 
-def _compare(job: Job, found: Manifest, wanted: Manifest) -> None:
+def _check_same(job: Job, found: Manifest) -> None:
     """Raises UsageError that shows the differences between what a folder was begun with and what is asked now."""
-    differences = []
-    then, now = found.settings, wanted.settings
-    for name in sorted({*then, *now}):
-        if then.get(name) != now.get(name):
-            differences.append(f"{name} was {_shown(then.get(name))} and is {_shown(now.get(name))}")
-    for name, before, after in (
-        ("shard_size", found.shard_size, wanted.shard_size),
-        ("images", found.images, wanted.images),
-    ):
-        if before != after:
-            differences.append(f"{name} was {before} and is {after}")
+    wanted = job.manifest
+    then, now = ({**one.settings, "shard_size": one.shard_size, "images": one.images} for one in (found, wanted))
+    differences = [
+        f"{name} was {_shown(then.get(name))} and is {_shown(now.get(name))}"
+        for name in dict.fromkeys([*sorted({*found.settings, *wanted.settings}), "shard_size", "images"])
+        if then.get(name) != now.get(name)
+    ]
     if found.shard_size == wanted.shard_size:
-        pairs = list(zip(found.inputs, wanted.inputs, strict=False))
-        changed = [number for number, (before, after) in enumerate(pairs) if before != after]
+        pairs = enumerate(zip(found.inputs, wanted.inputs, strict=False))
+        changed = [number for number, (before, after) in pairs if before != after]
         if changed:
-            span = job.span(changed[0])
+            span = wanted.span(changed[0])
             names = f"{job.names[span[0]]} … {job.names[span[-1]]}"
-            differences.append(
-                f"the names or sizes of images {span[0] + 1} to {span[-1] + 1} ({names}) are others"
-                + (f", and those of {counted(len(changed) - 1, 'more shard')}" if len(changed) > 1 else "")
-            )
+            more = f", and those of {counted(len(changed) - 1, 'more shard')}" if len(changed) > 1 else ""
+            differences.append(f"images {span[0] + 1} to {span[-1] + 1} ({names}) have other names or sizes{more}")
     if differences:
         raise UsageError(
             f"{job.folder} was begun with other inputs or settings: {'; '.join(differences)}; "

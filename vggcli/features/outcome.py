@@ -1,6 +1,5 @@
-"""What comes of describing images: how many rows where, which images could not be used, and the rows of a single one."""
+"""The result of describing images: how many rows and where, which images could not be used, the rows of a single image."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +9,16 @@ from vggcli.data.decode import Place
 from vggcli.errors import DataError, counted
 from vggcli.features.extract import RowArray
 from vggcli.features.settings import HowMade, escaped
+from vggcli.progress import LOG
 from vggcli.results import Result
 
-LOG = logging.getLogger("vggcli")
-LISTED_BAD = 50  # images that could not be used, noted by name
+LISTED_BAD = 50  # images that could not be used, logged by name
 
 
 @dataclass(frozen=True)
 class OneImage:
-    """The only image, where there is one: its rows, a layer each, where no file takes them; and the map [C, H, W] of its
-    layer, where a picture is to be drawn of it."""
+    """The image, where there is only one: its row of each layer, where they are not written to a file, and the map
+    [C, H, W] of its layer, where it is to be drawn."""
 
     name: str
     place: Place
@@ -29,8 +28,8 @@ class OneImage:
 
 @dataclass(frozen=True)
 class Outcome(Result):
-    """What came of it: how many rows of which shapes (a layer each), (name, reason) of each image that could not be used,
-    and of this run the images that EXIF had turned, the seconds, and the images `computed`."""
+    """The number of rows and their shape for each layer, (name, reason) of each image that could not be used, and of this
+    run the number of images that EXIF had turned, the seconds, and the number of images `computed`."""
 
     how: HowMade
     rows: int
@@ -47,7 +46,7 @@ class Outcome(Result):
         return self.computed / max(self.seconds, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
-        """What `vgg features` prints as JSON, with the rows of a single image that no file takes."""
+        """What `vgg features` prints as JSON; the rows of a single image are in it where no file has them."""
         shapes = [list(shape) for shape in self.shapes]
         values = [row.tolist() for row in self.single.rows] if self.single else []
         return {
@@ -63,7 +62,7 @@ class Outcome(Result):
         }
 
     def check(self) -> None:
-        """Raises DataError where an image could not be used, once the first of these are noted."""
+        """Raises DataError where an image could not be used, after the first of these are logged."""
         note_bad(self.bad)
         if self.bad:
             total = counted(len(self.bad) + self.rows, "file")
@@ -71,8 +70,8 @@ class Outcome(Result):
 
 
 def note_bad(bad: Sequence[tuple[str, str]]) -> None:
-    """A note each of the first images that could not be used."""
+    """Log the first images that could not be used."""
     for name, reason in bad[:LISTED_BAD]:
-        LOG.info(f"not used: {escaped(name)} cannot be used: {reason}")
+        LOG.info(f"not used: {escaped(name)}: {reason}")
     if len(bad) > LISTED_BAD:
-        LOG.info(f"not used: {len(bad) - LISTED_BAD} more; what was written lists them all")
+        LOG.info(f"not used: {len(bad) - LISTED_BAD} more; the written metadata list them all")

@@ -1,7 +1,7 @@
-"""From a layer's maps to a row: pooling over space, mirrors, scales, and normalisation, in this order (Appendix B).
+"""From a layer's maps to a row: pooling over space, mirror images, scales, normalisation, in this order (Appendix B).
 
-The paper averages fc7 over space and with the mirror image, combines scales by averaging or stacking, then normalises by L2
-once. All of it is float32.
+The paper averages fc7 over space and with the mirror image, combines scales by averaging or stacking, and L2-normalises the
+result. All of it is float32.
 
 Shapes: N images, C channels, H and W map positions, D entries of a row.
 """
@@ -43,7 +43,7 @@ def normalised(rows: Tensor, norm: Norm) -> Tensor:
 
 
 def l2_normalised(rows_ND: NDArray[Any]) -> NDArray[np.float32]:
-    """Stored rows brought to length 1, by float64, in which no square overflows; a row of zeros stays as it is."""
+    """Stored rows divided by their L2 norm, in float64, where no square overflows; a row of zeros stays as it is."""
     return normalised(torch.from_numpy(rows_ND.astype(np.float64)), "l2").float().numpy()
 
 

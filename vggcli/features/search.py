@@ -1,6 +1,6 @@
 """The nearest of stored images to a query by cosine (not in the paper, which compares descriptors by their inner product).
 
-The query is described as the store says that its rows were, by the same weights.
+The query is described by the same weights and settings as the stored images.
 
 Shapes: N stored rows, D entries of a row.
 """
@@ -24,7 +24,7 @@ from vggcli.features.settings import StoreSettings
 from vggcli.files import file_sha256
 from vggcli.results import Result
 from vggcli.weights.find import weights_file
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Neighbours(Result):
         return {"query": str(self.query), "store": str(self.store), "neighbours": self.table()}
 
     def table(self) -> list[dict[str, Any]]:
-        """A row an image, the nearest first."""
+        """A row for each image, the nearest first."""
         return [{"path": one.name, "cosine": one.cosine} for one in self.found]
 
 
@@ -66,7 +66,7 @@ class OpenStore:
 
     @classmethod
     def at(cls, path: str | Path) -> "OpenStore":
-        """Raises DataError where there is none, or it is damaged, not finished, or does not say how its rows were made."""
+        """The store at `path`. Raises DataError where it is missing, damaged or not finished, or has no settings."""
         path = Path(path).expanduser()
         rows = open_store(path)
         return cls(path, rows, StoreSettings.of(rows, path))
@@ -75,19 +75,14 @@ class OpenStore:
         self, query: str | Path, top: int, weights: str | Path | None, device: str, precision: Precision
     ) -> Neighbours:
         """As `search`."""
-        row_D = self._describer(weights, device, precision)([query])[0]
-        found = tuple(nearest(self.rows, row_D, top))
-        about = self.settings
-        return Neighbours(Path(query), self.path, len(self.rows.names), about.layer, Path(about.root), found)
-
-    def _describer(self, weights: str | Path | None, device: str, precision: Precision) -> Features:
         about = self.settings
         path = weights_file(Path(weights).expanduser() if weights else Path(about.weights))
         if file_sha256(path) != about.weights_sha256:
-            raise WeightsError(f"{path} holds other weights than {self.path} was made with; name those", "weights")
+            what = f"{path} holds other weights than {self.path} was made with"
+            raise WeightsError(f"{what}; give those that it was made with", "weights")
         ready_device(device)
         try:
-            return Features(
+            describe = Features(
                 path,
                 about.layer,
                 about.pool,
@@ -97,10 +92,12 @@ class OpenStore:
                 flip=about.flip,
                 device=device,
                 precision=precision,
-                preprocessing=Pixels.from_json(about.preprocessing) if about.preprocessing else None,
+                preprocessing=ExpectedPixels.from_json(about.preprocessing) if about.preprocessing else None,
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise DataError(f"{self.path} was made in no way that these weights know: {error}") from error
+            raise DataError(f"{self.path} was made with settings that do not fit its weights: {error}") from error
+        found = tuple(nearest(self.rows, describe([query])[0], top))
+        return Neighbours(Path(query), self.path, len(self.rows.names), about.layer, Path(about.root), found)
 
 
 def search(
@@ -118,14 +115,14 @@ def search(
     >>> vggcli.search("photo.jpg", "photos.npz", top=2).found[0].name
     'photos/train/class0/0.jpg'
 
-    Raises DataError for a store that cannot be searched, WeightsError where the weights are others than it was made with,
+    Raises DataError for a store that cannot be searched, WeightsError where it was made with other weights,
     ImageError where the query cannot be used.
     """
     return OpenStore.at(store).nearest_to(query, top, weights, device, precision)
 
 
 def nearest(stored: StoredRows, query_D: RowArray, count: int) -> list[Neighbour]:
-    """The `count` stored rows with the largest cosine to `query_D`, the nearest first; of equals the earlier one first.
+    """The `count` stored rows with the largest cosine to `query_D`, the nearest first; of equal ones the earlier first.
 
     Raises DataError where rows and query differ in length, or the rows are damaged.
     """
@@ -143,12 +140,12 @@ def nearest(stored: StoredRows, query_D: RowArray, count: int) -> list[Neighbour
 
 
 def place_of(root: Path, name: str) -> Place:
-    """Where a stored image lies: below the folder `root`, or in a tar there. Raises DataError where it is not in that."""
+    """Where a stored image is: below the folder `root`, or in a tar there. Raises DataError where the tar lacks it."""
     path = root / name
     for parent in path.parents:
         if parent.name.lower().endswith(SUFFIX) and parent.is_file():
             wanted = path.relative_to(parent).as_posix()
-            for member in image_members(parent, frozenset([path.suffix.lower()])):
+            for member in image_members(parent):
                 if member.name == wanted:
                     return member
             raise DataError(f"{parent} no longer holds {wanted}")

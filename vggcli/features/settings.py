@@ -1,4 +1,4 @@
-"""How rows are made: all that decides them beside the images, as a store says it and as it is read back from there."""
+"""How rows are made: everything but the images that decides them, as it is written to a store and read back from it."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -9,7 +9,6 @@ from vggcli import __version__
 from vggcli.choices import Aggregate, Norm
 from vggcli.errors import DataError, UsageError
 from vggcli.features.extract import FeatureOptions
-from vggcli.features.manifest import texts
 from vggcli.features.read import StoredRows
 from vggcli.files import file_sha256
 from vggcli.records import RECORD, Sha256, Side, parsed, read_record
@@ -18,7 +17,8 @@ from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 @dataclass(frozen=True)
 class HowMade:
     """The options by which the network in the file `weights` makes rows, and the type that they are stored in; names of
-    images are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where the weights do not say it."""
+    images are relative to the folder `root`. `pixels` is the preprocessing, as JSON, where it was given because the
+    weights do not say it."""
 
     options: FeatureOptions
     dtype: str
@@ -29,8 +29,10 @@ class HowMade:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All of it, as JSON. Raises UsageError where files cannot say the name of the folder `root`."""
-        one = self.options
+        """All of it, as JSON. Raises UsageError where the name of the folder `root` cannot be written to a file."""
+        one, root = self.options, str(Path.cwd() / self.root)
+        if root != escaped(root):
+            raise UsageError(f"the name of the folder {escaped(root)} is not UTF-8, as files need it; work in another")
         return {
             **({"preprocessing": self.pixels} if self.pixels else {}),
             "layer": " ".join(one.layers),
@@ -43,36 +45,23 @@ class HowMade:
             "arch": self.arch,
             "weights": escaped(str(self.weights.resolve())),
             "weights_sha256": file_sha256(self.weights),
-            "root": _absolute(self.root),
+            "root": root,
             "precision": str(one.dtype).removeprefix("torch."),
             "device": one.device.type,
             "batch_size": one.batch_size,
             "version": __version__,
         }
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The settings as the texts of a file."""
-        return texts(self.settings)
-
-
-def _absolute(root: Path) -> str:
-    text = str(Path.cwd() / root)
-    if text != escaped(text):
-        raise UsageError(
-            f"the folder {escaped(text)} is not named in UTF-8, which files of rows cannot say; work in another"
-        )
-    return text
-
 
 def escaped(text: str) -> str:
-    """`text` with escapes in place of bytes that are no UTF-8."""
+    """`text` with escapes in place of bytes that are not UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """How the rows of a store were made, as its metadata say it: another image described so can be compared with them."""
+    """How the rows of a store were made, as its metadata say it; another image described in this way can be compared with
+    them."""
 
     __pydantic_config__ = RECORD
 
@@ -89,13 +78,11 @@ class StoreSettings:
 
     @classmethod
     def of(cls, rows: StoredRows, store: Path) -> "StoreSettings":
-        """Those of the open `store`. Raises DataError where one is missing or has no such value."""
+        """The settings of the open `store`. Raises DataError where one is missing or has an impossible value."""
         about: dict[str, Any] = {field.name: rows.metadata.get(field.name) for field in fields(cls)}
         try:
             for name in ("scales", "flip", "preprocessing"):  # texts of JSON
                 about[name] = None if about[name] is None else parsed(about[name])
             return read_record(cls, about)
         except ValueError as error:
-            raise DataError(
-                f"{store} does not say how its rows were made, so nothing can be compared with them: {error}"
-            ) from error
+            raise DataError(f"{store} cannot be searched: it does not say how its rows were made ({error})") from error

@@ -1,26 +1,26 @@
-"""One file of rows, however many: they wait in a nameless temporary file, each at its place, until all are there.
+"""Rows on their way to one file: each is kept at its place in a nameless temporary file until all are computed.
 
-Rows are finished out of order and some images have none; on the disk they can wait without taking memory, and a program
-that is killed leaves nothing behind.
+Rows are finished out of order and some images have none; on the disk they take no memory, and a program that is killed
+leaves nothing behind.
 """
 
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from vggcli.data.decode import ImageError
 from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Rows, check_alike
-from vggcli.features.write import CHUNK_ROWS, ONLY_COLUMN, AnyArray, Column, Table
+from vggcli.features.table import CHUNK_ROWS, AnyArray, Column, Table, column_names
 from vggcli.files import machine_error
 
 
 class Spool:
-    """Rows of `len(names)` images, put in any order; a context manager. `dtype` is the type they are stored in."""
+    """Rows of the images `names`, put in any order and stored as `dtype`; a context manager."""
 
     def __init__(self, folder: Path, layers: Sequence[str], names: Sequence[str], dtype: str) -> None:
         self.folder, self.layers, self.names, self.dtype = folder, layers, names, dtype
@@ -35,16 +35,14 @@ class Spool:
     def __enter__(self) -> "Spool":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for file in self.files:
-            with contextlib.suppress(OSError):  # rows that a full disk did not take, and nobody wants any more
+            with contextlib.suppress(OSError):  # rows that a full disk did not take, and that are not needed any more
                 file.close()
 
     def put(self, rows: Rows) -> None:
-        """Keep rows. Raises DataError where their shape is another than that of those before, UsageError where the type
-        cannot hold a value, MachineError where the disk is full."""
+        """Keep rows. Raises DataError where their shape differs from that of earlier ones, UsageError where the type cannot
+        hold a value, MachineError where the disk is full."""
         for place, index in enumerate(rows.indices):
             for layer, (file, values) in enumerate(zip(self.files, rows.layers, strict=True)):
                 row = stored(values[place], self.dtype, self.names[index])
@@ -61,23 +59,20 @@ class Spool:
             self.present[index] = True
 
     def leave_out(self, error: ImageError) -> None:
-        """Note an image that has no row."""
+        """Record an image that has no row."""
         assert error.index is not None
         self.bad[error.index] = error
 
     def table(self, metadata: dict[str, str]) -> Table:
-        """What is kept, in the order of the images. Raises DataError where that is nothing."""
-        if not self.present.any():
-            raise DataError(
-                f"none of the {counted(len(self.names), 'image')} can be used; the first: {next(iter(self.bad.values()))}"
-            )
-        rows = int(self.present.sum())
-        keys = tensor_names(self.layers)
+        """The rows in the order of the images. Raises DataError where there are none."""
+        kept = np.flatnonzero(self.present).tolist()
+        if not kept:
+            raise DataError(none_usable(len(self.names), next(iter(self.bad.values()))))
         columns = {
-            key: Column(rows, self.shapes[layer], self.dtype, lambda layer=layer: self._chunks(layer))  # type: ignore[misc]
-            for layer, key in enumerate(keys)
+            name: Column(self.dtype, (len(kept), *self.shapes[layer]), partial(self._chunks, layer))
+            for layer, name in enumerate(column_names(self.layers))
         }
-        return Table([self.names[index] for index in np.flatnonzero(self.present).tolist()], columns, metadata)
+        return Table([self.names[index] for index in kept], columns, metadata)
 
     def _chunks(self, layer: int) -> Iterator[AnyArray]:
         file, shape = self.files[layer], self.shapes[layer]
@@ -91,9 +86,9 @@ class Spool:
                 yield values[kept[: stop - start]]
 
 
-def tensor_names(layers: Sequence[str]) -> list[str]:
-    """What the columns are called: "features" where there is one layer, else by the layers' own names."""
-    return [ONLY_COLUMN] if len(layers) == 1 else list(layers)
+def none_usable(images: int, first: object) -> str:
+    """The message where no image has a row; `first` is an image and its reason."""
+    return f"none of the {counted(images, 'image')} can be used; the first: {first}"
 
 
 def stored(row: AnyArray, dtype: str, name: str) -> AnyArray:
@@ -103,7 +98,7 @@ def stored(row: AnyArray, dtype: str, name: str) -> AnyArray:
     if not np.isfinite(result).all():
         largest = float(np.abs(row).max())
         raise UsageError(
-            f"{dtype} cannot hold {largest:g}, a value of {name}; use float32, or divide rows by their L2 norm",
+            f"{dtype} cannot hold {largest:g}, a value of {name}; use float32, or L2-normalise the rows",
             *("dtype", "norm"),
         )
     return result

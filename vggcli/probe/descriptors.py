@@ -1,6 +1,6 @@
-"""Stored descriptors: read with the names of their images, and matched to the images of a set by those names.
+"""Stored descriptors: read with the names of their images, and matched to the images of a data set by those names.
 
-A row goes by its own name, so neither the order nor the number of rows need be that of the set.
+Rows are matched by name, so their order and number may differ from those of the data set.
 """
 
 import os.path
@@ -16,14 +16,14 @@ from vggcli.errors import DataError, counted
 from vggcli.features.pooling import l2_normalised
 from vggcli.features.read import open_store
 
-# Stores are made alike where these are equal
+# Stores with equal values of these are parts of one
 SETTINGS = tuple("weights_sha256 arch layer pool scales aggregate norm flip".split())
 
 
 @dataclass(frozen=True)
 class Descriptors:
-    """A file of descriptors: float32 `features_ND`, `images` naming its rows relative to the folder `root` (empty where the
-    file does not say), and `about`, what else its metadata say. `path` is for messages."""
+    """A file of descriptors: float32 `features_ND`, the names of their `images` relative to the folder `root` (empty where
+    the file does not say), and `about`, the other metadata. `path` is for messages."""
 
     path: str
     features_ND: NDArray[np.float32]
@@ -37,11 +37,11 @@ class Descriptors:
 
 
 def read_descriptors(path: Path) -> Descriptors:
-    """The descriptors that a file of `vgg features`, or a folder of its shards, holds (an .npz needs no more than arrays
-    `features` and `images`, a .safetensors a tensor `features` with the metadata `images`).
+    """The descriptors in a file of `vgg features`, or in a folder of its shards (an .npz needs only arrays `features` and
+    `images`, a .safetensors a tensor `features` with the metadata `images`).
 
-    Raises DataError where it is missing, damaged, of another kind, empty, not of one descriptor an image, names an image
-    twice, or holds a value that is not finite.
+    Raises DataError where it is missing, damaged, of another kind, empty, does not have one descriptor for each image,
+    names an image twice, or holds a value that is not finite.
     """
     stored = open_store(path)
     features_ND, start = np.empty((len(stored.names), stored.width), np.float32), 0
@@ -53,15 +53,15 @@ def read_descriptors(path: Path) -> Descriptors:
 
 
 def with_parts_joined(stores: Sequence[Descriptors]) -> list[Descriptors]:
-    """The same descriptors with stores that were made alike, from the same weights, joined to one: they are of different
-    images, as those of a training and of a validation split are.
+    """The same descriptors, with stores made by the same weights and settings joined into one: they are of different
+    images, such as those of a training and of a validation split.
 
     Raises DataError where two of them describe the same image.
     """
     groups: dict[tuple[object, ...], list[Descriptors]] = {}
     for index, store in enumerate(stores):
-        known = "weights_sha256" in store.about
-        settings = tuple(store.about.get(name) for name in SETTINGS) if known else (index,)
+        said = "weights_sha256" in store.about
+        settings = tuple(store.about.get(name) for name in SETTINGS) if said else (index,)
         groups.setdefault((store.dimension, *settings), []).append(store)
     return [_joined(parts) if len(parts) > 1 else parts[0] for parts in groups.values()]
 
@@ -72,9 +72,8 @@ def _joined(parts: Sequence[Descriptors]) -> Descriptors:
         for name in part.images:
             image = _absolute(part.root, name)
             if image in owner:
-                raise DataError(
-                    f"{owner[image]} and {part.path} were made alike, and both describe {name}; name one of them"
-                )
+                what = f"{owner[image]} and {part.path} were made with the same settings, and both describe {name}"
+                raise DataError(f"{what}; give only one of them")
             owner[image] = part.path
     features_ND = np.concatenate([part.features_ND for part in parts])
     return Descriptors(
@@ -98,7 +97,8 @@ def matched_rows(store: Descriptors, images: ImageSet) -> NDArray[np.int64]:
         row = by_path.get(_absolute(str(images.root), name))
         if row is None:
             wanted = PurePosixPath(name).as_posix()
-            found = [one for one in by_file.get(PurePosixPath(name).name, []) if _ends_in(store.images[one], wanted)]
+            same_file = by_file.get(PurePosixPath(name).name, [])
+            found = [one for one in same_file if f"/{store.images[one]}".endswith(f"/{wanted}")]
             if len(found) > 1:
                 ambiguous.append((name, [store.images[one] for one in found[:2]]))
             row = found[0] if len(found) == 1 else -1
@@ -107,8 +107,7 @@ def matched_rows(store: Descriptors, images: ImageSet) -> NDArray[np.int64]:
         name, (one, other) = ambiguous[0]
         raise DataError(
             f"{store.path}: the descriptor of {name} could be that of {one!r} or of {other!r} ({len(ambiguous)} of "
-            f"{counted(len(images), 'image')} are not told apart); describe the images below {images.root} "
-            f"by their own paths"
+            f"{counted(len(images), 'image')} are ambiguous); describe the images below {images.root} by their own paths"
         )
     _check_once(store, images, rows)
     return rows
@@ -127,10 +126,6 @@ def _check_once(store: Descriptors, images: ImageSet, rows: NDArray[np.int64]) -
 
 def _absolute(root: str, name: str) -> str:
     return os.path.normpath(os.path.join(root, name))  # noqa: PTH118 (names may hold "..", which Path keeps)
-
-
-def _ends_in(name: str, wanted: str) -> bool:
-    return name == wanted or name.endswith(f"/{wanted}")
 
 
 def stacked(stores: Sequence[Descriptors], rows: Sequence[NDArray[np.int64]], normalise: bool) -> NDArray[np.float32]:

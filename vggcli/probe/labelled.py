@@ -1,4 +1,4 @@
-"""The images of a set with their descriptors: which are trained on, which measured on, and which classes they show.
+"""The images of a data set with their descriptors and classes: which are trained on, and which measured on.
 
 Descriptors are matched by name in every store, so that several can be stacked row by row.
 """
@@ -18,8 +18,8 @@ from vggcli.probe.targets import Drawing, Ints, TrainTest, draw_parts, label_tar
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with what a probe needs: their targets [N, K], the rows of their descriptors in each store, and which of them
-    train and test. `skipped` images have no descriptor, `unused` descriptors (of each store) no image."""
+    """Images with their targets [N, K], the rows of their descriptors in each store, and which of them train and test in
+    each split. `skipped` images have no descriptor, `unused` descriptors (of each store) no image."""
 
     images: ImageSet
     targets_NK: Ints
@@ -32,8 +32,8 @@ class Labelled:
 def split_images(
     source: Path, train_split: str, split: str, stores: Sequence[Descriptors], by_objects: bool, skip_missing: bool
 ) -> Labelled:
-    """Two splits of a source, to train on the one and test on the other; `by_objects` counts every class that is marked in
-    an image where the source marks objects, not its label alone. Raises DataError as `with_descriptors` does."""
+    """Two splits of a source, one to train on and one to test on; with `by_objects` the classes of an image are those of
+    its marked objects, where the source has them. Raises DataError as `with_descriptors` does."""
     train, test = load_split(source, train_split), load_split(source, split)
     images, rows, unused = with_descriptors(joined(train, test), stores, skip_missing)
     trained_on = set(train.names)
@@ -79,12 +79,9 @@ def with_descriptors(
                 f"{store.path} describes none of the {counted(len(images), 'image')} of {images.root} ({images.split})"
             )
         if len(missing) and not skip_missing:
-            raise DataError(
-                f"{store.path} has no descriptor of {len(missing)} of the {counted(len(images), 'image')} "
-                f"of {images.root}; the first "
-                f"is {images.names[missing[0]]}: describe them, or leave them out",
-                "skip_missing",
-            )
+            few = f"{len(missing)} of the {counted(len(images), 'image')} of {images.root}"
+            what = f"{store.path} has no descriptor of {few}; the first is {images.names[missing[0]]}"
+            raise DataError(f"{what}: describe them, or leave them out", "skip_missing")
     kept = np.flatnonzero(np.all([rows_N >= 0 for rows_N in rows], axis=0))
     if not len(kept):
         raise DataError(f"no image of {images.root} ({images.split}) is described by all of the {len(stores)} stores")

@@ -1,9 +1,8 @@
-"""From stored descriptors and labelled images to a figure: `probe` is what `vgg probe` does."""
+"""From stored descriptors and labelled images to accuracy, recall or average precision: what `vgg probe` does."""
 
-import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,27 +16,16 @@ from vggcli.errors import UsageError, counted
 from vggcli.places import Places
 from vggcli.probe.descriptors import SETTINGS, Descriptors, read_descriptors, stacked, with_parts_joined
 from vggcli.probe.labelled import Labelled, drawn_images, split_images
-from vggcli.probe.plan import PUBLISHED_PLANS, ProbePlan
-from vggcli.probe.svm import (
-    COSTS,
-    MEASURES,
-    ProbeOptions,
-    ProbeResult,
-    best_at_an_end,
-    probe_splits,
-    require_scikit_learn,
-    svms_in,
-)
+from vggcli.probe.plan import COSTS, PUBLISHED_PLANS, ProbePlan
+from vggcli.probe.svm import MEASURES, ProbeResult, best_at_an_end, probe_splits, require_scikit_learn, svms_in
 from vggcli.probe.targets import Drawing
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.results import Result
-
-LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)
 class Probed(Result):
-    """A probe's result with what it was made from: the settled plan, the data's name, its images, and the `drawing` of the
+    """A probe's result with the settled plan, the name of the data, its images, and the random splits (`drawing`) of the
     protocol caltech. Figures are in per cent."""
 
     result: ProbeResult
@@ -54,7 +42,7 @@ class Probed(Result):
 
     @property
     def published(self) -> list[paper.TransferResult]:
-        """The rows of Table 11 that this figure may be held against: none unless data and protocol are the paper's."""
+        """The rows of Table 11 that this figure may be compared with: none unless data and protocol are the paper's."""
         plan = self.plan
         here = (plan.protocol, plan.ap, plan.train_split, plan.split, self.drawing)
         if self.labelled.skipped or PUBLISHED_PLANS.get(self.data) != here:
@@ -62,7 +50,7 @@ class Probed(Result):
         return [row for row in paper.TABLE11 if getattr(row, self.data) is not None]
 
     def to_json(self, per_class: bool = False) -> dict[str, Any]:
-        """What `vgg probe` prints as JSON; the figures of the classes where they are asked for."""
+        """What `vgg probe` prints as JSON, with `per_class` the figure of each class too."""
         result, plan = self.result, self.plan
         chosen = vars(self.drawing) if self.drawing else {"split": plan.split, "train_split": plan.train_split}
         return {
@@ -112,9 +100,9 @@ def probe(
 ) -> Probed:
     """Train linear SVMs, one class against the rest, on stored descriptors and measure them, as `vgg probe` does.
 
-    `stores` are files of `vgg features` or folders of shards: those that were made alike are joined, as of the images of
-    two splits, others are stacked. `data` names the labelled images (the user's own, where it is None); all else is as in
-    `ProbePlan`, and `workers` SVMs are trained in parallel.
+    `stores` are files of `vgg features` or folders of shards: those made by the same weights and settings are joined (such
+    as those of two splits), others are stacked. `data` names the labelled images (by default the user's own data); all else
+    is as in `ProbePlan`, and `workers` SVMs are trained in parallel.
 
     >>> found = vggcli.probe("photos.npz", "photos/")
     >>> found.to_json()["measure"], found.plan.split, found.figure > 50
@@ -122,19 +110,8 @@ def probe(
 
     Raises UsageError, DataError or MachineError where stores, data and protocol do not fit, or scikit-learn is missing.
     """
-    plan = ProbePlan(
-        protocol=protocol,
-        split=split,
-        train_split=train_split,
-        train_per_class=train_per_class,
-        test_per_class=test_per_class,
-        splits=splits,
-        ap=ap,
-        costs=tuple(costs),
-        norm=norm,
-        skip_missing=skip_missing,
-        seed=seed,
-    )
+    given = dict(locals())
+    plan = ProbePlan(**{one.name: given[one.name] for one in fields(ProbePlan)})
     paths = [Path(path) for path in ([stores] if isinstance(stores, str | Path) else stores)]
     plan.check()
     return _probed(paths, None if data is None else str(data), plan, workers, places, progress)
@@ -143,33 +120,35 @@ def probe(
 def _probed(
     paths: Sequence[Path], data: str | None, plan: ProbePlan, workers: int, places: Places, progress: Progress
 ) -> Probed:
-    """The data are looked for, and may be fetched, once the stores are read."""
+    """As `probe`; the data are looked for, and perhaps fetched, only once the stores are read."""
     started = time.perf_counter()
     require_scikit_learn()
     twice = [path for path in paths if list(paths).count(path) > 1]
     if twice:
-        raise UsageError(f"{twice[0]} is named twice; once is enough")
+        raise UsageError(f"{twice[0]} is given twice; give it once")
     stores = with_parts_joined([read_descriptors(path.expanduser()) for path in paths])
     source = find_source(data, places, workers, progress)
     plan, drawing = plan.settled(source.name), plan.drawing(source.name)
-    labelled = _labelled(source.path, stores, plan, drawing)
+    seed, skip = plan.seed or 0, plan.skip_missing
+    if drawing is not None:
+        labelled = drawn_images(source.path, stores, drawing, seed, skip)
+    else:
+        assert plan.train_split and plan.split, "a settled plan names both"
+        by_objects = plan.protocol == "voc"
+        labelled = split_images(source.path, plan.train_split, plan.split, stores, by_objects, skip)
     _note_left_out(labelled, stores)
     images = labelled.images
-    options = ProbeOptions(plan.protocol, plan.costs, plan.ap == "11", plan.seed or 0, workers)
     features_ND = stacked(stores, labelled.rows, plan.norm == "l2")
     labels_N = np.array(images.labels, np.int64)
-    with progress("training", svms_in(len(labelled.parts), len(images.classes), options), "SVMs") as tell:
-        result = probe_splits(features_ND, labelled.targets_NK, labels_N, images.classes, labelled.parts, options, tell)
-    _note_doubts(result)
+    with progress("training", svms_in(len(labelled.parts), len(images.classes), plan), "SVMs") as tell:
+        given = features_ND, labelled.targets_NK, labels_N, images.classes, labelled.parts
+        result = probe_splits(*given, plan, workers, tell)
+    unfinished = sum(one.unfinished for one in result.splits)
+    if unfinished:
+        LOG.info(f"{counted(unfinished, 'SVM')} did not converge; try a smaller C")
+    if any(best_at_an_end(one.held_out) for one in result.splits):
+        LOG.info("the best C is at an end of the range; try a wider one")
     return Probed(result, plan, source.name, labelled, drawing, stores, time.perf_counter() - started)
-
-
-def _labelled(source: Path, stores: Sequence[Descriptors], plan: ProbePlan, drawing: Drawing | None) -> Labelled:
-    if drawing is not None:
-        return drawn_images(source, stores, drawing, plan.seed or 0, plan.skip_missing)
-    assert plan.train_split is not None and plan.split is not None, "a settled plan names both"
-    by_objects = plan.protocol == "voc"
-    return split_images(source, plan.train_split, plan.split, stores, by_objects, plan.skip_missing)
 
 
 def _note_left_out(labelled: Labelled, stores: Sequence[Descriptors]) -> None:
@@ -178,13 +157,4 @@ def _note_left_out(labelled: Labelled, stores: Sequence[Descriptors]) -> None:
         LOG.info(f"left out: {counted(labelled.skipped, 'image')} without a descriptor")
     for store, unused in zip(stores, labelled.unused, strict=True):
         if unused:
-            what = counted(unused, "descriptor")
-            LOG.info(f"{store.path}: {what} of images that are not among those probed left out")
-
-
-def _note_doubts(result: ProbeResult) -> None:
-    unfinished = sum(one.unfinished for one in result.splits)
-    if unfinished:
-        LOG.info(f"{counted(unfinished, 'SVM')} did not converge; a smaller C is safer")
-    if any(best_at_an_end(one.held_out) for one in result.splits):
-        LOG.info("the best C lies at an end of the range; give a wider one")
+            LOG.info(f"{store.path}: left out {counted(unused, 'descriptor')} of images that are not in the data")

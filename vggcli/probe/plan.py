@@ -1,20 +1,19 @@
-"""The protocols of Appendix B: what is asked of a probe, and what the name of a data set decides where nobody says it."""
+"""The protocols of Appendix B: the options of a probe, and their defaults, some of which depend on the data set's name."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from vggcli import paper
 from vggcli.choices import ProbeProtocol
 from vggcli.errors import UsageError
-from vggcli.probe.svm import COSTS
 from vggcli.probe.targets import Drawing
+from vggcli.progress import LOG
 
-LOG = logging.getLogger("vggcli")
+COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C; not in the paper
 LARGEST_COST = 1e9
 DRAWN = ("train_per_class", "test_per_class", "splits")
-# What differs from the defaults where a set is given by name
+# Defaults of data sets that are given by name
 OFFICIAL_SPLITS = {"voc2007": ("trainval", "test")}
 DRAWINGS = {"caltech256": Drawing(paper.CALTECH256_TRAIN, None)}
 ELEVEN_POINTS = ("voc2007",)
@@ -29,10 +28,11 @@ PUBLISHED_PLANS: Mapping[str, tuple[str, str | None, str | None, str | None, Dra
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """How to probe. `split` is measured on and `train_split` trained on; with the protocol caltech random splits take their
-    place, of `train_per_class` and at most `test_per_class` images. `ap` is the points of average precision, with voc; C is
-    chosen from `costs`; each store's rows are divided by their `norm` before they are stacked; `skip_missing` leaves images
-    without a descriptor out; `seed` is of random splits and held-out images. None is left to the data's name, or a default.
+    """How to probe. SVMs are trained on `train_split` and measured on `split`, but with the protocol caltech on random
+    splits with `train_per_class` and at most `test_per_class` images. `ap` are the recalls at which precision is averaged,
+    with voc; C is chosen from `costs`; the rows of each store are divided by their `norm` before they are stacked;
+    `skip_missing` leaves out images without a descriptor; `seed` is for random splits and held-out images. None is the
+    default, which may depend on the name of the data.
     """
 
     protocol: ProbeProtocol = "accuracy"
@@ -42,13 +42,13 @@ class ProbePlan:
     test_per_class: int | None = None
     splits: int | None = None
     ap: Literal["11", "all"] | None = None
-    costs: tuple[float, ...] = COSTS
+    costs: Sequence[float] = COSTS
     norm: Literal["l2", "none"] = "l2"
     skip_missing: bool = False
     seed: int | None = None
 
     def check(self) -> None:
-        """Raises UsageError for what has no effect, and for values of C that are none."""
+        """Raises UsageError for options without an effect, and for impossible values of C."""
         if self.protocol not in get_args(ProbeProtocol):
             known = ", ".join(get_args(ProbeProtocol))
             raise UsageError(f"there is no protocol {self.protocol!r}; give one of {known}", "protocol")
@@ -59,7 +59,7 @@ class ProbePlan:
         if self.protocol == "caltech" and (self.split or self.train_split):
             name = "split" if self.split else "train_split"
             raise UsageError(
-                "the protocol caltech draws splits of its own, so naming one has no effect", name, "protocol"
+                "the protocol caltech draws random splits, so naming a split has no effect", name, "protocol"
             )
         if self.ap is not None and self.protocol != "voc":
             what = f"the points of average precision have no effect with the protocol {self.protocol}"
@@ -72,10 +72,10 @@ class ProbePlan:
             raise UsageError(f"{what}: nothing is random", "seed", "costs", "protocol")
         if self.split is not None and self.split == self.train_split:
             what = f"the splits to train on and to measure on are both {self.split}"
-            raise UsageError(f"{what}: a figure on what was trained on says nothing", "train_split", "split")
+            raise UsageError(f"{what}; measure on images that were not trained on", "train_split", "split")
 
     def settled(self, data: str) -> "ProbePlan":
-        """The plan with what the data's name decides where nobody says it, noted; values of C in order."""
+        """The plan with the defaults for data of this name, which are logged; values of C in order."""
         plan = replace(self, costs=tuple(sorted(set(self.costs))), seed=self.seed or 0)
         if self.protocol == "caltech":
             return plan

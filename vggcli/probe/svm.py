@@ -1,11 +1,11 @@
 """Linear SVMs on descriptors, one class against the rest, by the protocols of Appendix B.
 
-Arrays in, frozen results out: N images, D numbers a descriptor, K classes, targets as targets.py makes them. C is chosen on
-a fifth of the training images, held out, and the SVMs are then trained on all of them.
+N images, D numbers in a descriptor, K classes, targets as targets.py makes them. C is chosen on a held-out fifth of the
+training images, and the SVMs are then trained on all of them.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vggcli.choices import ProbeProtocol
 from vggcli.errors import DataError, MachineError
 from vggcli.metrics import average_precision
+from vggcli.probe.plan import ProbePlan
 from vggcli.probe.targets import Ints, TrainTest, held_out_rows
 
 MEASURES: dict[ProbeProtocol, str] = {
@@ -23,22 +24,9 @@ MEASURES: dict[ProbeProtocol, str] = {
     "caltech": "mean class recall",
     "voc": "mean average precision",
 }
-COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C; not in the paper
 ITERATIONS = 1000  # of the solver; scikit-learn's own
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How to probe: the protocol, the values of C to choose from, the points of average precision (11 as in VOC 2007, else
-    all), the seed of the held-out images, and how many SVMs are trained in parallel."""
-
-    protocol: ProbeProtocol = "accuracy"
-    costs: tuple[float, ...] = COSTS
-    eleven_points: bool = False
-    seed: int = 0
-    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,8 +39,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One split: its figures, how many images they rest on, the C that was taken, and the held-out figure of each candidate
-    (none where there was no choice). `unfinished` SVMs had not converged."""
+    """One split: its figures, the numbers of images, the C that was chosen, and the held-out figure of each candidate (none
+    where only one was given). `unfinished` SVMs did not converge."""
 
     measured: Figures
     train_images: int
@@ -79,7 +67,6 @@ class ProbeResult:
 
     classes: tuple[str, ...]
     dimension: int
-    options: ProbeOptions
     splits: tuple[SplitResult, ...]
 
     @property
@@ -106,11 +93,12 @@ def probe_splits(
     labels_N: Ints,
     classes: tuple[str, ...],
     parts: Sequence[TrainTest],
-    options: ProbeOptions,
+    plan: ProbePlan,
+    workers: int = 1,
     progress: Callable[[int], None] = lambda more: None,
 ) -> ProbeResult:
-    """Train on the first rows of each part and measure on the others. `labels_N` only spread the held-out images over the
-    classes. `progress` is told how many more SVMs are trained, of `svms_in`.
+    """Train on the first rows of each part and measure on the others. `labels_N` serve only to hold out images of every
+    class; `workers` SVMs are trained in parallel. `progress` is told how many more are trained, of `svms_in`.
 
     Raises DataError where a class cannot be learnt, MachineError without scikit-learn.
     """
@@ -119,16 +107,16 @@ def probe_splits(
     for train, test in parts:
         _check_learnable(targets_NK[train], classes)
         train_ND, test_ND = _compact(features_ND[train].astype(np.float64), features_ND[test].astype(np.float64))
-        cost, held_out = _choose(train_ND, targets_NK[train], labels_N[train], options, progress)
-        machines = _fit(train_ND, targets_NK[train], cost, options.workers, progress)
-        measured = _measure(machines.scores(test_ND), targets_NK[test], options)
-        results.append(SplitResult(measured, len(train), len(test), cost, held_out, machines.unfinished))
-    return ProbeResult(classes, features_ND.shape[1], options, tuple(results))
+        cost, held_out = _choose(train_ND, targets_NK[train], labels_N[train], plan, workers, progress)
+        scores_NK, unfinished = _scores(train_ND, targets_NK[train], test_ND, cost, workers, progress)
+        measured = _measure(scores_NK, targets_NK[test], plan)
+        results.append(SplitResult(measured, len(train), len(test), cost, held_out, unfinished))
+    return ProbeResult(classes, features_ND.shape[1], tuple(results))
 
 
-def svms_in(parts: int, classes: int, options: ProbeOptions) -> int:
+def svms_in(parts: int, classes: int, plan: ProbePlan) -> int:
     """How many SVMs `probe_splits` trains."""
-    return parts * classes * (1 + (len(options.costs) if len(options.costs) > 1 else 0))
+    return parts * classes * (1 + (len(plan.costs) if len(plan.costs) > 1 else 0))
 
 
 def _check_learnable(targets_NK: Ints, classes: Sequence[str]) -> None:
@@ -136,14 +124,19 @@ def _check_learnable(targets_NK: Ints, classes: Sequence[str]) -> None:
         raise DataError(f"there is one class only, {classes[0]!r}; a probe needs two or more")
     for name, targets_N in zip(classes, targets_NK.T, strict=True):
         if not (targets_N == 1).any():
-            raise DataError(f"class {name!r} has no training image that counts, so it cannot be learnt")
+            raise DataError(
+                f"class {name!r} has no training image (but perhaps difficult ones), so it cannot be learnt"
+            )
         if not (targets_N == -1).any():
-            raise DataError(f"class {name!r} is in every training image, so there is nothing to tell it from")
+            raise DataError(
+                f"class {name!r} is in every training image, so there are no images without it to learn from"
+            )
 
 
 def _compact(train_ND: Floats, test_ND: Floats) -> tuple[Floats, Floats]:
-    """Both in a basis of the training images' span where these are fewer than D. The SVMs' weights lie in that span and
-    their lengths and products stay, so the scores do too; 30 images of 102 classes leave a quarter of 12,288 numbers."""
+    """Both in a basis of the span of the training images, where these are fewer than D. The weights of the SVMs lie in that
+    span and inner products do not change, so neither do the scores; 30 images of each of 102 classes leave a quarter of
+    12,288 numbers."""
     if len(train_ND) >= train_ND.shape[1]:
         return train_ND, test_ND
     basis_DR, upper_RN = np.linalg.qr(train_ND.T)
@@ -151,20 +144,21 @@ def _compact(train_ND: Floats, test_ND: Floats) -> tuple[Floats, Floats]:
 
 
 def _choose(
-    train_ND: Floats, targets_NK: Ints, labels_N: Ints, options: ProbeOptions, progress: Callable[[int], None]
+    train_ND: Floats, targets_NK: Ints, labels_N: Ints, plan: ProbePlan, workers: int, progress: Callable[[int], None]
 ) -> tuple[float, tuple[float, ...]]:
     """The C with the best figure on the held-out fifth, of equal ones the smallest, and the figure of each."""
-    if len(options.costs) == 1:
-        return options.costs[0], ()
-    held_N = held_out_rows(labels_N, options.seed)
+    if len(plan.costs) == 1:
+        return plan.costs[0], ()
+    held_N = held_out_rows(labels_N, plan.seed or 0)
     if not held_N.any():
-        raise DataError("every class has one training image, so none can be held out to choose C; give one", "costs")
+        raise DataError("every class has one training image, so none can be held out to choose C; give one C", "costs")
     figures = []
-    for cost in options.costs:
-        machines = _fit(train_ND[~held_N], targets_NK[~held_N], cost, options.workers, progress)
-        figures.append(_measure(machines.scores(train_ND[held_N]), targets_NK[held_N], options).figure)
-    best = max(range(len(figures)), key=lambda index: (figures[index], -options.costs[index]))
-    return options.costs[best], tuple(figures)
+    for cost in plan.costs:
+        train = train_ND[~held_N], targets_NK[~held_N]
+        scores_NK, _ = _scores(*train, train_ND[held_N], cost, workers, progress)
+        figures.append(_measure(scores_NK, targets_NK[held_N], plan).figure)
+    best = max(range(len(figures)), key=lambda index: (figures[index], -plan.costs[index]))
+    return plan.costs[best], tuple(figures)
 
 
 def best_at_an_end(figures: Sequence[float]) -> bool:
@@ -174,45 +168,32 @@ def best_at_an_end(figures: Sequence[float]) -> bool:
     return max(figures) == figures[0] > figures[1] or max(figures) == figures[-1] > figures[-2]
 
 
-@dataclass(frozen=True)
-class _SVMs:
-    weights_DK: Floats
-    bias_K: Floats
-    unfinished: int
-
-    def scores(self, features_ND: Floats) -> Floats:
-        scores_NK: Floats = features_ND @ self.weights_DK + self.bias_K
-        return scores_NK
-
-
-def _fit(features_ND: Floats, targets_NK: Ints, cost: float, workers: int, progress: Callable[[int], None]) -> _SVMs:
-    """An SVM for each class, on the images that count for it; the solver lets go of the interpreter, so threads do."""
-
-    def one(targets_N: Ints) -> Any:
-        counts_N = targets_N != 0
-        machine = new_svm(cost)
-        if len(np.unique(targets_N[counts_N])) < 2:  # without the held-out images; it then says no to everything
-            return None
-        return machine.fit(features_ND if counts_N.all() else features_ND[counts_N], targets_N[counts_N])
-
-    fitted = []
-    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
-        warnings.filterwarnings("ignore", message="Liblinear failed to converge")  # counted instead
-        for machine in pool.map(one, targets_NK.T):
-            fitted.append(machine)
-            progress(1)
-    nothing = np.zeros(features_ND.shape[1])
-    weights = [nothing if machine is None else machine.coef_[0] for machine in fitted]
-    bias = [-1.0 if machine is None else float(machine.intercept_[0]) for machine in fitted]
-    unfinished = sum(machine is not None and int(machine.n_iter_) >= ITERATIONS for machine in fitted)
-    return _SVMs(np.stack(weights, axis=1), np.array(bias), unfinished)
-
-
-def new_svm(cost: float) -> Any:
-    """An SVM yet to be trained: squared hinge loss, L2 penalty, solved in the primal, which needs no random order."""
+def _scores(
+    train_ND: Floats, targets_NK: Ints, test_ND: Floats, cost: float, workers: int, progress: Callable[[int], None]
+) -> tuple[Floats, int]:
+    """The scores [N, K] of the test images by SVMs trained for each class on the images that count for it, and how many of
+    these did not converge. Threads run in parallel, since the solver releases the interpreter's lock."""
     from sklearn.svm import LinearSVC
 
-    return LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)
+    def fitted(targets_N: Ints) -> Any:
+        counts_N = targets_N != 0
+        if len(np.unique(targets_N[counts_N])) < 2:  # none left beside the held-out images: its score is -1 then
+            return None
+        machine = LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)  # in the primal, which needs no random order
+        return machine.fit(train_ND if counts_N.all() else train_ND[counts_N], targets_N[counts_N])
+
+    machines = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
+        warnings.filterwarnings("ignore", message="Liblinear failed to converge")  # counted instead
+        for machine in pool.map(fitted, targets_NK.T):
+            machines.append(machine)
+            progress(1)
+    nothing = np.zeros(train_ND.shape[1])
+    weights_DK = np.stack([nothing if machine is None else machine.coef_[0] for machine in machines], axis=1)
+    bias_K = np.array([-1.0 if machine is None else float(machine.intercept_[0]) for machine in machines])
+    unfinished = sum(machine is not None and int(machine.n_iter_) >= ITERATIONS for machine in machines)
+    scores_NK: Floats = test_ND @ weights_DK + bias_K
+    return scores_NK, unfinished
 
 
 def require_scikit_learn() -> None:
@@ -223,28 +204,19 @@ def require_scikit_learn() -> None:
         raise MachineError("a probe needs scikit-learn; install it with `pip install 'vggcli[probe]'`") from error
 
 
-def _measure(scores_NK: Floats, targets_NK: Ints, options: ProbeOptions) -> Figures:
-    if options.protocol == "voc":
-        per_class = tuple(_precisions(scores_NK, targets_NK, options.eleven_points))
-    else:
-        right_N = targets_NK[np.arange(len(targets_NK)), scores_NK.argmax(1)] == 1
-        per_class = tuple(_recalls(right_N, targets_NK))
-        if options.protocol == "accuracy":
-            return Figures(100 * float(right_N.mean()), per_class)
+def _measure(scores_NK: Floats, targets_NK: Ints, plan: ProbePlan) -> Figures:
+    per_class: list[float | None] = []
+    right_N = targets_NK[np.arange(len(targets_NK)), scores_NK.argmax(1)] == 1
+    for scores_N, targets_N in zip(scores_NK.T, targets_NK.T, strict=True):
+        shown_N, counts_N = targets_N == 1, targets_N != 0
+        if plan.protocol == "voc":
+            found = average_precision(scores_N[counts_N], shown_N[counts_N], eleven_points=plan.ap == "11")
+        else:
+            found = float(right_N[shown_N].mean()) if shown_N.any() else None
+        per_class.append(None if found is None else 100 * found)
+    if plan.protocol == "accuracy":
+        return Figures(100 * float(right_N.mean()), tuple(per_class))
     present = [value for value in per_class if value is not None]
     if not present:
         raise DataError("no class has an image to measure on")
-    return Figures(float(np.mean(present)), per_class)
-
-
-def _recalls(right_N: NDArray[np.bool_], targets_NK: Ints) -> Iterator[float | None]:
-    for targets_N in targets_NK.T:
-        mine = targets_N == 1
-        yield 100 * float(right_N[mine].mean()) if mine.any() else None
-
-
-def _precisions(scores_NK: Floats, targets_NK: Ints, eleven_points: bool) -> Iterator[float | None]:
-    for scores_N, targets_N in zip(scores_NK.T, targets_NK.T, strict=True):
-        counts_N = targets_N != 0
-        found = average_precision(scores_N[counts_N], targets_N[counts_N] == 1, eleven_points)
-        yield None if found is None else 100 * found
+    return Figures(float(np.mean(present)), tuple(per_class))

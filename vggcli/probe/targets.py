@@ -1,4 +1,4 @@
-"""What a probe learns from and is measured on: targets, random splits, and the images held out to choose C.
+"""The targets of a probe, its random splits, and the images held out to choose C.
 
 N images, K classes. A target is 1 where the image shows the class, -1 where it does not, and 0 where the image does not
 count for the class.
@@ -25,7 +25,7 @@ def label_targets(labels_N: Ints, classes: int) -> Ints:
 
 def object_targets(objects: Sequence[Sequence[MarkedObject]], classes: Sequence[str]) -> Ints:
     """Targets [N, K] of images with marked objects, as the VOC devkit has them: 1 with an object of the class that is not
-    difficult, 0 where all objects of the class are difficult, -1 without any. Objects of no class listed are left out."""
+    difficult, 0 where all objects of the class are difficult, -1 without any. Objects of other classes are ignored."""
     order = {name: index for index, name in enumerate(classes)}
     targets_NK = np.full((len(objects), len(classes)), -1, np.int64)
     for row, marked in enumerate(objects):
@@ -38,7 +38,7 @@ def object_targets(objects: Sequence[Sequence[MarkedObject]], classes: Sequence[
 
 @dataclass(frozen=True)
 class Drawing:
-    """Random splits: images a class to train on, at most how many to test on (None: the rest), and how many splits."""
+    """Random splits: images of each class to train on, the most to test on (None: the rest), and the number of splits."""
 
     train_per_class: int = paper.CALTECH_TRAIN
     test_per_class: int | None = paper.CALTECH_TEST
@@ -53,11 +53,8 @@ def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: i
     members = [np.flatnonzero(labels_N == index) for index in range(len(classes))]
     for name, rows in zip(classes, members, strict=True):
         if len(rows) <= drawing.train_per_class:
-            raise DataError(
-                f"class {name!r} has {counted(len(rows), 'image')}, too few to train on {drawing.train_per_class} and test "
-                f"on the rest; train on fewer",
-                "train_per_class",
-            )
+            what = f"class {name!r} has {counted(len(rows), 'image')}, too few to train on {drawing.train_per_class}"
+            raise DataError(f"{what} and test on the rest; train on fewer", "train_per_class")
     parts = []
     for split in range(drawing.splits):
         draw = np.random.default_rng([seed, split])
@@ -70,7 +67,7 @@ def draw_parts(labels_N: Ints, classes: Sequence[str], drawing: Drawing, seed: i
 
 
 def held_out_rows(labels_N: Ints, seed: int) -> NDArray[np.bool_]:
-    """Which fifth of the training images (of each class, rounded; at least one where there are two) chooses C."""
+    """Which training images choose C: a fifth of each class, rounded, and at least one where it has two or more."""
     draw = np.random.default_rng([seed, 1 << 16])
     held_N = np.zeros(len(labels_N), bool)
     for label in np.unique(labels_N):

@@ -1,5 +1,5 @@
-"""Evaluations and ensembles as people look at them: figures with what they were made with, the paper's Tables 3 to 7, and
-the surest mistakes as a sheet."""
+"""Tables of evaluations and ensembles: figures and how they were measured, the form of the paper's Tables 3 to 7, and a
+sheet of the most confident mistakes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ _THUMBNAIL = 128  # pixels
 
 
 def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
-    """The figures with what they were made with, and what was `written` where."""
+    """The figures, how they were measured, and what was `written` where."""
     one, config = measured.evaluation, measured.checkpoint.config
     several = (("flips", one.flip), ("crops", one.crops > 0), ("scales", len(one.scales) > 1))
     averaged = ", ".join(name for name, more in several if more)
@@ -56,7 +56,7 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
 
 
 def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:
-    """The images of some mistakes as a sheet, each with the answer, its posterior, the true class and the file's name."""
+    """A sheet of some mistakes: each image with the answer, its posterior, the true class and the file's name."""
     pictures = [fitted(read_image(measured.images.root / one.image), _THUMBNAIL) for one in mistakes]
     captions = [
         f"{printable(one.answer)} {one.posterior:.2f}, is {printable(one.label)}\n{printable(Path(one.image).name)}"
@@ -66,7 +66,7 @@ def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -
 
 
 def networks_table(several: Sequence[Measured]) -> Table:
-    """Evaluations by one protocol in the form of Tables 3 and 4; by dense and multi-crop evaluation apart as in Table 5."""
+    """Evaluations by one protocol in the form of Tables 3 and 4; dense and multi-crop evaluation as in Table 5."""
     first = several[0].evaluation
     skipped = f" ({first.skipped} left out)" if first.skipped else ""
     images = f"{counted(first.images, 'image')}{skipped} of {first.data} ({first.split}); posteriors averaged"
@@ -91,7 +91,7 @@ def _network_row(measured: Measured, columns: Sequence[tuple[Scores, int | None,
 
 
 def _network_name(arch: str, network: Mapping[str, Any]) -> str:
-    """The name of a network with what it has other than the paper's."""
+    """The name of a network and where it differs from the paper's."""
     changes = [f"width {network['width']:g}"] if network["width"] != 1 else []
     changes += [f"crop {network['crop']}"] if network["crop"] != CROP else []
     changes += ["gap"] if network["head"] == "gap" else []
@@ -105,7 +105,7 @@ def _errors(scores: Scores) -> Errors:
 
 
 def members_table(fusion: Fusion) -> Table:
-    """The error of every member, every pair of more than two, and the whole."""
+    """The errors of every member, of every pair where there are more than two, and of the whole ensemble."""
     result = fusion.to_json()
     rows = [(one["name"], f"{one['arch']}, {one['protocol']} at {one['scales']}", one) for one in result["members"]]
     if len(fusion.members) > 2:
@@ -116,8 +116,8 @@ def members_table(fusion: Fusion) -> Table:
 
 
 def combined_tables(fusion: Fusion) -> list[Table]:
-    """The whole of an ensemble in the form of Table 6, by each protocol that all members were measured by; for ImageNet's
-    validation images Table 7 after it."""
+    """A whole ensemble in the form of Table 6, for each protocol of all its members; for ImageNet's validation images
+    followed by Table 7."""
     about = [member.about for member in fusion.members]
     whole = str(fusion.to_json()["protocol"])
     skipped = max(int(one.get("skipped", 0)) for one in about)

@@ -1,13 +1,13 @@
-"""Measurements in the form of the paper's Tables 3 to 7, with its figures beside ours where there are any."""
+"""Measurements in the form of the paper's Tables 3 to 7, beside its own figures where there are any."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vggcli import paper
-from vggcli.report.tables import titled
+from vggcli.report.tables import fold, right, titled
 
 Errors = tuple[float, float]  # top-1 and top-5, per cent
 
@@ -21,7 +21,7 @@ class NetworkRow:
     scale: tuple[int, int]
     test_scales: tuple[int, ...]
     weights: str
-    errors: tuple[tuple[Errors, paper.Result | None], ...]
+    errors: tuple[tuple[Errors, paper.PublishedResult | None], ...]
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,11 @@ def range_text(scale: tuple[int, int]) -> str:
 
 def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
     """Rows with one column of errors in the form of Tables 3 and 4."""
-    table = _narrow(title)
-    table.add_column("ConvNet config.", overflow="fold")
-    for name in ("train (S)", "test (Q)"):
-        table.add_column(f"smallest side\n{name}", justify="center", overflow="fold")
-    for name in ("top-1", "top-5"):
-        table.add_column(f"{name}\nerror (%)", justify="right")
+    sides = [Column(f"smallest side\n{name}", justify="center", overflow="fold") for name in ("train (S)", "test (Q)")]
     published = any(row.errors[0][1] for row in rows)
-    if published:
-        table.add_column("the paper's\ntop-1, top-5", justify="right", overflow="fold")
-    table.add_column("weights", overflow="fold")
+    theirs_column = [Column("the paper's\ntop-1, top-5", justify="right", overflow="fold")] if published else []
+    errors = right("top-1\nerror (%)", "top-5\nerror (%)")
+    table = _narrow(title, *fold("ConvNet config."), *sides, *errors, *theirs_column, *fold("weights"))
     for row in rows:
         ((top1, top5), theirs) = row.errors[0]
         cells = [f"{top1:.1f}", f"{top5:.1f}"]
@@ -62,13 +57,9 @@ def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
 
 
 def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) -> Table:
-    """Rows with one column of errors for each of `columns`, protocols, as Table 5 compares them."""
-    table = _narrow(title)
-    table.add_column("ConvNet\nconfig.", overflow="fold")
-    table.add_column("train (S)\ntest (Q)", overflow="fold")
-    for name in columns:
-        table.add_column(f"{name}\ntop-1, top-5", justify="right", no_wrap=True)
-    table.add_column("weights", overflow="fold")
+    """Rows with one column of errors for each of `columns`, which are protocols, as in Table 5."""
+    errors = _unbroken(*(f"{name}\ntop-1, top-5" for name in columns))
+    table = _narrow(title, *fold("ConvNet\nconfig.", "train (S)\ntest (Q)"), *errors, *fold("weights"))
     for row in rows:
         cells = []
         for (top1, top5), theirs in row.errors:
@@ -76,24 +67,19 @@ def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) 
             cells.append(f"{top1:.1f}, {top5:.1f}{beside}")
         name, *sides = _sides(row)
         table.add_row(name, "\n".join(sides), *cells, Text(row.weights))
-    if any(theirs for row in rows for _, theirs in row.errors):
-        table.caption = Text("Errors in per cent; in brackets the paper's, of Table 5.")
-    else:
-        table.caption = Text("Errors in per cent.")
-    table.caption_justify = "left"
+    published = any(theirs for row in rows for _, theirs in row.errors)
+    brackets = "; in brackets the paper's (Table 5)" if published else ""
+    table.caption = Text(f"Errors in per cent{brackets}.")
     return table
 
 
 def fusion_table(title: str, rows: Sequence[FusionRow]) -> Table:
     """Rows of the same networks in the form of Table 6."""
-    table = _narrow(title)
-    table.add_column("combined ConvNet models", overflow="fold")
-    table.add_column("evaluation", overflow="fold", max_width=len("multi-crop"))
-    for name in ("top-1", "top-5"):
-        table.add_column(f"{name}\n(%)", justify="right", no_wrap=True)
+    protocol = Column("evaluation", overflow="fold", max_width=len("multi-crop"))
     published = any(row.published for row in rows)
-    if published:
-        table.add_column("the paper's top-1,\ntop-5, test top-5", justify="right", no_wrap=True)
+    theirs = ["the paper's top-1,\ntop-5, test top-5"] if published else []
+    errors = _unbroken("top-1\n(%)", "top-5\n(%)", *theirs)
+    table = _narrow(title, *fold("combined ConvNet models"), protocol, *errors)
     for place, row in enumerate(rows):
         cells = [f"{error:.1f}" for error in row.errors]
         if published:
@@ -106,30 +92,30 @@ def fusion_table(title: str, rows: Sequence[FusionRow]) -> Table:
 
 
 def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
-    """Our `rows` of so many networks, then Table 7."""
-    table = _narrow("Beside the paper's Table 7 (ImageNet, errors in per cent)")
-    table.add_column("method", no_wrap=True)
-    table.add_column("")
-    for name in ("top-1\nval", "top-5\nval", "top-5\ntest"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for place, row in enumerate(rows):
-        last = place == len(rows) - 1
+    """Our `rows`, each of `nets` networks, then Table 7."""
+    title = "Beside the paper's Table 7 (ImageNet, errors in per cent)"
+    errors = _unbroken("top-1\nval", "top-5\nval", "top-5\ntest")
+    table = _narrow(title, Column("method", no_wrap=True), "", *errors)
+    for row in rows:
         ours = [f"{error:.1f}" for error in row.errors]
-        table.add_row("these networks", f"{nets} nets, {_spelt(row.protocol)}", *ours, "-", end_section=last)
+        table.add_row("these networks", f"{nets} nets, {_spelt(row.protocol)}", *ours, "-", end_section=row is rows[-1])
     for one in paper.TABLE7:
         top5, test = (_figure(error) for error in (one.top5_error, one.test_top5_error))
         if one.one_cell:
             top5, test = f"({top5})", f"({test})"
         table.add_row(one.method, one.nets, _figure(one.top1_error), top5, test)
     table.caption = Text("In brackets: one figure for both columns.")
-    table.caption_justify = "left"
     return table
 
 
-def _narrow(title: str) -> Table:
-    table = titled(title)
-    table.collapse_padding = True
+def _narrow(title: str, *columns: Column | str) -> Table:
+    table = titled(title, *columns)
+    table.collapse_padding, table.caption_justify = True, "left"
     return table
+
+
+def _unbroken(*names: str) -> list[Column]:
+    return [Column(name, justify="right", no_wrap=True) for name in names]
 
 
 def _sides(row: NetworkRow) -> tuple[str, str, str]:

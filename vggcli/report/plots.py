@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, read from log.jsonl alone, and a sheet of its training views."""
+"""Pictures of runs and evaluations: curves, read from log.jsonl alone, confusion matrices, and sheets of images."""
 
 import json
 import warnings
@@ -20,15 +20,13 @@ CAPTION = 16  # pixels below each picture
 
 
 def save_curves(log: Path, path: Path) -> None:
-    """Loss, top-1 and top-5 error and learning rate by epoch, from the JSON lines of `log`, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A PNG with loss, top-1 and top-5 error and learning rate by epoch, from the JSON lines of `log`."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     records: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     epochs = [record["epoch"] for record in records]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = {
         "loss": {"loss": "training views", "val_loss": "validation"},
         "validation error (%)": {"top1_error": "top-1", "top5_error": "top-5"},
@@ -51,14 +49,12 @@ def save_curves(log: Path, path: Path) -> None:
 
 
 def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """A confusion matrix as a PNG: shares of each true class (rows), with the counts written where they can be read."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A PNG with a confusion matrix: shares of each true class (rows), with the counts where there is room for them."""
     from matplotlib.figure import Figure
 
     count = len(classes)
     side = min(24.0, max(4.5, 2.0 + 0.45 * count))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     shares_KK = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))
     image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1)
@@ -74,12 +70,12 @@ def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: P
             colour = "white" if shares_KK[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, fontsize=8)
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of signs that the font lacks: they are boxes, and the numbers stay
+        warnings.simplefilter("ignore")  # of characters that the font lacks, which are drawn as boxes
         figure.savefig(temporary, format="png", dpi=100, metadata=DRAWN_BY)
 
 
 def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str], path: Path) -> None:
-    """Pictures of one size, eight a row, each with its caption (of as many lines as the first has) below, as a PNG."""
+    """A PNG with pictures of one size, eight in a row, each with its caption below (of as many lines as the first has)."""
     height, width, _ = pictures_HWC[0].shape
     columns = min(SHEET_COLUMNS, len(pictures_HWC))
     lines = captions[0].count("\n") + 1
@@ -102,7 +98,7 @@ def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str
 
 
 def save_views(views_HWC: Sequence[NDArray[np.uint8]], names: Sequence[str], path: Path) -> None:
-    """A sheet of training views with their names, whatever signs these have."""
+    """A sheet of training views with their names, whatever characters these have."""
     save_sheet(views_HWC, [printable(name) for name in names], path)
 
 

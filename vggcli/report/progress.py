@@ -1,10 +1,9 @@
-"""Live progress on a terminal, plain lines at a decent pace on a pipe, nothing when quiet."""
+"""Live progress on a terminal, a plain line now and then on a pipe, nothing when quiet."""
 
 import os
 import textwrap
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -57,7 +56,7 @@ class _Narrow:
 
 
 class _Live:
-    """A context that shows bars while a terminal looks on; lines are for pipes too."""
+    """A context manager that shows bars on a terminal, and lines also on a pipe."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
         self.console, self.quiet = console, quiet
@@ -71,9 +70,7 @@ class _Live:
         self.bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if not self.bars.disable:  # some versions of rich leave an empty line even then
             self.bars.stop()
 
@@ -86,7 +83,7 @@ class _Live:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def say_now_and_then(self, line: str) -> None:
-        """A line on a pipe, if the last one was long ago."""
+        """A line on a pipe, if the last one is PLAIN_SECONDS old."""
         if not self.console.is_terminal and time.monotonic() - self.said > PLAIN_SECONDS:
             self.say(line)
 
@@ -115,9 +112,9 @@ class Bar(_Live):
 
 
 class TrainingDisplay(_Live):
-    """Bars of the epoch and of the whole run, with the loss, error and speed under them or what the run is busy with; a
-    line is left behind for every epoch. `best` is the lowest top-1 error (per cent) of the epochs before, `advice` what is
-    said of a run that will take long."""
+    """Bars of the epoch and of the whole run, and under them the loss, error and speed, or what the run is busy with; a
+    line stays for every epoch. `best` is the lowest top-1 error (per cent) of earlier epochs; `advice` is added to the
+    estimate of a run of hours."""
 
     def __init__(self, console: Console, quiet: bool, classes: int, best: float, advice: str = "") -> None:
         super().__init__(console, quiet)
@@ -130,7 +127,7 @@ class TrainingDisplay(_Live):
         now = time.monotonic()
         if record.epoch != self.epoch:
             self.epoch, self.done_before = record.epoch, 0
-        if self.done_before:  # the first interval of an epoch holds validation or start-up
+        if self.done_before:  # the first interval of an epoch includes validation or start-up
             speed = (record.done - self.done_before) / max(now - self.clock, 1e-9)
             self.rate = speed if not self.rate else 0.9 * self.rate + 0.1 * speed
         self.clock, self.done_before = now, record.done

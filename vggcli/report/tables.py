@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vggcli import paper
@@ -17,37 +17,45 @@ from vggcli.report.text import printable
 from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
 
-POOLS = {"gap": "averaged over space", "gmp": "maximum over space", "none": "the map as it is"}
-CHANNELS = 8  # that are named of a row
+POOLS = {"gap": "averaged over space", "gmp": "maximum over space", "none": "not pooled"}
+NAMED_CHANNELS = 8  # the strongest of a row
 BAR = 24  # characters of a posterior of 1
 SHOWN_CLASSES = 6  # at either end of a long list
 
 
+def titled(title: str, *columns: Column | str) -> Table:
+    """An empty table in the style of all of them."""
+    shown = Text(printable(title), "table.title")
+    return Table(*columns, title=shown, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def right(*names: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(name, justify="right") for name in names]
+
+
+def fold(*names: str) -> list[Column]:
+    """Columns whose text is folded where it is too long, and never cut."""
+    return [Column(name, overflow="fold") for name in names]
+
+
 def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
     """The zoo: (row of Table 1, parameters, GMACs) each."""
-    table = titled("Networks of Table 1, with the shallow net of section 4.1 and the batch-normalised variants")
-    for name in ("network", "also", "layers", "parameters", "GMACs", "top-1 %", "top-5 %", "published in"):
-        table.add_column(name, justify="left" if name in ("network", "also", "published in") else "right")
+    title = "Networks of Table 1, with the shallow net of section 4.1 and the batch-normalised variants"
+    numbers = right("layers", "parameters", "GMACs", "top-1 %", "top-5 %")
+    table = titled(title, "network", "also", *numbers, "published in")
     for row, parameters, gmacs in rows:
-        errors = [_error(row.top1_error), _error(row.top5_error)]
-        source = row.error_source or "error not printed in the paper"
-        table.add_row(
-            row.arch, row.alias or "", str(row.weight_layers), f"{parameters:,}", f"{gmacs:.3f}", *errors, source
-        )
+        errors = ["" if error is None else f"{error:g}" for error in (row.top1_error, row.top5_error)]
+        size = (str(row.weight_layers), f"{parameters:,}", f"{gmacs:.3f}")
+        table.add_row(row.arch, row.alias or "", *size, *errors, row.error_source or "error not printed in the paper")
     return table
 
 
 def published_table(weights: Iterable[Published]) -> Table:
     """Weights that can be fetched by name."""
-    table = titled(
-        f"Published weights, by name and network, from {BASE} (their publisher's errors: centre crop at 256)"
-    )
-    table.add_column("name")
-    table.add_column("network")
-    for name in ("MiB", "top-1 %", "top-5 %"):
-        table.add_column(name, justify="right")
-    table.add_column("file", no_wrap=True)
-    table.add_column("licence", overflow="fold")
+    title = f"Published weights, by name and network, from {BASE} (their publisher's errors: centre crop at 256)"
+    numbers = right("MiB", "top-1 %", "top-5 %")
+    table = titled(title, "name", "network", *numbers, Column("file", no_wrap=True), *fold("licence"))
     for one in weights:
         errors = ["no classifier", ""] if one.top1_error is None else [f"{one.top1_error:.2f}", f"{one.top5_error:.2f}"]
         table.add_row(one.name, one.arch, f"{one.mebibytes:.0f}", *errors, one.file, one.licence)
@@ -56,13 +64,9 @@ def published_table(weights: Iterable[Published]) -> Table:
 
 def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
     """Every layer of a network and what it costs for one image."""
-    table = titled(title)
-    table.add_column("layer")
-    for name in ("output", "receptive field", "parameters", "MACs (M)", "memory (MB)"):
-        table.add_column(name, justify="right")
+    table = titled(title, "layer", *right("output", "receptive field", "parameters", "MACs (M)", "memory (MB)"))
     for cost in costs:
-        output = "x".join(map(str, cost.output))
-        field = f"{cost.receptive_field}x{cost.receptive_field}"
+        output, field = "x".join(map(str, cost.output)), f"{cost.receptive_field}x{cost.receptive_field}"
         macs = f"{cost.macs / 1e6:,.1f}" if cost.macs else ""
         parameters = f"{cost.parameters:,}" if cost.parameters else ""
         table.add_row(cost.name, output, field, parameters, macs, f"{cost.memory / 1e6:.2f}")
@@ -74,14 +78,12 @@ def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
 
 def stacks_table(stacks: Sequence[Stack]) -> Table:
     """The argument of section 2.3 in numbers: stacks of 3x3 layers against one filter of their receptive field."""
-    table = titled("Each stack of 3x3 layers against one filter with the same receptive field (section 2.3)")
-    table.add_column("stack")
-    for name in ("sees", "weights of the stack", "as one filter", "more"):
-        table.add_column(name, justify="right")
+    title = "Each stack of 3x3 layers against one filter with the same receptive field (section 2.3)"
+    table = titled(title, "stack", *right("sees", "weights of the stack", "as one filter", "more"))
     for stack in stacks:
-        side, count = stack.receptive_field, len(stack.layers)
+        side = stack.receptive_field
         more = f"{100 * (stack.single_weights / stack.stack_weights - 1):.0f} %"
-        own = f"{9 * count}C² = {stack.stack_weights:,}"
+        own = f"{9 * len(stack.layers)}C² = {stack.stack_weights:,}"
         single = f"{side**2}C² = {stack.single_weights:,}"
         table.add_row(f"{stack.layers[0]} … {stack.layers[-1]}", f"{side}x{side}", own, single, more)
     return table
@@ -89,11 +91,7 @@ def stacks_table(stacks: Sequence[Stack]) -> Table:
 
 def classes_table(reports: Sequence[ClassReport]) -> Table:
     """Error, support and worst confusion by class, the worst class first."""
-    table = titled("By class")
-    table.add_column("class")
-    for name in ("images", "top-1 error %"):
-        table.add_column(name, justify="right")
-    table.add_column("most confused with")
+    table = titled("By class", "class", *right("images", "top-1 error %"), "most confused with")
     for report in sorted(reports, key=lambda one: (-one.top1_error, one.name)):
         confused = f"{report.confused_with} ({report.confused})" if report.confused_with is not None else ""
         table.add_row(_name(report.name), str(report.support), f"{report.top1_error:.1f}", _name(confused))
@@ -102,11 +100,7 @@ def classes_table(reports: Sequence[ClassReport]) -> Table:
 
 def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
     """(name, what it is, its errors) each: members, pairs, and last the whole."""
-    table = titled(title)
-    table.add_column("posteriors of", overflow="fold")
-    table.add_column("", overflow="fold")
-    for name in ("top-1 error %", "top-5 error %"):
-        table.add_column(name, justify="right")
+    table = titled(title, *fold("posteriors of", ""), *right("top-1 error %", "top-5 error %"))
     for index, (name, what, errors) in enumerate(rows):
         if index == len(rows) - 1:
             table.add_section()
@@ -116,26 +110,17 @@ def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]
 
 def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> Table:
     """(path, its top classes with posteriors) each, with bars."""
-    table = titled("")
-    table.add_column("image", overflow="fold")
-    table.add_column("class", overflow="fold")
-    table.add_column("posterior", justify="right")
-    table.add_column("", min_width=BAR)
+    table = titled("", *fold("image", "class"), *right("posterior"), Column("", min_width=BAR))
     for path, top in images:
         for rank, (name, posterior) in enumerate(top):
-            bar = "█" * round(BAR * posterior)
-            table.add_row(
-                _name(path if rank == 0 else ""), _name(name), f"{posterior:.4f}", bar, end_section=rank == len(top) - 1
-            )
+            cells = _name(path if rank == 0 else ""), _name(name), f"{posterior:.4f}", "█" * round(BAR * posterior)
+            table.add_row(*cells, end_section=rank == len(top) - 1)
     return table
 
 
 def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
     """(path, cosine) each, the nearest first."""
-    table = titled(title)
-    table.add_column("", justify="right")
-    table.add_column("image", overflow="fold")
-    table.add_column("cosine", justify="right")
+    table = titled(title, *right(""), *fold("image"), *right("cosine"))
     for rank, (path, cosine) in enumerate(found, start=1):
         table.add_row(str(rank), _name(path), f"{cosine:.4f}")
     return table
@@ -148,7 +133,9 @@ def features_table(outcome: Outcome) -> Table:
     if outcome.single is not None and outcome.out is None:
         facts["image"] = outcome.single.name + (", turned upright by EXIF" if outcome.turned else "")
         for name, row in zip(one.layers, outcome.single.rows, strict=True):
-            strongest = ", ".join(f"{channel} ({mean:.3g})" for channel, mean in strongest_channels(row, CHANNELS))
+            strongest = ", ".join(
+                f"{channel} ({mean:.3g})" for channel, mean in strongest_channels(row, NAMED_CHANNELS)
+            )
             numbers = f"{_size(row.shape)}, L2 length {np.linalg.norm(row):.4g}, {(row == 0).mean():.0%} zeros"
             facts[name] = f"{numbers}; strongest channels: {strongest}"
     else:
@@ -171,26 +158,21 @@ def _size(shape: Sequence[int]) -> str:
 
 def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     """Names and values, one pair a line."""
-    table = titled(title)
+    table = titled(title, "", *fold(""))
     table.show_header = False
-    table.add_column()
-    table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(_name(name), Text("\n").join(_name(line) for line in value.split("\n")))
     return table
 
 
-def _name(text: str, style: str = "") -> Text:
-    """What may hold the name of a file or of a class."""
-    return Text(printable(text), style)
+def _name(text: str) -> Text:
+    """Text that may be the name of a file or a class."""
+    return Text(printable(text))
 
 
 def survey_table(found: Survey) -> Table:
     """Images by class in both splits, the largest class first; of more than 12 classes the largest and the smallest."""
-    table = titled("Images by class")
-    table.add_column("class")
-    table.add_column("train", justify="right")
-    table.add_column("val", justify="right")
+    table = titled("Images by class", "class", *right("train", "val"))
     order = sorted(range(len(found.classes)), key=lambda row: (-found.train[row], found.classes[row]))
     ends = len(order) if len(order) <= 2 * SHOWN_CLASSES else SHOWN_CLASSES
     for place, row in enumerate(order):
@@ -200,12 +182,3 @@ def survey_table(found: Survey) -> Table:
             table.add_row(f"... {len(order) - 2 * ends} more", "", "", style="dim")
     table.add_row("all", f"{sum(found.train):,}", f"{sum(found.val):,}", style="bold")
     return table
-
-
-def titled(title: str) -> Table:
-    """An empty table in the style of all of them."""
-    return Table(title=_name(title, "table.title"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _error(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"

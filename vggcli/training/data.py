@@ -1,33 +1,32 @@
-"""The data of a run: both splits, surveyed, without the images that cannot be used where those are to be left out; the run
-lists them in skipped.json."""
+"""The data of a run: both splits, surveyed; with `skip_bad` without the images that cannot be used, which the run lists in
+skipped.json."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet
-from vggcli.data.outputs import check_run_outside
+from vggcli.data.outputs import check_outside
 from vggcli.data.sources import load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
 from vggcli.errors import UsageError, counted
+from vggcli.progress import LOG
 from vggcli.records import read_record
 from vggcli.regular import need_regular
 from vggcli.training.options import RunOptions
 from vggcli.training.plan import Plan
 from vggcli.training.surroundings import Surroundings
 
-LOG = logging.getLogger("vggcli")
 SKIPPED = "skipped.json"  # of a run
-LISTED = 50  # images that were left out and are noted by name
+LISTED = 50  # of the images left out, how many are noted by name
 
 Skipped = tuple[tuple[str, str], ...]  # names relative to the source, each with the reason
 
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """What is trained on: `name` means the source anywhere on this machine."""
+    """Both splits; `name` is the source as an absolute path, or as a set's name."""
 
     name: str
     train: ImageSet
@@ -36,7 +35,7 @@ class TrainingSets:
 
 
 def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | None) -> TrainingSets:
-    """The data of `plan`; those of the folder `run` without the images that it lists as left out already.
+    """The data of `plan`; for a resumed run in the folder `run` without the images that it has left out before.
 
     Raises DataError where the data cannot be trained on, UsageError where the list is damaged.
     """
@@ -45,7 +44,11 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     if not plan.skip_bad:
         return TrainingSets(source.name, train, val)
     if run is not None and (run / SKIPPED).exists():
-        skipped = _read_skipped(run / SKIPPED)
+        need_regular(run / SKIPPED, UsageError)
+        try:
+            skipped = read_record(Skipped, (run / SKIPPED).read_bytes())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{run / SKIPPED} is not a run's list of images that were left out: {error}") from error
         names = {name for name, _ in skipped}
         train, val = (
             without(images, {row for row, name in enumerate(images.names) if name in names}) for images in (train, val)
@@ -59,29 +62,21 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     skipped = tuple((images.names[error.index or 0], error.reason) for images, error in bad)
     if skipped:
         count = counted(len(skipped), "image")
-        LOG.info(f"left out: {count} of {total} that cannot be used; {SKIPPED} of the run lists them")
+        LOG.info(f"left out: {count} of {total} that cannot be used, listed in {SKIPPED} of the run")
     for name, reason in skipped[:LISTED]:
         LOG.info(f"left out: {name}: {reason}")
     return TrainingSets(source.name, good_train, good_val, skipped)
 
 
 def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: bool) -> TrainingSets:
-    """As `training_sets`, before a run begins (or begins `again` in its own folder): raises UsageError too where that would
-    lie among the images, and tells what the data hold."""
+    """As `training_sets`, before a run begins (or begins `again` in its own folder); notes what the data hold. Raises
+    UsageError too where the run folder would lie among the images."""
     sets = training_sets(plan, options.workers, around, options.folder if again else None)
-    check_run_outside(options.folder, around.places.runs, sets.train, sets.val)
+    for images in (sets.train, sets.val):
+        check_outside([("out", options.folder or around.places.runs)], images.root, images.names)
     with around.progress("looking at the images", len(sets.train) + len(sets.val), "images") as bar:
         found = survey(sets.train, sets.val, bar)
     around.surveyed(found)
     for line in survey_notes(found):
         LOG.info(f"data: {line}")
     return sets
-
-
-def _read_skipped(path: Path) -> Skipped:
-    """The list of a run. Raises UsageError where it is none."""
-    need_regular(path, UsageError)
-    try:
-        return read_record(Skipped, path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a run's list of images that were left out: {error}") from error

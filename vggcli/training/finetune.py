@@ -1,17 +1,15 @@
-"""A run from trained weights: they become the start of its network, and their scale and recipe the defaults of its plan."""
+"""A run from trained weights: its network starts from them, and their scale and recipe are the defaults of its plan."""
 
-import logging
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli import paper
-from vggcli.colour import ColourStatistics
 from vggcli.data.image_set import match_classes
 from vggcli.data.sources import ImageSet
 from vggcli.data.training_batches import colour_statistics
 from vggcli.errors import UsageError, WeightsError
 from vggcli.files import file_sha256
+from vggcli.progress import LOG
 from vggcli.training.data import surveyed_sets
 from vggcli.training.frozen import Stages
 from vggcli.training.options import FinetuneOptions, TrainingData
@@ -23,11 +21,9 @@ from vggcli.training.surroundings import Surroundings
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.weights.find import fetched, find_weights, is_published_name
-from vggcli.weights.preprocessing import Pixels, read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.initialise import inherit
 from vggcli.zoo.network import VGG
-
-LOG = logging.getLogger("vggcli")
 
 
 @dataclass(frozen=True)
@@ -37,16 +33,16 @@ class _Start:
     path: Path
     network: VGG
     checkpoint: Checkpoint
-    pixels: Pixels | None
+    pixels: ExpectedPixels | None
 
 
 def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Plan | None = None) -> Session:
-    """Read weights and data, build the network from them, and make the run folder last, when nothing can be wrong any
-    more; or begin the plan `again` in the folder of `options`, whose lock is held."""
+    """Read weights and data, build the network, and make the run folder last, after all checks; or begin the plan `again`
+    in the folder of `options`, whose lock is held."""
     pixels = read_pixels(options.preprocessing) if isinstance(options.preprocessing, str) else options.preprocessing
     if again is None:
         check_run_place(options.folder, around.places.runs)
-    replayed = again or _replayed(options)
+    replayed = again or Plan.replayed(options.config, "finetune")
     start = _start(options, pixels, replayed, around)
     plan = replayed or Plan()
     plan = replace(plan, skip_bad=options.skip_bad or plan.skip_bad)
@@ -67,38 +63,32 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     network = _network(plan, start, options, classes, len(train_set.classes))
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
-    data = TrainingData(train_set, val_set, _colour(start.checkpoint, train_set, options.workers))
-    del start  # its weights need not be in memory any longer
+    colour = start.checkpoint.preprocessing
+    if not colour.eigenvalues:  # of the colour shift: then measured on the data
+        measured = colour_statistics(train_set, start.checkpoint.scale[0], options.workers, around.progress)
+        colour = replace(measured, mean=colour.mean, divisor=colour.divisor)
+    data = TrainingData(train_set, val_set, colour)
+    del start  # frees the memory of its weights
     return begun(plan, network, data, options, around, sets.skipped, again is not None)
 
 
-def _replayed(options: FinetuneOptions) -> Plan | None:
-    if options.config is None:
-        return None
-    if options.recipe is not None:
-        raise UsageError("a recipe and a config contradict each other; give one", "recipe", "config")
-    plan = Plan.from_file(Path(options.config))
-    if plan.weights is None:
-        command = f"vgg train --config {shlex.quote(str(options.config))}"
-        raise UsageError(f"{options.config} is of a run from scratch; replay it with `{command}`")
-    return plan
-
-
-def _start(options: FinetuneOptions, pixels: Pixels | None, replayed: Plan | None, around: Surroundings) -> _Start:
-    """Raises WeightsError where the weights are not those that a replayed run began with."""
+def _start(
+    options: FinetuneOptions, pixels: ExpectedPixels | None, replayed: Plan | None, around: Surroundings
+) -> _Start:
+    """Read the weights. Raises WeightsError where they are not those that a replayed run started from."""
     weights = None if options.weights is None else Path(options.weights)
     if replayed is not None and weights is None:
         path = Path(replayed.weights or "")
         if not path.is_file():
-            raise WeightsError(f"{path}, which {options.config} began with, is not there; name the weights", "weights")
+            raise WeightsError(f"{path}, the weights of {options.config}, is missing; name the weights", "weights")
         if file_sha256(path) != replayed.weights_sha256:
-            raise WeightsError(f"{path} is not what {options.config} began with; name the weights", "weights")
+            raise WeightsError(f"{path} has changed since {options.config} was written; name the weights", "weights")
     else:
         named = weights is not None and not is_published_name(weights)
         path = find_weights(weights, None if named else options.arch, around.places)
     path = fetched(path, around.places, around.progress)
     if pixels is None and replayed is not None and replayed.preprocessing:
-        pixels = Pixels.from_json(replayed.preprocessing)
+        pixels = ExpectedPixels.from_json(replayed.preprocessing)
     network, checkpoint = load_checkpoint(path, pixels=pixels)
     say_what_is_assumed(path, checkpoint, around.places)
     return _Start(path, network, checkpoint, pixels)
@@ -131,7 +121,9 @@ def _recipe(options: FinetuneOptions, start: _Start, same_classes: bool) -> Reci
         try:
             base, slower = Recipe.from_json(own), "finetuned" not in checkpoint.training
         except ValueError as error:
-            raise WeightsError(f"the recipe in {start.path} cannot be used: {error}; name one", "recipe") from error
+            raise WeightsError(
+                f"the recipe in {start.path} cannot be used: {error}; name a recipe", "recipe"
+            ) from error
     rate = base.learning_rate * (paper.FINETUNING_RATE if slower else 1)
     config = checkpoint.config
     head = "fc" if config.head == "none" else config.head
@@ -142,16 +134,16 @@ def _recipe(options: FinetuneOptions, start: _Start, same_classes: bool) -> Reci
 
 
 def _at_one_scale(plan: Plan, options: FinetuneOptions) -> Plan:
-    """A plan that computes frozen layers once an image, at the middle of its scales. Raises UsageError where images could
-    not stay as they are."""
+    """The plan with one training scale, the middle of its range, for outputs of frozen layers that are computed once an
+    image. Raises UsageError where all layers learn, or a range of scales was given."""
     if plan.layers == "all":
         raise UsageError(
-            "the outputs of frozen layers cannot be kept where all layers learn; let only fc or last learn, or keep none",
+            "outputs of frozen layers cannot be cached where all layers learn; let only fc or last learn, or cache none",
             *("layers", "cache_features"),
         )
     if options.scale_jitter is not None and plan.recipe.scale[0] < plan.recipe.scale[1]:
         raise UsageError(
-            "the outputs of frozen layers are computed once an image, at one scale; give one, not a range",
+            "outputs of frozen layers are computed once an image, at one scale; give one scale, not a range",
             *("scale", "scale_jitter", "cache_features"),
         )
     middle = plan.recipe.test_scale
@@ -161,10 +153,10 @@ def _at_one_scale(plan: Plan, options: FinetuneOptions) -> Plan:
 def _network(
     plan: Plan, start: _Start, options: FinetuneOptions, classes: tuple[str, ...] | None, data_classes: int
 ) -> VGG:
-    """The network of the plan with what `start` gives it, its last layer too where `classes` are kept; notes which layers
-    are new.
+    """The network of the plan with the weights of `start`, of its last layer too where `classes` are kept; notes which
+    layers are new.
 
-    Raises UsageError where a new layer would not learn, or an initialisation was given and no layer is new, WeightsError
+    Raises UsageError where a new layer would not learn, or an initialisation was given and no layer is new; WeightsError
     where the weights do not fit.
     """
     count = len(classes) if classes else data_classes
@@ -172,13 +164,13 @@ def _network(
     new = inherit(network, start.network, same_classes=classes is not None)
     initial = [name for name in ("init", "init_std") if getattr(options, name)]
     if initial and not new:
-        raise UsageError(f"an initialisation has no effect: {start.path} gives every layer", *initial)
+        raise UsageError(f"an initialisation has no effect, because {start.path} has weights for every layer", *initial)
     stages = Stages(network, plan.layers)
     untrained = [name for name in new if not stages.learns(name)]
     if untrained:
         raise UsageError(
-            f"learning in {plan.layers} alone would leave {untrained[0]} random, which {start.path} does not give; let all "
-            f"layers learn",
+            f"{start.path} has no weights for {untrained[0]}, which would stay random where only {plan.layers} learns; let "
+            f"all layers learn",
             "layers",
         )
     before, had = start.checkpoint.config.classes, start.checkpoint.config.head != "none"
@@ -187,12 +179,3 @@ def _network(
     also = f"; new{' too' if had else ''}: {', '.join(others)}" if others else ""
     LOG.info(f"starting from {start.path}{replaced}{also}")
     return network
-
-
-def _colour(checkpoint: Checkpoint, train_set: ImageSet, workers: int) -> ColourStatistics:
-    """The weights' own mean and divisor; the colour shift's statistics too where they have them, else the data's."""
-    colour = ColourStatistics.from_json(checkpoint.preprocessing)
-    if colour.eigenvalues:
-        return colour
-    measured = colour_statistics(train_set, checkpoint.scale[0], workers)
-    return replace(measured, mean=colour.mean, divisor=colour.divisor)

@@ -1,17 +1,16 @@
-"""Layers that do not learn: a network cut where learning begins, and the outputs of its layers before the cut.
+"""Frozen layers: a network is cut before its first layer that learns; this has the outputs of the layers before the cut.
 
-These run without gradients, as they do at test time. Their outputs may be computed once for every image and kept on disk:
-an epoch then costs the other layers only. Images are then not augmented: each is its centre crop at Q = S. A file is named
-by a hash of all that decides its content (the frozen weights, the images with their sizes and dates, the view), so it is
-never taken for another, and ends in the SHA-256 of what is before; it is read back as a memory map. Rows are float32, maps
-with their channels last.
+These run without gradients, as at test time. Their outputs may be computed once for every image and kept on disk: an epoch
+then costs only the layers that learn. Images are then not augmented: each is its centre crop at Q = S. A file is named by
+a hash of everything that decides its content (the frozen weights, the images with their sizes and dates, the view), so it
+is never confused with another, and ends in the SHA-256 of its content; it is read as a memory map. Rows are float32, maps
+have their channels last.
 
 Shapes: N images, C channels, H and W pixels or map positions, K classes.
 """
 
 import hashlib
 import io
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,41 +27,36 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.data.training_batches import Schedule, tasks
 from vggcli.device import autocast
 from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
+from vggcli.progress import LOG
 from vggcli.zoo.network import VGG
 
-LOG = logging.getLogger("vggcli")
 ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array
-CHUNK = 4 << 20  # bytes that are hashed at once
+HASH_BYTES = 4 << 20  # bytes that are hashed at once
 
 
 @dataclass(frozen=True)
 class Stages:
-    """`network` with the `layers` that learn: all, the fully connected ones, or the last. Dropout acts on the layers
-    before a layer that learns, and batch normalisation that does not learn keeps its statistics."""
+    """`network` with the `layers` that learn: all, the fully connected ones, or the last. Dropout acts only before layers
+    that learn, and frozen batch normalisation keeps its statistics."""
 
     network: VGG
     layers: Layers
 
     def learns(self, name: str) -> bool:
-        """Whether the layer or parameter of this name does."""
+        """Whether the layer or parameter of this name learns."""
         return self.layers == "all" or name.startswith("fc" if self.layers == "fc" else "fc8")
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Those that learn, with their names."""
+        """The parameters that learn, with their names."""
         return ((name, parameter) for name, parameter in self.network.named_parameters() if self.learns(name))
 
-    def frozen_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The others."""
-        return ((name, parameter) for name, parameter in self.network.named_parameters() if not self.learns(name))
-
     def train(self) -> None:
-        """Make the network ready to learn: gradients and training mode where they belong."""
+        """Switch gradients and training mode on for the layers that learn, and off for the others."""
         self.network.train(self.layers != "last")
         for name, layer in self.network.named_children():
             layer.requires_grad_(self.learns(name))
@@ -70,7 +64,7 @@ class Stages:
                 layer.eval()
 
     def frozen(self, images_NCHW: Tensor) -> Tensor:
-        """What the layers before the cut make of preprocessed images float [N, 3, H, W]: the images themselves (all), the
+        """Outputs of the layers before the cut for preprocessed images float [N, 3, H, W]: the images themselves (all), the
         pool5 map [N, C, H//32, W//32] (fc), or the descriptor [N, C] (last)."""
         if self.layers == "all":
             return images_NCHW
@@ -79,7 +73,7 @@ class Stages:
             return maps_NCHW if self.layers == "fc" else self.network.descriptor(maps_NCHW)
 
     def scores(self, outputs: Tensor, keep: list[Tensor] | None = None) -> Tensor:
-        """Class scores [N, K] of what `frozen` gave; `keep` holds a dropout mask [N, C] for each hidden FC layer."""
+        """Class scores [N, K] from the outputs of `frozen`; `keep` has a dropout mask [N, C] for each hidden FC layer."""
         if self.layers == "all":
             return self.network(outputs, keep)  # type: ignore[no-any-return]
         if self.layers == "fc":
@@ -89,7 +83,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class FrozenOutputs:
-    """Of the images of both splits: float32 [N, H, W, C] or [N, C]."""
+    """Rows of the images of both splits: float32 [N, H, W, C] or [N, C]."""
 
     train: NDArray[np.float32]
     val: NDArray[np.float32]
@@ -114,7 +108,7 @@ class FrozenView:
     dtype: torch.dtype
 
     def key(self, images: ImageSet) -> str:
-        """A hash of all that decides the rows of `images`."""
+        """A hash of everything that decides the rows of `images`."""
         config = self.stages.network.config
         digest = hashlib.sha256(
             f"{self.stages.layers} {config.arch} {config.crop} {self.scale} {self.dtype} {self.colour}\n".encode()
@@ -130,20 +124,16 @@ class FrozenView:
 
 
 def frozen_outputs(
-    folder: Path,
-    images: ImageSet,
-    view: FrozenView,
-    workers: int,
-    progress: Callable[[int], None],
+    folder: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]
 ) -> NDArray[np.float32]:
-    """The rows of `images`, from `folder` where they are there to the last bit, else computed and kept there, whole or not
-    at all; notes what is wrong with a file that has to be computed again. `progress` is told the images done.
+    """The rows of `images`, read from `folder`, or computed and kept there where they are missing or damaged. `progress` is
+    called with the number of images done.
 
-    Raises ImageError at an image that cannot be used, MachineError where the disk refuses.
+    Raises ImageError at an image that cannot be used, MachineError where the file cannot be written.
     """
     path = folder / f"{view.key(images)[:32]}.npy"
     if path.is_dir():
-        raise MachineError(f"{path} is a folder, and outputs of frozen layers are to be kept there; remove it")
+        raise MachineError(f"{path} is a folder, where a file of outputs of frozen layers is to be kept; remove it")
     try:
         found = _kept(path, len(images)) if os.path.lexists(path) else None
     except (OSError, ValueError) as error:
@@ -153,14 +143,14 @@ def frozen_outputs(
         _compute(path, images, view, workers, progress)
         with path.open("rb") as file:
             found = _mapped(path, read_npy_header(file, path.stat().st_size - DIGEST_BYTES))
-    os.utime(path)  # when it was used last, for whoever tidies the cache
+    os.utime(path)  # the time of its last use, for clearing the cache
     return found
 
 
 def _kept(path: Path, rows: int) -> NDArray[np.float32]:
-    """The rows of a file, all of it read once. Raises ValueError where it is not what was written."""
+    """The rows of a file, after its hash was checked. Raises ValueError where it is damaged."""
     if not path.is_file():
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
     size = path.stat().st_size - DIGEST_BYTES
     with path.open("rb") as file:
         header = read_npy_header(file, size)
@@ -168,10 +158,10 @@ def _kept(path: Path, rows: int) -> NDArray[np.float32]:
             raise ValueError(f"{header.dtype} of the shape {header.shape} for {rows} images")
         digest = hashlib.sha256()
         file.seek(0)
-        for start in range(0, size, CHUNK):
-            digest.update(file.read(min(CHUNK, size - start)))
+        for start in range(0, size, HASH_BYTES):
+            digest.update(file.read(min(HASH_BYTES, size - start)))
         if file.read() != digest.digest():
-            raise ValueError("its SHA-256 is another")
+            raise ValueError("its SHA-256 differs")
     return _mapped(path, header)
 
 
@@ -194,28 +184,16 @@ def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progr
                 outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
             rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
             if batch.indices[0] == 0:
-                head = _header(len(images), rows.shape[1:])
-                digest.update(head)
-                file.write(head)
+                head = io.BytesIO()
+                described = {"descr": "<f4", "fortran_order": False, "shape": (len(images), *rows.shape[1:])}
+                np.lib.format.write_array_header_1_0(head, described)
+                digest.update(head.getvalue())
+                file.write(head.getvalue())
             some = rows.astype("<f4", copy=False).data  # views of one shape come in the order of the images
             digest.update(some)
             file.write(some)
             progress(len(batch.indices))
         file.write(digest.digest())
-
-
-def _header(rows: int, shape: tuple[int, ...]) -> bytes:
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (rows, *shape)})
-    return head.getvalue()
-
-
-def frozen_batches(
-    rows: NDArray[np.float32], labels: Sequence[int], schedule: Schedule, seed: int, device: torch.device
-) -> Iterator[FrozenBatch]:
-    """The micro-batches of `schedule`, in order, of rows in place of training views."""
-    for task in tasks(schedule, seed):
-        yield frozen_batch(rows, labels, [index for _, index in task], device)
 
 
 def frozen_batch(

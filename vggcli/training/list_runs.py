@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vggcli.data.own_files import CONFIG
 from vggcli.errors import UsageError
 from vggcli.locks import Busy, let_go, lock
 from vggcli.records import read_record
@@ -13,7 +14,7 @@ from vggcli.results import Result
 from vggcli.training.plan import Plan
 from vggcli.training.plateau import Plateau
 from vggcli.training.recipe import RECIPES, Recipe
-from vggcli.training.run import CONFIG, LOCK, LOG
+from vggcli.training.run import LOCK, LOG_FILE
 from vggcli.training.state import EpochRecord
 
 
@@ -109,7 +110,7 @@ def _value(value: Any) -> str:
 
 
 def _summary(run: Path) -> RunSummary:
-    log = run / LOG
+    log = run / LOG_FILE
     saved = datetime.fromtimestamp((log if log.is_file() else run / CONFIG).stat().st_mtime)
     time = saved.isoformat(sep=" ", timespec="seconds")
     try:

@@ -1,7 +1,7 @@
-"""The training loop (section 3.1): SGD with momentum over steps of 256 images whatever the machine holds.
+"""The training loop (section 3.1): SGD with momentum, in steps of 256 images on any machine.
 
 A step's images are split into micro-batches whose gradients add up; views and dropout masks are functions of seed, epoch,
-step and image, so the result depends neither on the micro-batch (batch normalisation aside) nor on where a run was
+step and image, so the result depends neither on the micro-batch (except with batch normalisation) nor on where a run was
 interrupted.
 """
 
@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from vggcli.data.decode import ImageError
-from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, training_batches
+from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, tasks, training_batches
 from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
 from vggcli.device import autocast
 from vggcli.errors import DataError
 from vggcli.metrics import count_correct, error_rate
-from vggcli.training.frozen import FrozenBatch, Stages, frozen_batches
+from vggcli.training.frozen import FrozenBatch, Stages, frozen_batch
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
 from vggcli.training.run import RunFolder
 from vggcli.training.state import EpochRecord, RunState, StepRecord
 from vggcli.training.validation import validate
 from vggcli.zoo.network import VGG
 
-SAVE_SECONDS = 600.0  # a long epoch is saved now and then, so that a kill costs minutes
+SAVE_SECONDS = 600.0  # between saves within an epoch, so that a kill costs at most ten minutes
 
 
 def train_epochs(
@@ -45,9 +45,9 @@ def train_epochs(
     """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
     every epoch, and saving to `folder` as it goes; `phase` is told what it is busy with in between.
 
-    Raises Stopped, within the time of a layer, once `stop()` is true, ImageError at an image that cannot be used and
-    WorkerLost where a decoding process is killed (all saved first, as where the caller closes the iterator), DataError at a
-    loss that is not finite (before the step; the last save is left as it was).
+    Raises Stopped, within the time of one layer, once `stop()` is true, ImageError at an image that cannot be used and
+    WorkerLost where a decoding process is killed (saving first, also where the caller closes the iterator); DataError at a
+    loss that is not finite (before the step, leaving the last save as it was).
     """
     recipe = options.recipe
     steps = steps_an_epoch(len(data.train), recipe.batch_size)
@@ -72,7 +72,7 @@ def train_epochs(
     phase("the first micro-batch")
     hooks = _stop_between_layers(network, stop)
     try:
-        while not _finished(state, options):
+        while not (state.epoch >= recipe.epochs or state.plateau.finished or _enough_steps(state, options)):
             while state.step < steps and not _enough_steps(state, options):
                 loss_sum, correct, images = yield from _accumulate(stages, batches, data, options, state, scaler, stop)
                 where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
@@ -103,7 +103,7 @@ def train_epochs(
     finally:
         for hook in hooks:
             hook.remove()
-        batches.close()  # ends the workers while there is someone to wait for them
+        batches.close()  # ends the workers before this process ends
 
 
 def _stop_between_layers(network: VGG, stop: Callable[[], bool]) -> list[RemovableHandle]:
@@ -139,9 +139,9 @@ def _accumulate(
     scaler: torch.amp.GradScaler,
     stop: Callable[[], bool],
 ) -> Generator[StepRecord, None, tuple[float, int, int]]:
-    """The gradients of one step, micro-batch by micro-batch; returns its summed loss, images right, and images. Left
-    early, it leaves the network as it was (batch normalisation counts as it goes)."""
-    step_size = min(options.recipe.batch_size, len(data.train))  # a short last step weighs its images as the others do
+    """Accumulate the gradients of one step over its micro-batches; returns its summed loss, correct images, and images. If
+    it ends early, the running statistics of batch normalisation are restored."""
+    step_size = min(options.recipe.batch_size, len(data.train))  # an image has the same weight in a short last step
     network = stages.network
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     stages.train()
@@ -154,7 +154,11 @@ def _accumulate(
                 masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
             keep = [mask[place.start : place.stop] for mask in masks]
             with autocast(options.device, options.dtype):
-                scores = stages.scores(_frozen_outputs(batch, stages, data), keep)
+                if isinstance(batch, FrozenBatch):
+                    outputs = batch.outputs
+                else:
+                    outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
+                scores = stages.scores(outputs, keep)
             losses = F.cross_entropy(scores.float(), batch.labels_N, reduction="sum")
             scaler.scale(losses / step_size).backward()
             loss_sum += losses.detach()
@@ -170,22 +174,12 @@ def _accumulate(
     return float(loss_sum), correct, place.size
 
 
-def _frozen_outputs(batch: TrainingBatch | FrozenBatch, stages: Stages, data: TrainingData) -> Tensor:
-    if isinstance(batch, FrozenBatch):
-        return batch.outputs
-    return stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
-
-
 def dropout_masks(network: VGG, rows: int, seed: int, step: int, device: torch.device) -> list[Tensor]:
-    """One mask [rows, C] for each layer that dropout follows, 0 or 1/(1-p), a function of seed and step alone."""
+    """One mask [rows, C] for each layer followed by dropout, of 0 or 1/(1-p): a function of seed and step alone."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63 ^ 0x5DEECE66D)
     keep = 1 - network.dropout
     sizes = network.hidden_sizes()
     return [(torch.empty(rows, size).bernoulli_(keep, generator=generator) / keep).to(device) for size in sizes]
-
-
-def _finished(state: RunState, options: LoopOptions) -> bool:
-    return state.epoch >= options.recipe.epochs or state.plateau.finished or _enough_steps(state, options)
 
 
 def _enough_steps(state: RunState, options: LoopOptions) -> bool:
@@ -202,7 +196,7 @@ def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]
         fused=options.device.type in ("cpu", "cuda"),
     )
     for name, parameter in stages.parameters():
-        if name in momentum:  # laid out as the parameter is, which the fused step needs
+        if name in momentum:  # in the parameter's memory layout, which the fused step needs
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
     return optimizer
 
@@ -215,14 +209,15 @@ def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
 def _batches(
     data: TrainingData, options: LoopOptions, state: RunState
 ) -> Generator[tuple[Position, TrainingBatch | FrozenBatch], None, None]:
-    """Every micro-batch that is still to come, with its place; the workers run ahead over the ends of epochs."""
+    """All remaining micro-batches, each with its place; the workers decode ahead across the ends of epochs."""
     recipe = options.recipe
     schedule = Schedule(
         len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs, start=(state.epoch, state.step)
     )
     if data.frozen is not None:
-        rows = frozen_batches(data.frozen.train, data.train.labels, schedule, options.seed, options.device)
-        yield from zip(schedule, rows, strict=True)
+        for place, task in zip(schedule, tasks(schedule, options.seed), strict=True):
+            rows = [index for _, index in task]
+            yield place, frozen_batch(data.frozen.train, data.train.labels, rows, options.device)
         return
     views = training_batches(
         data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, options.workers, options.device

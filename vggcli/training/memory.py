@@ -11,15 +11,13 @@ from vggcli.zoo.layers import NetworkConfig, layer_costs
 CPU_BYTES = 2 << 30  # more brings no speed on a CPU, and leaves room for 3 copies of network D's weights in 8 GB
 CUDA_SHARE = 0.6  # of the memory that is free once weights, gradients and momentum are in place
 GRADIENT_FACTOR = 2.5  # outputs kept for the backward pass, their gradients, pooling indices, workspace
-
-
 COPIES = 3  # of the weights: themselves, their gradients and the momentum
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def check_memory(config: NetworkConfig, micro_batch: int, device: torch.device) -> None:
-    """Raises MachineError where training by `micro_batch` images at once (0 counts the weights alone) takes more than all
-    the memory that there is."""
+    """Raises MachineError where training with this micro-batch (0 counts the weights alone) takes more memory than the
+    device has."""
     weights, an_image = _training_bytes(config)
     needed, there = weights + micro_batch * an_image, _total_bytes(device)
     if needed > there:
@@ -33,13 +31,13 @@ def check_memory(config: NetworkConfig, micro_batch: int, device: torch.device) 
 
 
 def automatic_micro_batch(config: NetworkConfig, batch_size: int, device: torch.device) -> int:
-    """The images that are trained on at once, at most `batch_size`; at least 1."""
+    """The micro-batch that fits into free memory: from 1 to `batch_size` images."""
     weights, an_image = _training_bytes(config)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         budget = CUDA_SHARE * (free - weights)
     else:
-        budget = min(CPU_BYTES, _available_bytes() / 4)
+        budget = min(CPU_BYTES, _system_bytes("SC_AVPHYS_PAGES", 4 * CPU_BYTES) / 4)
     return max(1, min(batch_size, int(budget / an_image)))
 
 
@@ -52,18 +50,16 @@ def _training_bytes(config: NetworkConfig) -> tuple[int, float]:
 def _total_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[1])
-    try:
-        machine = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
+    machine = _system_bytes("SC_PHYS_PAGES", float("inf"))
     try:
         return min(machine, float(CONTAINER_LIMIT.read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no limit reads "max"
+    except (OSError, ValueError):  # "max" where there is no limit
         return machine
 
 
-def _available_bytes() -> float:
+def _system_bytes(pages: str, unknown: float) -> float:
+    """The memory that the system counts under the name `pages`; `unknown` where it does not count it."""
     try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
-        return float(4 * CPU_BYTES)
+        return unknown

@@ -1,5 +1,5 @@
-"""What training is asked for: `TrainOptions` and `FinetuneOptions` have the fields of the commands and of the Python face;
-what their loop is given, once data and network are there, are `LoopOptions` and `TrainingData`. All frozen."""
+"""The options of training: `TrainOptions` and `FinetuneOptions` have the fields that the commands and the Python functions
+share; `LoopOptions` and `TrainingData` are what the training loop gets. All frozen."""
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields
@@ -14,22 +14,22 @@ from vggcli.data.sources import ImageSet
 from vggcli.errors import UsageError
 from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 
 RUN_FIELDS = ("data", "arch", "seed", "max_steps", "init_from", "precision", "skip_bad", "layers", "cache_features")
-CARRIED_OUT = ("resume", "device", "workers", "micro_batch")  # how, not what: they go with a run that is resumed
+CARRIED_OUT = ("resume", "device", "workers", "micro_batch")  # they may change when a run is resumed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What both kinds of training take. Where a field is None, the recipe, the config or the run that is resumed says it.
+    """What both kinds of training take. A field that is None is taken from the recipe, the config or the resumed run.
 
     `recipe` is "paper" or "tiny", `config` the config.json of a run to replay, `resume` a run folder to go on with (the
-    newest where it is empty). `scale` is S in pixels, `scale_jitter` the smallest and the largest S of a range;
+    newest where it is ""). `scale` is S in pixels, `scale_jitter` the smallest and the largest S of a range;
     `batch_size` the images of a step and `micro_batch` those computed at once; `max_steps` ends the run early;
-    `skip_bad` leaves images out that cannot be used. `out` is the run's folder, ARCH-N among the runs where it is None.
+    `skip_bad` leaves out images that cannot be used. `out` is the run's folder, by default runs/ARCH-N.
 
-    Raises UsageError for what contradicts itself or is no choice.
+    Raises UsageError for fields that contradict each other and for unknown choices.
     """
 
     recipe: choices.RecipeName | None = None
@@ -57,6 +57,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.scale is not None and self.scale_jitter is not None:
             raise UsageError("one scale and a range of scales contradict each other; give one", "scale", "scale_jitter")
+        if self.recipe is not None and self.config is not None:
+            raise UsageError("a recipe and a config contradict each other; give one", "recipe", "config")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"a micro-batch of {self.micro_batch} is too small: give 1 image or more", "micro_batch")
         for name, known in (("recipe", choices.RecipeName), ("precision", choices.Precision)):
@@ -71,7 +73,7 @@ class RunOptions:
         return None if self.out is None else Path(self.out)
 
     def given(self) -> Iterator[tuple[str, Any]]:
-        """The names and values of the fields that were given, those of how a run is carried out aside."""
+        """The names and values of the fields that were given, without those that do not change the result."""
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default and field.name not in CARRIED_OUT:
@@ -84,15 +86,15 @@ class RunOptions:
         return {name: value for name, value in self.given() if name in names} | ({"scale": scale} if scale else {})
 
     def of_run(self) -> dict[str, Any]:
-        """The fields of a `Plan` that were given, but for its recipe and its weights."""
+        """The fields of a `Plan` that were given, without its recipe and its weights."""
         return {name: value for name, value in self.given() if name in RUN_FIELDS}
 
 
 @dataclass(frozen=True)
 class TrainOptions(RunOptions):
-    """A run from random weights. `data` is a folder, a CSV or a set's name, `arch` a network of Table 1 ("D" where nothing
-    says it), `init_from` weights of net A whose layers a deeper network begins with (section 3.1), `crop` the side of the
-    crop in pixels, `width` a factor on all channel counts, and `head` "gap" averages the last map."""
+    """A run from random weights. `data` is a folder, a CSV or a set's name, `arch` a network of Table 1 (by default "D"),
+    `init_from` weights of net A whose layers a deeper network starts from (section 3.1), `crop` the side of the crop in
+    pixels, `width` a factor on all channel counts; `head` "gap" averages the last map before one linear layer."""
 
     data: str | Path | None = None
     arch: str | None = None
@@ -105,15 +107,15 @@ class TrainOptions(RunOptions):
 
 @dataclass(frozen=True)
 class FinetuneOptions(RunOptions):
-    """A run from trained weights. `weights` are a run, a file or a published name (the newest run of `arch` where none
-    are given), `preprocessing` what they expect of pixels where their file does not say it; `layers` are those that learn,
-    and `cache_features` runs the others once an image, unaugmented, and keeps what they give."""
+    """A run from trained weights. `weights` are a run, a file or a published name (by default the newest run of `arch`),
+    `preprocessing` is theirs where their file does not say it; `layers` are those that learn, and `cache_features` runs
+    the frozen layers once an image, unaugmented, and keeps their outputs."""
 
     weights: str | Path | None = None
     data: str | Path | None = None
     arch: str | None = None
     _: KW_ONLY
-    preprocessing: str | Pixels | None = None
+    preprocessing: str | ExpectedPixels | None = None
     layers: choices.Layers | None = None
     cache_features: bool | None = None
 
@@ -125,8 +127,7 @@ class FinetuneOptions(RunOptions):
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """`micro_batch` images are computed at once; `max_steps` ends the run early, counted from its start; `layers` are
-    those that learn."""
+    """What the loop needs of a plan and the machine; `max_steps` counts from the start of the run."""
 
     recipe: Recipe
     seed: int
@@ -141,7 +142,7 @@ class LoopOptions:
 @dataclass(frozen=True)
 class TrainingData:
     """Both splits, with the same classes, the colour statistics that views are normalised with, and, where images are
-    not to be augmented, what the frozen layers make of each."""
+    not augmented, the outputs of the frozen layers."""
 
     train: ImageSet
     val: ImageSet
@@ -150,4 +151,4 @@ class TrainingData:
 
 
 class Stopped(Exception):
-    """The caller asked the loop to stop; once it leaves the loop, the state is saved."""
+    """The caller asked the loop to stop. The loop has saved its state when this leaves it."""

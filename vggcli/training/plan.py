@@ -1,4 +1,4 @@
-"""The plan of a run: every choice that decides its result, as config.json holds it and options change it."""
+"""The plan of a run: every setting that decides its result, as config.json holds it and options change it."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.regular import need_regular
 from vggcli.training.options import RunOptions, TrainOptions
 from vggcli.training.recipe import RECIPES, Recipe
-from vggcli.weights.preprocessing import Pixels
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, arch_of
 
 LONGEST = 1 << 20  # bytes of a config.json
@@ -25,10 +25,9 @@ LARGEST_NUMBER = 2**63 - 1
 @dataclass(frozen=True)
 class Plan:
     """What decides a run's result; config.json holds it. `init_from` (with its SHA-256) is the network A whose layers a
-    deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` what was given
-    for them (`Pixels.to_json`), `layers` those that learn, and `cache_features` says that images are not augmented.
-    `micro_batch`, once a run has one, decides the last bit of its sums; `skip_bad` leaves images out that cannot be
-    used."""
+    deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` the one that was
+    given for them (`ExpectedPixels.to_json`), `layers` those that learn; with `cache_features` images are not augmented.
+    `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images."""
 
     arch: str = "D"
     data: str | None = None
@@ -56,39 +55,48 @@ class Plan:
 
     @classmethod
     def of(cls, options: TrainOptions) -> "Plan":
-        """A recipe or a config file, with the options that were given in front."""
-        if options.recipe is not None and options.config is not None:
-            raise UsageError("a recipe and a config contradict each other; give one", "recipe", "config")
-        plan = cls(recipe=RECIPES[options.recipe or "paper"])
-        if options.config is not None:
-            plan = cls.from_file(Path(options.config))
-        if plan.weights is not None:
-            command = f"vgg finetune --config {shlex.quote(str(options.config))}"
-            raise UsageError(f"{options.config} is of a fine-tuned run; replay it with `{command}`")
+        """The plan in the config file, or of the recipe; the options that were given replace its own."""
+        plan = cls.replayed(options.config, "train") or cls(recipe=RECIPES[options.recipe or "paper"])
         return plan.with_options(options)
 
     @classmethod
+    def replayed(cls, config: str | Path | None, command: str) -> "Plan | None":
+        """The plan in the file `config`, None where none is given. Raises UsageError where it is of the other command."""
+        if config is None:
+            return None
+        plan = cls.from_file(Path(config))
+        if plan.command != command:
+            replay = f"vgg {plan.command} --config {shlex.quote(str(config))}"
+            raise UsageError(f"{config} is of a run of `vgg {plan.command}`; replay it with `{replay}`")
+        return plan
+
+    @classmethod
     def from_file(cls, path: Path) -> "Plan":
-        """Raises UsageError where the file is not what a run writes."""
+        """Raises UsageError where the file is missing, or is not a run's config.json."""
         need_regular(path, UsageError)
         if not path.exists():
             raise UsageError(f"there is no file {path}; give a run's config.json", "config")
         try:
             if path.stat().st_size > LONGEST:
-                raise ValueError("it is far too long")
+                raise ValueError(f"it is longer than {LONGEST} bytes")
             fields = parsed(path.read_bytes())
             if not isinstance(fields, dict) or "recipe" not in fields:
                 raise ValueError("recipe is missing")
             fields.pop("version", None)
             plan = read_record(cls, fields, partly=True)
             if plan.preprocessing is not None:
-                Pixels.from_json(plan.preprocessing)
+                ExpectedPixels.from_json(plan.preprocessing)
             return replace(plan, arch=arch_of(plan.arch))
         except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{path} is not a run's config.json: {error}") from error
 
+    @property
+    def command(self) -> str:
+        """The command whose runs have such a plan."""
+        return "train" if self.weights is None else "finetune"
+
     def with_options(self, options: RunOptions) -> "Plan":
-        """The plan with what was given in place of its own."""
+        """The plan, its settings replaced by those that were given."""
         run, recipe = options.of_run(), options.of_recipe()
         if "arch" in run:
             run["arch"] = arch_of(run["arch"])
@@ -104,21 +112,13 @@ class Plan:
         return replace(self, **run, recipe=changed)
 
     def decisions(self) -> dict[str, Any]:
-        """What every checkpoint of the run says of it beside its data."""
-        began = {"from": self.weights, "sha256": self.weights_sha256, "layers": self.layers}
-        return {
-            "recipe": self.recipe.to_json(),
-            "seed": self.seed,
-            "precision": self.precision,
-            "micro_batch": self.micro_batch,
-            "layers": self.layers,
-            **({"cache_features": True} if self.cache_features else {}),
-            **({"skip_bad": True} if self.skip_bad else {}),
-            **({"init_from": self.init_from} if self.init_from is not None else {}),
-            **({"init_from_sha256": self.init_from_sha256} if self.init_from_sha256 is not None else {}),
-            **({"finetuned": began} if self.weights is not None else {}),
-            **({"preprocessing": self.preprocessing} if self.preprocessing is not None else {}),
-        }
+        """What every checkpoint of the run holds about it, beside its data."""
+        always = {name: getattr(self, name) for name in ("seed", "precision", "micro_batch", "layers")}
+        names = ("cache_features", "skip_bad", "init_from", "init_from_sha256", "preprocessing")
+        more = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, False)}
+        if self.weights is not None:
+            more["finetuned"] = {"from": self.weights, "sha256": self.weights_sha256, "layers": self.layers}
+        return {"recipe": self.recipe.to_json(), **always, **more}
 
     def to_text(self) -> str:
         return json.dumps({"version": __version__, **asdict(self)}, indent=2) + "\n"

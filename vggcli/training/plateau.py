@@ -13,7 +13,7 @@ MOST_DROPS = paper.LEARNING_RATE_DROPS + 1  # after the last, training ends
 
 @dataclass(frozen=True)
 class Plateau:
-    """`best_error` (per cent) so far, `stalled` epochs since the last improvement or drop, `drops` made."""
+    """The lowest error so far (per cent), `stalled` epochs since the last improvement or drop, and the `drops` made."""
 
     best_error: Annotated[float, Field(ge=0, allow_inf_nan=True)] = float("inf")
     stalled: Count = 0

@@ -1,5 +1,5 @@
-"""The recipe: every number that decides what a training run learns. `paper` holds the paper's own, `tiny` is for a
-laptop. Frozen: a run's recipe is written to its config.json and into its checkpoints."""
+"""The recipe: the hyper-parameters of training. `paper` has the paper's, `tiny` is for a laptop. A run's recipe is written
+to its config.json and its checkpoints."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn, get_args
@@ -12,8 +12,8 @@ from vggcli.zoo.layers import WIDEST
 from vggcli.zoo.scales import LARGEST
 
 MOST = 10_000_000  # epochs, and images a step
-STEEPEST = 3e38  # what a float32 holds; a loss that is no longer finite says the rest
-ABOVE_0, BELOW_1 = 5e-324, 1 - 2**-53  # the nearest numbers
+STEEPEST = 3e38  # about the largest float32; the loop stops at a loss that is not finite
+ABOVE_0, BELOW_1 = 5e-324, 1 - 2**-53  # the floats next to 0 and 1
 LIMITS: dict[str, tuple[float, float, str]] = {  # of a recipe's numbers: the least, the most, and both in words
     **dict.fromkeys(("batch_size", "epochs", "patience"), (1, MOST, f"at least 1 and at most {MOST}")),
     "learning_rate": (ABOVE_0, STEEPEST, f"above 0 and at most {STEEPEST:g}"),
@@ -62,7 +62,7 @@ class Recipe:
                 self._refuse(name, f"must be {words}")
         for name, known in (("head", ("fc", "gap")), ("init", get_args(Init))):
             if getattr(self, name) not in known:
-                self._refuse(name, f"is not known; give one of {', '.join(known)}")
+                self._refuse(name, f"is unknown; give one of {', '.join(known)}")
         if self.init_std is not None and self.init != "gaussian":
             self._refuse("init_std", f"has no effect on the initialisation {self.init}, only on gaussian")
 
@@ -81,13 +81,13 @@ class Recipe:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Recipe":
-        """Raises ValueError for fields that no recipe has."""
+        """Raises ValueError for unknown fields and for values of another type or out of range."""
         return read_record(cls, fields, partly=True)
 
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
-    "tiny": Recipe(  # found by trial: 13 layers without batch normalisation take off from every seed tried
+    "tiny": Recipe(  # found by trial: 13 layers without batch normalisation learn from every seed that was tried
         scale=(64, 80),
         crop=64,
         width=0.25,

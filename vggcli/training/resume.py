@@ -1,22 +1,22 @@
-"""A run goes on as it was saved last; one that was stopped before it saved anything begins again in its own folder."""
+"""A run is resumed from its last save; one that was stopped before its first save begins again in its own folder."""
 
-import logging
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vggcli.colour import ColourStatistics
+from vggcli.data.own_files import CONFIG
 from vggcli.data.training_batches import steps_an_epoch
 from vggcli.device import pick_device
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.files import machine_error, write_text
+from vggcli.progress import LOG
 from vggcli.training.data import TrainingSets, training_sets
 from vggcli.training.finetune import prepare_finetuning
 from vggcli.training.options import FinetuneOptions, TrainingData, TrainOptions
 from vggcli.training.plan import Plan
 from vggcli.training.recipe import Recipe
-from vggcli.training.run import CONFIG, CURVES, LOG, Resumable, RunFolder, hold_run, let_go_of_run, load_run
+from vggcli.training.run import CURVES, LOG_FILE, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.scratch import prepare
 from vggcli.training.session import Session, TrainingResult, with_frozen_outputs
 from vggcli.training.state import RunState
@@ -25,22 +25,21 @@ from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, read_checkpoint
 from vggcli.weights.find import newest_run
 from vggcli.zoo.layers import arch_of
 
-NOTES = logging.getLogger("vggcli")
-MAY_BE_GIVEN = ("epochs", "max_steps", "data", "arch")  # beside the run; the last says which run
+MAY_BE_GIVEN = ("epochs", "max_steps", "data", "arch")  # beside the run; arch says whose newest run is resumed
 
 
 def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
-    """The newest run, or the one named; more epochs or steps may make it longer. A result where it was finished but for
-    its log and curves, which it now has.
+    """The newest run, or the one named, ready to train; more epochs or steps make it longer. Where training had finished
+    and only its log and curves were not yet written, they are written now and its result is returned.
 
     Raises UsageError for other options, for a config.json that is not the checkpoint's, and for a run that is finished;
     WeightsError where there is no run, or it is damaged; DataError where its images are others; MachineError where another
-    process is at it.
+    process is training it.
     """
     refused = [name for name, _ in options.given() if name not in MAY_BE_GIVEN]
     if refused:
         raise UsageError(
-            "a run that is resumed goes on as it was, so what else is given has no effect; begin a new run with it",
+            "a resumed run keeps its own settings, so this has no effect; begin a new run with it",
             *refused,
         )
     path = _resumable_folder(str(options.resume or ""), options.arch, around.places.runs)
@@ -63,8 +62,6 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     written = Plan.from_file(path / CONFIG)
     plan = _longer(written, options)
     if not (path / LAST).is_file():
-        _check_never_saved(path)
-        NOTES.info(f"{path} was stopped before it saved anything; it begins again")
         return _begun_again(path, plan, options, around)
     loaded = load_run(path, pick_device(options.device))
     _check_same(path, plan, loaded.checkpoint)
@@ -73,7 +70,7 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
     before = loaded.checkpoint.training.get("micro_batch")
     if before not in (None, plan.micro_batch):
-        NOTES.info(
+        LOG.info(
             f"the micro-batch of {path} was {before} and is {plan.micro_batch}, which changes the last bit of a sum"
         )
     training = {**loaded.checkpoint.training, "recipe": plan.recipe.to_json(), "micro_batch": plan.micro_batch}
@@ -91,20 +88,18 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     if plan != written:
         write_text(path / CONFIG, plan.to_text())
     loaded.network.dropout = plan.recipe.dropout
-    classes, colour = loaded.checkpoint.classes, ColourStatistics.from_json(loaded.checkpoint.preprocessing)
+    classes, colour = loaded.checkpoint.classes, loaded.checkpoint.preprocessing
     data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
     data = with_frozen_outputs(plan, loaded.network, data, options, around)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
 
 
-def _check_never_saved(path: Path) -> None:
-    """Raises WeightsError for a run that has saved, and has lost what it was saved to."""
+def _begun_again(path: Path, plan: Plan, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session:
+    """A run that was stopped before its first save. Raises WeightsError for one that has saved and lost that file."""
     saved = [path / LAST, path / BEST, *path.glob("resume-[1-9]*.safetensors")]
     if any(one.exists() or one.is_symlink() for one in saved):
-        raise WeightsError(f"{path} cannot be resumed: it has saved before, and its {LAST} is not there; put it back")
-
-
-def _begun_again(path: Path, plan: Plan, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session:
+        raise WeightsError(f"{path} cannot be resumed: its {LAST}, which it has saved, is missing; put it back")
+    LOG.info(f"{path} was stopped before it saved anything; it begins again")
     if plan.weights is None:
         return prepare(plan, replace(options, out=path), around, again=True)
     how = {name: getattr(options, name) for name in ("device", "workers", "micro_batch")}
@@ -112,7 +107,7 @@ def _begun_again(path: Path, plan: Plan, options: TrainOptions | FinetuneOptions
 
 
 def _longer(plan: Plan, options: TrainOptions | FinetuneOptions) -> Plan:
-    """The plan, made longer. More epochs end what a number of steps had limited."""
+    """The plan with the epochs, steps and data that were given. More epochs remove a limit on the steps."""
     if options.epochs is not None:
         plan = replace(plan, recipe=replace(plan.recipe, epochs=options.epochs), max_steps=None)
     if options.max_steps is not None:
@@ -122,7 +117,7 @@ def _longer(plan: Plan, options: TrainOptions | FinetuneOptions) -> Plan:
 
 def _resumable_folder(run: str, arch: str | None, runs: Path) -> Path:
     if run and arch is not None:
-        raise UsageError(f"{run} says its network itself; leave one of them out", "arch", "resume")
+        raise UsageError(f"the network of {run} is known; leave out its name", "arch", "resume")
     path = Path(run).expanduser() if run else newest_run(runs, arch_of(arch) if arch else None, begun=CONFIG)
     if path is None:
         raise WeightsError(f"there is no run to resume under {runs.resolve()}; name its folder", "resume")
@@ -130,43 +125,42 @@ def _resumable_folder(run: str, arch: str | None, runs: Path) -> Path:
         raise WeightsError(f"there is no folder {path} to resume")
     if not (path / LAST).is_file() and not (path / CONFIG).is_file():
         begin = f"begin a run there with `vgg train --out {shlex.quote(run)}`"
-        what = "it is no run folder" if any(path.iterdir()) else begin
-        raise WeightsError(f"{path} cannot be resumed: it holds no {LAST} and no {CONFIG}; {what}")
+        what = "it is not a run folder" if any(path.iterdir()) else begin
+        raise WeightsError(f"{path} cannot be resumed: it has neither {LAST} nor {CONFIG}; {what}")
     return path.resolve()
 
 
 def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
-    """Raises UsageError where config.json says of what decides the result something else than the checkpoint."""
+    """Raises UsageError where config.json and the checkpoint differ in a setting that decides the result."""
     now, then = plan.decisions(), dict(checkpoint.training)
     try:
         recipes = [Recipe.from_json(one["recipe"]).to_json() for one in (now, then)]
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path / LAST} does not say its recipe: {error}") from error
+        raise WeightsError(f"{path / LAST} has no readable recipe: {error}") from error
     pairs = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if name != "epochs"}
     pairs["arch"] = (plan.arch, checkpoint.config.arch)
-    older = "precision" not in then  # and says less
-    more = (
-        () if older else ("precision", "cache_features", "init_from", "init_from_sha256", "skip_bad", "preprocessing")
-    )
-    pairs |= {name: (now.get(name), then.get(name)) for name in ("seed", "finetuned", *more)}
+    names = ["seed", "finetuned"]
+    if "precision" in then:  # older versions stored less
+        names += ["precision", "cache_features", "init_from", "init_from_sha256", "skip_bad", "preprocessing"]
+    pairs |= {name: (now.get(name), then.get(name)) for name in names}
     pairs["layers"] = (plan.layers, then.get("layers", plan.layers))
     for name, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise UsageError(
-                f"{path / CONFIG} says {name} {_shown(ours)} and {path / LAST} {_shown(theirs)}; put the run's own back, "
-                f"or begin a new run with it",
+                f"{path / CONFIG} says {name} {_shown(ours)} and {path / LAST} {_shown(theirs)}; put the run's own "
+                f"{CONFIG} back, or begin a new run with this one",
                 "config",
             )
 
 
 def _check_best(path: Path, checkpoint: Checkpoint) -> None:
-    """Says that the best weights are not there. Raises WeightsError where they are damaged, or another run's."""
+    """Notes where the best weights are missing. Raises WeightsError where they are damaged, or another run's."""
     if not (path / BEST).exists() and not (path / BEST).is_symlink():
-        NOTES.info(f"{path} has lost its {BEST}; an epoch that is better than all before makes a new one")
+        LOG.info(f"the {BEST} of {path} is missing; the next epoch that is better than all before writes a new one")
         return
     best = read_checkpoint(path / BEST).training
     if any(best.get(name) != checkpoint.training.get(name) for name in ("seed", "data_sha256", "finetuned")):
-        raise WeightsError(f"{path / BEST} is another run's; put the run's own back, or remove it")
+        raise WeightsError(f"{path / BEST} belongs to another run; put the run's own back, or remove it")
 
 
 def _shown(value: Any) -> str:
@@ -177,33 +171,31 @@ def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable)
     training = loaded.checkpoint.training
     for kind, images, known in (
         ("training", sets.train, training.get("data_sha256")),
-        ("validation", sets.val, training.get("val_sha256", sets.val.fingerprint())),  # which older runs do not say
+        ("validation", sets.val, training.get("val_sha256", sets.val.fingerprint())),  # older runs have none
     ):
-        if known not in (images.fingerprint(), images.fingerprint(sizes=False)):  # which older runs say
+        if known not in (images.fingerprint(), images.fingerprint(sizes=False)):  # older runs have one without sizes
             raise DataError(
-                f"the {kind} images of {sets.name} are not those that {path} was begun with (by name, class and size); "
-                f"name the same ones",
+                f"the {kind} images of {sets.name} are not those that {path} began with (by name, class and size); give "
+                f"the same data",
                 "data",
             )
     steps = steps_an_epoch(len(sets.train), plan.recipe.batch_size)
     if loaded.state.step > steps:
-        raise WeightsError(
-            f"{path / LAST} is at step {loaded.state.step} of an epoch, which has {steps}; it is damaged"
-        )
+        raise WeightsError(f"{path / LAST} is damaged: it is at step {loaded.state.step} of an epoch of {steps}")
 
 
 def _caught_up(folder: RunFolder, state: RunState, around: Surroundings) -> bool:
-    """Bring log and curves up to what was saved; tells whether a kill had left them behind."""
+    """Bring log and curves up to date with what was saved; returns whether they were out of date."""
     behind, curves = folder.write_log(state), folder.path / CURVES
     if not state.records or around.pictures is None or (not behind and curves.is_file()):
         return behind
-    around.pictures.curves(folder.path / LOG, curves)
+    around.pictures.curves(folder.path / LOG_FILE, curves)
     return True
 
 
 def _finished(path: Path, plan: Plan, state: RunState) -> UsageError | None:
-    """Why there is nothing left to do, or None."""
-    longer = f"go on with `vgg train --resume {shlex.quote(str(path))}` and a larger number"
+    """The error where training has finished already, else None."""
+    longer = f"train longer with `vgg {plan.command} --resume {shlex.quote(str(path))}` and a larger number"
     if state.plateau.finished:
         return UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
     if state.epoch >= plan.recipe.epochs:

@@ -5,7 +5,6 @@ last.safetensors carries, and the one of the save before is removed after it; so
 belongs together. log.jsonl is written from the state in last.safetensors, never ahead of it.
 """
 
-import contextlib
 import json
 import os
 import platform
@@ -34,15 +33,13 @@ from vggcli.weights.checkpoint import (
 from vggcli.weights.find import numbered_runs
 from vggcli.zoo.network import VGG
 
-CONFIG, LOG, LOCK = "config.json", "log.jsonl", ".lock"
-CURVES, VIEWS = "curves.png", "views.png"
-TRIAL_BYTES = 4096
-LOCK_SECONDS = 2.0  # that a process which was just killed may take to let go
+LOG_FILE, LOCK, CURVES = "log.jsonl", ".lock", "curves.png"
+LOCK_SECONDS = 2.0  # until the system has released the lock of a process that was just killed
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk. `about` is what every checkpoint of the run says of itself beside its state."""
+    """One run on disk. `about` is what all checkpoints of the run have in common."""
 
     path: Path
     about: Checkpoint
@@ -61,8 +58,8 @@ class RunFolder:
         self.write_log(state)
 
     def write_log(self, state: RunState) -> bool:
-        """Bring log.jsonl up to what `state` knows; tells whether it was behind."""
-        text, log = "".join(json.dumps(asdict(record)) + "\n" for record in state.records), self.path / LOG
+        """Write the records of `state` to log.jsonl; returns whether it lacked any."""
+        text, log = "".join(json.dumps(asdict(record)) + "\n" for record in state.records), self.path / LOG_FILE
         if log.is_file() and log.read_bytes() == text.encode():
             return False
         write_text(log, text)
@@ -76,36 +73,36 @@ class RunFolder:
 
 
 def _remove_older(folder: Path, name: str) -> None:
-    """Remove the momentum of earlier saves; `name` is the last one's."""
+    """Remove the momentum of earlier saves; that of the last is in the file `name`."""
     for old in folder.glob("resume-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
 
 
 def check_run_place(out: Path | None, runs: Path) -> None:
-    """Raises as `create_run` will, before any work is done for a place that refuses it; nothing stays there."""
+    """Raises as `create_run` would, before any work is done; leaves nothing behind."""
     if out is not None:
         _check_empty(out)
     place = out or runs
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     try:
         with working_folder(there / place.name) as folder:
-            (folder / place.name).write_bytes(bytes(TRIAL_BYTES))
+            (folder / place.name).write_bytes(bytes(4096))
     except OSError as error:
         raise machine_error(place, error) from error
 
 
 def create_run(out: Path | None, runs: Path, arch: str) -> tuple[Path, int | None]:
-    """A new folder: `out` (which must be new or empty), or the next ARCH-N below `runs`; and its lock, which is held.
+    """A new folder, `out` (which must be new or empty) or the next ARCH-N below `runs`, and the handle of its lock.
 
-    Raises UsageError where `out` holds something, MachineError where it cannot be made or another process is at it.
+    Raises UsageError where `out` is not empty, MachineError where it cannot be made or another process has its lock.
     """
     try:
         if out is not None:
             _check_empty(out)
             out.mkdir(parents=True, exist_ok=True)
             held = hold_run(out)
-            _check_empty(out)  # what another process made of it before
+            _check_empty(out)  # another process may have begun a run there
             return out.resolve(), held
         number = max((int(run.name.rpartition("-")[2]) for run in numbered_runs(runs, arch)), default=0)
         while True:  # another run may take the number first
@@ -120,12 +117,6 @@ def create_run(out: Path | None, runs: Path, arch: str) -> tuple[Path, int | Non
         raise machine_error(out or runs, error) from error
 
 
-def remove_unused(folder: Path) -> None:
-    """Take back a folder that `create_run` made and nothing came into."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
 def _check_empty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise UsageError(
@@ -135,8 +126,8 @@ def _check_empty(out: Path) -> None:
 
 
 def hold_run(folder: Path) -> int | None:
-    """Keep other processes from writing to a run, until `let_go_of_run` or this process's end. Raises
-    MachineError where another one does, OSError where the folder cannot be written."""
+    """Lock a run against other processes, until `let_go_of_run` or the end of this process. Raises MachineError where
+    another process has the lock, OSError where the folder cannot be written."""
     place, deadline = folder / LOCK, time.monotonic() + LOCK_SECONDS
     while True:
         try:
@@ -149,7 +140,7 @@ def hold_run(folder: Path) -> int | None:
         except Busy:
             if time.monotonic() > deadline:
                 holder = place.read_text(encoding="utf-8", errors="replace").strip()[:80] or "another process"
-                raise MachineError(f"{folder} is being written by {holder}; wait for its end, or stop it") from None
+                raise MachineError(f"{folder} is being written by {holder}; wait until it ends, or stop it") from None
             time.sleep(0.05)
     try:
         place.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
@@ -160,7 +151,7 @@ def hold_run(folder: Path) -> int | None:
 
 
 def let_go_of_run(folder: Path, held: int | None) -> None:
-    """End what `hold_run` began."""
+    """Release the lock of `hold_run`."""
     if held is not None:
         (folder / LOCK).unlink(missing_ok=True)
         let_go(held)
@@ -168,7 +159,7 @@ def let_go_of_run(folder: Path, held: int | None) -> None:
 
 @dataclass(frozen=True)
 class Resumable:
-    """What a run goes on from."""
+    """What a run is resumed from."""
 
     network: VGG
     checkpoint: Checkpoint
@@ -177,9 +168,9 @@ class Resumable:
 
 
 def load_run(path: Path, device: torch.device) -> Resumable:
-    """The last state of the run at `path`; half-written files that a kill left there are removed.
+    """The last saved state of the run at `path`; half-written files that a kill left there are removed.
 
-    Raises WeightsError where there is no state that can be gone on from.
+    Raises WeightsError where no state can be resumed.
     """
     sweep(path)
     sweep(path, ".tmp??????")  # safetensors' own, as older versions used it
@@ -188,10 +179,9 @@ def load_run(path: Path, device: torch.device) -> Resumable:
         state = RunState.from_json(checkpoint.training["state"])
         name = str(checkpoint.training["resume"])
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path / LAST} does not say how far its run had come: {error}") from error
+        raise WeightsError(f"{path / LAST} does not hold the progress of its run: {error}") from error
     momentum, _ = load_tensors(path / name, checkpoint.training.get("resume_sha256"))
     _remove_older(path, name)
-    about = {
-        key: value for key, value in checkpoint.training.items() if key not in ("state", "resume", "resume_sha256")
-    }
+    own = ("state", "resume", "resume_sha256")
+    about = {key: value for key, value in checkpoint.training.items() if key not in own}
     return Resumable(network, replace(checkpoint, training=about), momentum, state)

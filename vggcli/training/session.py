@@ -1,7 +1,7 @@
-"""A run from its first file to its end: a plan with its network and data gets a folder, trains, and gives a result."""
+"""A run from its first file to its end: a plan with its network and data gets a folder, is trained, and gives a result."""
 
+import contextlib
 import json
-import logging
 import math
 import shlex
 import time
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vggcli.data.decode import read_image
+from vggcli.data.own_files import CONFIG, VIEWS
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.data.training_batches import Schedule, epoch_order, training_batches
 from vggcli.data.training_views import augment
@@ -20,6 +21,7 @@ from vggcli.device import pick_device, pick_dtype
 from vggcli.errors import MachineError, counted
 from vggcli.files import write_text
 from vggcli.places import made_folder
+from vggcli.progress import LOG
 from vggcli.results import Result
 from vggcli.training.data import SKIPPED, Skipped
 from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
@@ -27,7 +29,7 @@ from vggcli.training.loop import train_epochs
 from vggcli.training.memory import automatic_micro_batch, check_memory
 from vggcli.training.options import LoopOptions, RunOptions, Stopped, TrainingData
 from vggcli.training.plan import Plan
-from vggcli.training.run import CONFIG, CURVES, LOG, VIEWS, RunFolder, create_run, let_go_of_run, remove_unused
+from vggcli.training.run import CURVES, LOG_FILE, RunFolder, create_run, let_go_of_run
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights.checkpoint import Checkpoint
@@ -35,15 +37,14 @@ from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
-NOTES = logging.getLogger("vggcli")
 SHEET_VIEWS = 32
 LEARNING = {"all": "", "fc": "; the FC layers learn", "last": "; the last layer learns"}
 
 
 @dataclass(frozen=True)
 class TrainingResult(Result):
-    """A finished run: its folder, its network and data by name, the number of `classes`, the `records` of its epochs (of a
-    last one that was cut short too) and the `seconds` of this call."""
+    """A finished run: its folder, the names of its network and data, the number of `classes`, the `records` of its epochs
+    (the last may have been cut short) and the `seconds` that this call took."""
 
     run: Path
     arch: str
@@ -67,17 +68,17 @@ class TrainingResult(Result):
 
     def to_json(self) -> dict[str, Any]:
         """What `vgg train --json` prints."""
-        records = {"best": asdict(self.best), "last": asdict(self.last)}
-        return {"run": str(self.run), "epochs": self.epochs, "seconds": self.seconds, **records}
+        about = {"run": str(self.run), "epochs": self.epochs, "seconds": self.seconds}
+        return {**about, "best": asdict(self.best), "last": asdict(self.last)}
 
     def table(self) -> list[dict[str, Any]]:
-        """A row an epoch, as log.jsonl has them."""
+        """One row per epoch, as in log.jsonl."""
         return [asdict(record) for record in self.records]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run about to go on."""
+    """A run that is ready to train."""
 
     plan: Plan
     folder: RunFolder
@@ -89,8 +90,7 @@ class Session:
 
 
 def new_network(plan: Plan, classes: int, options: RunOptions) -> VGG:
-    """The network of `plan` for so many classes, with random weights. Raises MachineError where there is not the memory to
-    train it."""
+    """The network of `plan` with random weights. Raises MachineError where there is too little memory to train it."""
     recipe = plan.recipe
     config = NetworkConfig(plan.arch, classes, recipe.crop, recipe.width, recipe.head)
     check_memory(config, 1 if plan.layers == "all" else 0, pick_device(options.device))
@@ -108,8 +108,9 @@ def begun(
     skipped: Skipped = (),
     again: bool = False,
 ) -> Session:
-    """A run of `plan` with a folder of its own, from the weights that `network` has; from its first file on it can be
-    resumed. `skipped` are the images left out; `again` begins once more in the folder `out`, whose lock is held."""
+    """A new run of `plan` in a new folder, starting from the weights in `network`; it can be resumed as soon as its first
+    file is there. `skipped` are the images left out; with `again` the run begins again in the folder `out`, whose lock is
+    held."""
     device, out = pick_device(options.device), options.folder
     network.to(device)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
@@ -123,14 +124,15 @@ def begun(
         if skipped:
             write_text(folder / SKIPPED, json.dumps(skipped, indent=1) + "\n")
             about["skipped"] = len(skipped)
-        checkpoint = Checkpoint(network.config, data.train.classes, data.colour.to_json(), plan.recipe.scale, about)
+        checkpoint = Checkpoint(network.config, data.train.classes, data.colour, plan.recipe.scale, about)
         if around.pictures is not None:
             with around.progress(f"drawing {VIEWS}", 1, "picture"):
                 _draw_views(around.pictures, folder / VIEWS, data, plan)
     except BaseException as error:
         let_go_of_run(folder, held)
         if not again:
-            remove_unused(folder)
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
         if isinstance(error, MachineError) and (folder / CONFIG).is_file():
             raise _with_advice(error, plan, folder) from error
         raise
@@ -140,7 +142,7 @@ def begun(
 def with_frozen_outputs(
     plan: Plan, network: VGG, data: TrainingData, options: RunOptions, around: Surroundings
 ) -> TrainingData:
-    """`data` with what the frozen layers make of it, where the plan wants that: computed once, kept in the user's cache."""
+    """`data` with the outputs of the frozen layers, if the plan caches them: computed once, kept in the user's cache."""
     if not plan.cache_features:
         return data
     folder, device = made_folder(around.places.cache / "features"), pick_device(options.device)
@@ -150,15 +152,15 @@ def with_frozen_outputs(
     with around.progress("outputs of the frozen layers", images, "images") as bar:
         rows = [frozen_outputs(folder, split, view, options.workers, bar) for split in (data.train, data.val)]
     size = sum(each.nbytes for each in rows) / 1e6
-    NOTES.info(f"frozen layers' outputs, {size:.0f} MB: {folder} (may be removed; the run then computes them again)")
+    LOG.info(f"outputs of the frozen layers: {size:.0f} MB in {folder} (may be removed; they are then computed again)")
     return replace(data, frozen=FrozenOutputs(*rows))
 
 
 def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> TrainingResult:
     """Train to the end of the plan, with curves drawn after every epoch.
 
-    Raises Stopped once `around` asks for it, and MachineError where the machine will not, both with the command that goes
-    on; whatever `train_epochs` raises besides.
+    Raises Stopped once `around` asks for it, and MachineError where disk or memory fail, both with the command that
+    resumes the run; otherwise as `train_epochs`.
     """
     plan, path, images = session.plan, session.folder.path, len(session.data.train)
     config, device = session.network.config, pick_device(options.device)
@@ -167,48 +169,39 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
     steps = f"steps of {min(plan.recipe.batch_size, images)} by {micro_batch}"
-    NOTES.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
-    NOTES.info(f"run: {path}")
-    started = time.monotonic()
+    LOG.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
+    LOG.info(f"run: {path}")
+    started, epochs = time.monotonic(), list(session.state.history)
     try:
-        records = _trained(session, loop, around)
+        best = min((record.top1_error for record in epochs), default=math.inf)
+        with around.watching(config.classes, best) as watch:
+            begin = (session.folder, session.state, session.momentum)
+            try:
+                for record in train_epochs(session.network, session.data, loop, *begin, watch.stop, watch.phase):
+                    watch.record(record)
+                    if isinstance(record, EpochRecord):
+                        epochs.append(record)
+                        if around.pictures is not None:
+                            around.pictures.curves(path / LOG_FILE, path / CURVES)
+            except Stopped:
+                raise Stopped(f"stopped and saved; go on with `{_resuming(plan, path)}`") from None
     except MachineError as error:
         raise _with_advice(error, plan, path) from error
     finally:
         let_go_of_run(path, session.held)
-    return TrainingResult(path, plan.arch, str(plan.data), config.classes, records, time.monotonic() - started)
-
-
-def _trained(session: Session, loop: LoopOptions, around: Surroundings) -> tuple[EpochRecord, ...]:
-    """The records of all epochs of the run, those of earlier sessions first."""
-    folder, epochs = session.folder, list(session.state.history)
-    best = min((record.top1_error for record in epochs), default=math.inf)
-    with around.watching(len(session.data.train.classes), best) as watch:
-        try:
-            for record in train_epochs(
-                session.network, session.data, loop, folder, session.state, session.momentum, watch.stop, watch.phase
-            ):
-                watch.record(record)
-                if isinstance(record, EpochRecord):
-                    epochs.append(record)
-                    if around.pictures is not None:
-                        around.pictures.curves(folder.path / LOG, folder.path / CURVES)
-        except Stopped:
-            raise Stopped(f"stopped and saved; go on with `{_go_on(session.plan, folder.path)}`") from None
-    return tuple(epochs)
+    return TrainingResult(path, plan.arch, str(plan.data), config.classes, tuple(epochs), time.monotonic() - started)
 
 
 def _with_advice(error: MachineError, plan: Plan, folder: Path) -> MachineError:
-    return MachineError(f"{error}; then go on with `{_go_on(plan, folder)}`", *error.options)
+    return MachineError(f"{error}; then go on with `{_resuming(plan, folder)}`", *error.options)
 
 
-def _go_on(plan: Plan, folder: Path) -> str:
-    command = "train" if plan.weights is None else "finetune"
-    return f"vgg {command} --resume {shlex.quote(str(folder))}"
+def _resuming(plan: Plan, folder: Path) -> str:
+    return f"vgg {plan.command} --resume {shlex.quote(str(folder))}"
 
 
 def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.device) -> int:
-    """The plan's, else what fits in memory; at most a step. Raises MachineError where it cannot fit."""
+    """The plan's, else the largest that fits in memory; at most a step. Raises MachineError where it does not fit."""
     size = min(plan.recipe.batch_size, images)
     chosen = min(size, plan.micro_batch or automatic_micro_batch(config, size, device))
     check_memory(config, chosen if plan.layers == "all" else 0, device)
@@ -216,7 +209,7 @@ def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.d
 
 
 def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan) -> None:
-    """A sheet of the first training views with their class and file names, as the network sees them."""
+    """Draw the first training views as the network sees them, each with its class and file name."""
     recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
     order = epoch_order(len(data.train), plan.seed, 0)[:count]
     names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]

@@ -1,4 +1,4 @@
-"""Where training is asked for: `vgg train` and `vgg finetune`, and `train` and `finetune` in Python, all begin here."""
+"""The start of every training: of `vgg train` and `vgg finetune`, and of `train` and `finetune` in Python."""
 
 import inspect
 from collections.abc import Callable
@@ -19,9 +19,9 @@ P = ParamSpec("P")
 def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> TrainingResult:
     """Train as `options` say: a new run, or one that is resumed.
 
-    Nothing is made before all is checked; from its first file on a run can be resumed. Raises UsageError for options that
-    contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for what is wrong with
-    these; Stopped, all saved, once `around.watching` asks for it.
+    The run folder is made after all checks, and can be resumed as soon as its first file is there. Raises UsageError for
+    options that contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for
+    errors in these; Stopped, after saving, once `around.watching` asks for it.
     """
     if pick_device(options.device).type == "cpu":
         keep_freed_memory()
@@ -38,7 +38,7 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
 def _by_keywords(
     kind: Callable[P, TrainOptions | FinetuneOptions], description: str
 ) -> Callable[Concatenate[Surroundings, P], TrainingResult]:
-    """`start` as a function whose keywords are the fields of `kind`, with types and defaults."""
+    """`start` as a function whose keywords are the fields of `kind`, with their types and defaults."""
 
     def started(around: Surroundings, /, *given: P.args, **named: P.kwargs) -> TrainingResult:
         return start(kind(*given, **named), around)
@@ -55,7 +55,7 @@ def _by_keywords(
 train = _by_keywords(
     TrainOptions,
     """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does; keywords are the fields of
-    `TrainOptions`. Raises as `start` does.
+    `TrainOptions`. Raises UsageError, DataError, WeightsError or MachineError (`vggcli.errors`) for what cannot be used.
 
     >>> result = vggcli.train("photos/", "A", recipe="tiny", width=0.0625, max_steps=2)
     >>> result.run.name, result.last.step
@@ -66,7 +66,7 @@ train = _by_keywords(
 finetune = _by_keywords(
     FinetuneOptions,
     """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network; keywords are the
-    fields of `FinetuneOptions`. Raises as `start` does.
+    fields of `FinetuneOptions`. Raises UsageError, DataError, WeightsError or MachineError for what cannot be used.
 
     >>> result = vggcli.finetune("runs/A-1", "photos/", layers="last", max_steps=2)
     >>> result.run.name, result.last.step

@@ -1,4 +1,4 @@
-"""How far a run has come: all that resuming needs beside weights and momentum, as plain JSON."""
+"""The progress of a run: all that resuming needs beside weights and momentum, as plain JSON."""
 
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -56,7 +56,7 @@ class RunState:
     seen: Count = 0
     seconds: Amount = 0.0
     scaler: dict[str, int | float] = field(default_factory=dict)
-    partial: EpochRecord | None = None  # where max_steps ended a run inside an epoch; going on discards it
+    partial: EpochRecord | None = None  # of an epoch that max_steps cut short; resuming discards it
     __pydantic_config__ = RECORD
 
     def to_json(self) -> dict[str, Any]:
@@ -64,26 +64,19 @@ class RunState:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "RunState":
-        """Raises ValueError where the fields are not what `to_json` writes, or no run can have come to them."""
-        state = read_record(cls, fields)
-        state._check_counts()
-        return state
-
-    def _check_counts(self) -> None:
-        before = self.history[-1].step if self.history else 0
-        epochs, steps = [one.epoch for one in self.history], [one.step for one in self.history]
-        if epochs != list(range(1, len(epochs) + 1)) or self.epoch != len(epochs) or steps != sorted(set(steps)):
-            raise ValueError(f"epoch is {self.epoch}, and its history is of other epochs")
-        if self.total_steps != before + self.step:
-            raise ValueError(
-                f"total_steps is {self.total_steps}, and its history ends at {before} with {self.step} more"
-            )
-        if self.correct > self.seen or (self.seen and not self.step):
-            raise ValueError(
-                f"it has {self.correct} of {self.seen} images right after {self.step} steps, which cannot be"
-            )
-        if self.partial and (self.partial.epoch, self.partial.step) != (self.epoch + 1, self.total_steps):
-            raise ValueError(f"partial is of epoch {self.partial.epoch} and step {self.partial.step}")
+        """Raises ValueError for fields that `to_json` cannot have written, or that contradict each other."""
+        one = read_record(cls, fields)
+        before = one.history[-1].step if one.history else 0
+        epochs, steps = [record.epoch for record in one.history], [record.step for record in one.history]
+        if one.epoch != len(epochs) or epochs != list(range(1, len(epochs) + 1)) or steps != sorted(set(steps)):
+            raise ValueError(f"epoch is {one.epoch}, and its history is of other epochs")
+        if one.total_steps != before + one.step:
+            raise ValueError(f"total_steps is {one.total_steps}, and its history ends at {before} with {one.step} more")
+        if one.correct > one.seen or (one.seen and not one.step):
+            raise ValueError(f"{one.correct} of {one.seen} images right after {one.step} steps, which is impossible")
+        if one.partial and (one.partial.epoch, one.partial.step) != (one.epoch + 1, one.total_steps):
+            raise ValueError(f"partial is of epoch {one.partial.epoch} and step {one.partial.step}")
+        return one
 
     @property
     def records(self) -> tuple[EpochRecord, ...]:

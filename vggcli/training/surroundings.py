@@ -1,8 +1,8 @@
-"""What a run meets outside itself, none of which changes its result: the user's folders, and whoever is told of its
-progress, draws its pictures and may stop it."""
+"""What a run uses and does not depend on for its result: the user's folders, and the functions that show its progress, draw
+its pictures and may stop it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,23 +17,17 @@ from vggcli.training.state import EpochRecord, StepRecord
 
 @dataclass(frozen=True)
 class Watch:
-    """Whoever looks on: `record` is told of every micro-batch and every epoch, `phase` of what the run is busy with in
-    between ("validation", "saving"); once `stop` is true the run saves what it has and raises Stopped."""
+    """`record` is called with the record of every micro-batch and every epoch, `phase` with what the run is busy with in
+    between ("validation", "saving"); once `stop` returns True the run saves and raises Stopped."""
 
     record: Callable[[StepRecord | EpochRecord], None] = lambda record: None
     stop: Callable[[], bool] = lambda: False
     phase: Callable[[str], None] = lambda what: None
 
 
-@contextmanager
-def nobody(classes: int, best: float) -> Iterator[Watch]:
-    """Where no one looks on."""
-    yield Watch()
-
-
 @dataclass(frozen=True)
 class Pictures:
-    """What draws a run's pictures as PNG files: `curves` from its log.jsonl, `views` a sheet of training views, each uint8
+    """Functions that draw a run's PNG files: `curves` from its log.jsonl, `views` a sheet of training views, each uint8
     [H, W, 3] with its caption."""
 
     curves: Callable[[Path, Path], None]
@@ -42,12 +36,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """`places` are the user's folders; `surveyed` is told what the data hold before a run begins; `watching` is entered
-    while the network learns, with the number of classes and the lowest top-1 error (per cent) of the epochs before.
-    Without `pictures` none are drawn."""
+    """`places` are the user's folders; `surveyed` is called with a survey of the data before a run begins; `watching` is
+    called with the number of classes and the lowest top-1 error (per cent) of earlier epochs, and gives the context in
+    which the network trains. Without `pictures` none are drawn."""
 
     places: Places
     progress: Progress = silent
     surveyed: Callable[[Survey], None] = lambda found: None
-    watching: Callable[[int, float], AbstractContextManager[Watch]] = nobody
+    watching: Callable[[int, float], AbstractContextManager[Watch]] = lambda classes, best: nullcontext(Watch())
     pictures: Pictures | None = None

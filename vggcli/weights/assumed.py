@@ -1,6 +1,5 @@
-"""What weights of another framework do not say of themselves, and is assumed: preprocessing, operations, classes."""
+"""What is assumed of weights of another framework whose file does not say it: preprocessing, operations, classes."""
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,22 +7,22 @@ from pathlib import Path
 from vggcli.errors import WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.places import Places
+from vggcli.progress import LOG
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.published import published_file
 
-LOG = logging.getLogger("vggcli")
 _SHOWN_CLASSES = 12  # of an assumed order
 
 
 def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[str, ...]:
-    """The data's `classes` in the order that is assumed of weights without class names: sorted, as torchvision lists
-    folders, or naturally (2 before 10), as timm does. It is noted, since it cannot be checked.
+    """The data's `classes` in the order that is assumed for weights without class names: sorted, as torchvision lists
+    folders, or in natural order (2 before 10), as timm does. It is logged, since it cannot be checked.
 
-    Raises WeightsError where their number is not the weights'.
+    Raises WeightsError where the weights have another number of classes.
     """
     count = checkpoint.config.classes
     if len(classes) != count:
-        raise WeightsError(f"{weights} has {count} classes without names, and the data {len(classes)}")
+        raise WeightsError(f"{weights} has {count} classes without names, but the data have {len(classes)}")
     natural = checkpoint.training.get("framework") == "timm"
     order = tuple(sorted(classes, key=_natural_key) if natural else sorted(classes))
     shown = ", ".join(order if count <= _SHOWN_CLASSES else (*order[: _SHOWN_CLASSES - 1], "…", order[-1]))
@@ -33,27 +32,25 @@ def assumed_classes(weights: Path, checkpoint: Checkpoint, classes: Sequence[str
 
 
 def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """timm's: digits as numbers, letters of either case alike."""
+    """timm's natural order: digits count as numbers, and case is ignored."""
     parts = re.split(r"(\d+)", name.lower())
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -> None:
-    """Note what is assumed of weights of another framework: their preprocessing, operations and classes, as far as their
-    file does not say them, and where the preprocessing is from."""
+    """Log what is assumed of weights of another framework (preprocessing, operations, classes) where their file does not
+    say it, and where the preprocessing comes from."""
     if framework := checkpoint.training.get("framework"):
-        mean, divisor = checkpoint.preprocessing["mean"], checkpoint.preprocessing["divisor"]
-        divisors = divisor if isinstance(divisor, list | tuple) else (divisor,)
+        mean, divisor = checkpoint.preprocessing.mean, checkpoint.preprocessing.divisor
+        divisors = divisor if isinstance(divisor, tuple) else (divisor,)
         shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
-        what = f"does not say which pixels it expects; {framework}'s are assumed"
+        what = f"does not say which preprocessing it expects; {framework}'s is assumed"
         if channels := checkpoint.training.get("channels"):
-            what = f"gets the pixels that were given for it ({channels}, here in the order RGB)"
+            what = f"gets the preprocessing that was given ({channels}, shown here as RGB)"
         elif channels := checkpoint.training.get("pixels"):
-            what = f"says itself which pixels it expects ({channels}, here in the order RGB)"
-        LOG.info(f"{weights} {what}: RGB less {shown[0]}, over {shown[1]}")
+            what = f"itself says which preprocessing it expects ({channels}, shown here as RGB)"
+        LOG.info(f"{weights} {what}: RGB mean {shown[0]}, divisor {shown[1]}")
         if checkpoint.training.get("operations") == "assumed":
-            LOG.info(
-                f"{weights} does not say its operations; VGG's are assumed (maps keep their size, ReLU, 2x2 maximum)"
-            )
+            LOG.info(f"{weights} does not list its operations; VGG's are assumed (same padding, ReLU, 2x2 max pooling)")
         if checkpoint.classes == imagenet_names() and published_file(weights, places.weights) is None:
             LOG.info(f"{weights} does not name its 1000 classes; ImageNet's are assumed")

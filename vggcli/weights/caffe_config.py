@@ -1,24 +1,37 @@
-"""What a .caffemodel says of its own operations: weights of VGG's shapes need not be VGG's.
+"""What a .caffemodel says about its own operations: weights with VGG's shapes may belong to another network.
 
-Caffe saves each layer with its parameters; one left out of a message has Caffe's default (stride 1, pad 0). A file may also
-hold the layers with weights alone, or layers without their message: it then says nothing, and VGG's are assumed.
+Caffe saves each layer with its parameters; one that is left out of a message has Caffe's default (stride 1, pad 0). A file
+may also hold only the layers with weights, or layers without parameters: it then says nothing, and VGG's are assumed.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vggcli.errors import WeightsError
-from vggcli.weights.operations import Does, Operation, check_order
+from vggcli.weights.operations import Does, Operation, check_order, no_vgg
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.weights.protobuf import BYTES, FIXED32, Field, WireReader
+from vggcli.weights.unread import Entry
 from vggcli.zoo.layers import NetworkConfig
 
-_Settings = dict[int, list[float]]  # of a message: its fields' numbers to their values, all that were given
+_Settings = dict[int, list[float]]  # of a message: field numbers to all the values that were given
 # caffe.proto: the messages of LayerParameter, and of V1LayerParameter of 2014, by their numbers there
-PARAMETERS = {100: "transform", 106: "convolution", 117: "inner product", 121: "pooling", 123: "relu", 125: "softmax"}
-PARAMETERS_2014 = {10: "convolution", 17: "inner product", 19: "pooling", 30: "relu", 36: "transform", 39: "softmax"}
-FLOATS = {"relu": (1,), "transform": (1, 5)}  # the fields that are; the others are whole numbers
+PARAMETERS = {100: "transform", 106: "Convolution", 117: "InnerProduct", 121: "Pooling", 123: "ReLU", 125: "Softmax"}
+PARAMETERS_2014 = {10: "Convolution", 17: "InnerProduct", 19: "Pooling", 30: "ReLU", 36: "transform", 39: "Softmax"}
+FLOATS = {"ReLU": (1,), "transform": (1, 5)}  # the fields that hold floats; the others hold whole numbers
+# what VGG has: a setting, its field for both axes and those for height and width, Caffe's default, and VGG's value
+_SETTINGS = {
+    "Convolution": (("stride", (6, 13, 14), 1, 1), ("dilation", (18,), 1, 1), ("group", (5,), 1, 1), ("axis", (16,), 1, 1)),
+    "Pooling": (
+        ("global_pooling", (12,), 0, 0), ("kernel_size", (2, 5, 6), 0, 2), ("stride", (3, 7, 8), 1, 2),
+        ("pad", (4, 9, 10), 0, 0),
+    ),
+    "ReLU": (("negative_slope", (1,), 0, 0),),
+    "InnerProduct": (("transpose", (6,), 0, 0), ("axis", (5,), 1, 1)),
+    "Softmax": (("axis", (2,), 1, 1),),
+}  # fmt: skip
 # V1LayerParameter.LayerType
 TYPES_2014 = (
     "None Accuracy BNLL Concat Convolution Data Dropout EuclideanLoss Flatten HDF5Data HDF5Output Im2col ImageData "
@@ -35,22 +48,23 @@ DATA = frozenset("Data ImageData MemoryData DummyData HDF5Data WindowData Input"
 _SILENT = DATA | frozenset(
     "Dropout Split Silence Flatten Accuracy ArgMax HDF5Output MultinomialLogisticLoss InfogainLoss".split()
 )
-ALIASES = ("Dropout", "Split", "Flatten")  # their outputs are their input
+ALIASES = ("Dropout", "Split", "Flatten")  # their output has the values of their input
 
 
 @dataclass
 class CaffeLayer:
-    """A layer as the file lists it: the blobs that it takes and gives by name, and the messages it carries."""
+    """A layer as the file lists it: the names of its input and output blobs, its parameters by message, and its weights."""
 
     name: str = ""
     kind: str = ""
     bottoms: list[str] = field(default_factory=list)
     tops: list[str] = field(default_factory=list)
     settings: dict[str, _Settings] = field(default_factory=dict)
+    blobs: list[Entry] = field(default_factory=list)
 
 
 def read_settings(reader: WireReader, part: Field, name: str) -> _Settings:
-    """The numbers of the message `name` (a value of PARAMETERS) in `part`; inner messages and texts are left out."""
+    """The numbers in the message `name` (a value of PARAMETERS), which is `part`; nested messages and texts are skipped."""
     found: _Settings = {}
     for one in reader.fields(part.start, part.end):
         values = found.setdefault(one.number, [])
@@ -58,62 +72,55 @@ def read_settings(reader: WireReader, part: Field, name: str) -> _Settings:
             values += reader.floats(one) if one.wire in (FIXED32, BYTES) else []
         elif one.wire != BYTES:
             values += [one.value]
-        elif name == "convolution" and one.number in (3, 4, 6, 18):
+        elif name == "Convolution" and one.number in (3, 4, 6, 18):
             values += reader.numbers(one)  # packed
     return found
 
 
 def check_layers(layers: Sequence[CaffeLayer], path: Path) -> None:
-    """Raises WeightsError, which names the layer, for one of a kind or with settings that VGG does not have."""
+    """Raises WeightsError, naming the layer, for a type of layer or a setting that VGG does not have."""
     for layer in layers:
         if layer.kind not in OPERATIONS and layer.kind not in _SILENT:
-            raise WeightsError(
-                f"{path} has the layer {layer.name!r} of type {layer.kind}, which is in no network read here; give weights"
-                " of a plain VGG"
-            )
-        odd = next(_oddities(layer), None)
-        if odd:
-            raise WeightsError(
-                f"{path} is no VGG network: its layer {layer.name!r} ({layer.kind}) {odd}; give weights of a plain VGG"
-            )
+            raise no_vgg(path, f"it has the layer {layer.name!r} of type {layer.kind}")
+        kind = layer.kind.removesuffix("WithLoss")
+        message = layer.settings.get(kind)
+        if message is None:
+            continue
+        if kind == "Pooling" and (method := message.get(1, [0])[-1]) != 0:
+            by = "average" if method == 1 else "stochastic"
+            raise no_vgg(path, f"its layer {layer.name!r} ({kind}) has {by} pooling where max pooling is expected")
+        for name, fields, default, wanted in _SETTINGS.get(kind, ()):
+            _check_setting(layer, name, fields, default, wanted, path)
 
 
 def check_kernels(sides: dict[str, int], layers: Sequence[CaffeLayer], path: Path) -> None:
-    """Raises WeightsError where a convolution that has a message is not padded to keep the size of its map; `sides` are
-    those of the kernels, by layer."""
+    """Raises WeightsError where a convolution is not padded to keep the size of its map; `sides` are those of the kernels,
+    by layer."""
     for layer in layers:
-        message = layer.settings.get("convolution")
-        if message is None or layer.name not in sides:
-            continue
-        wanted = (sides[layer.name] - 1) // 2
-        odd = _difference(message, "pad", (3, 9, 10), 0, wanted)
-        if odd:
-            raise WeightsError(
-                f"{path} is no VGG network: its layer {layer.name!r} (Convolution) {odd}; give weights of a plain VGG"
-            )
+        if layer.kind == "Convolution" and layer.kind in layer.settings and layer.name in sides:
+            _check_setting(layer, "pad", (3, 9, 10), 0, (sides[layer.name] - 1) // 2, path)
 
 
 def check_sequence(layers: Sequence[CaffeLayer], config: NetworkConfig, path: Path) -> bool:
-    """Whether the file says all of its operations; then they are checked to be `config`'s, one after the other.
+    """Whether the file describes all of its operations; they are then checked against `config`'s, in order.
 
-    Raises WeightsError at the first that is not.
+    Raises WeightsError at the first that differs.
     """
     working = [layer for layer in layers if layer.kind in OPERATIONS]
     if not any(layer.kind in ("ReLU", "Pooling") for layer in working):
-        return False  # the layers with weights alone
+        return False  # only the layers with weights
     _check_wiring(layers, path)
     found = [Operation(OPERATIONS[layer.kind], layer.name) for layer in working]
     while len(found) > 1 and found[-1].does == found[-2].does == "softmax":
-        found.pop()  # a loss, and posteriors beside it
+        found.pop()  # a loss and the posteriors
     check_order(found, config, path)
-    messages = {"Convolution": "convolution", "Pooling": "pooling"}
-    return all(messages[layer.kind] in layer.settings for layer in working if layer.kind in messages)
+    return all(layer.kind in layer.settings for layer in working if layer.kind in ("Convolution", "Pooling"))
 
 
-def data_layer_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[float, float, float], float] | None:
-    """The mean (RGB) and the divisor of pixels from 0 to 255 that the file's data layers say, or None.
+def data_layer_pixels(layers: Sequence[CaffeLayer], path: Path) -> ExpectedPixels | None:
+    """The preprocessing that the file's data layers give, or None where they give none.
 
-    Raises WeightsError where they are of no use, or differ between them.
+    Raises WeightsError where they cannot be used, or contradict each other.
     """
     found = []
     for layer in layers:
@@ -125,53 +132,28 @@ def data_layer_pixels(layers: Sequence[CaffeLayer], path: Path) -> tuple[tuple[f
         scale = transform.get(_SCALE, [1.0])[-1]
         if len(mean) not in (1, 3) or not math.isfinite(red + green + blue + scale) or scale <= 0:
             raise WeightsError(
-                f"{path}: its layer {layer.name!r} ({layer.kind}) has the mean {mean} and the scale {scale:g}, which are no"
-                " preprocessing; save it without that layer"
+                f"{path}: the mean {mean} and the scale {scale:g} of its layer {layer.name!r} ({layer.kind}) cannot be "
+                "used; save the network without that layer"
             )
-        found.append(((red, green, blue), 1 / scale))
+        found.append(ExpectedPixels("BGR", (red, green, blue), 1 / scale))
     if len(set(found)) > 1:
-        raise WeightsError(f"{path} says two preprocessings in its data layers; save it with one")
+        raise WeightsError(f"{path} has data layers with different preprocessing; save it with a single one")
     return found[0] if found else None
 
 
-def _oddities(layer: CaffeLayer) -> Iterator[str]:
-    """What a layer's own settings say that VGG does not do."""
-    given = layer.settings
-    if layer.kind == "Convolution" and "convolution" in given:
-        message = given["convolution"]
-        for name, fields in (("stride", (6, 13, 14)), ("dilation", (18,)), ("group", (5,)), ("axis", (16,))):
-            yield from filter(None, [_difference(message, name, fields, 1, 1)])
-    if layer.kind == "Pooling" and "pooling" in given:
-        message = given["pooling"]
-        if message.get(1, [0])[-1] != 0:
-            yield f"pools by {'the average' if message[1][-1] == 1 else 'chance'} where the maximum is expected"
-        if any(message.get(12, ())):
-            yield "pools whole maps"
-        for name, fields, default, wanted in (
-            ("kernel_size", (2, 5, 6), 0, 2), ("stride", (3, 7, 8), 1, 2), ("pad", (4, 9, 10), 0, 0),
-        ):  # fmt: skip
-            yield from filter(None, [_difference(message, name, fields, default, wanted)])
-    if layer.kind == "ReLU" and any(given.get("relu", {}).get(1, ())):
-        yield f"has negative_slope {given['relu'][1][-1]:g} where 0 is expected"
-    if layer.kind == "InnerProduct":
-        if any(given.get("inner product", {}).get(6, ())):
-            yield "keeps its weights transposed"
-        yield from filter(None, [_difference(given.get("inner product", {}), "axis", (5,), 1, 1)])
-    if layer.kind.startswith("Softmax"):
-        yield from filter(None, [_difference(given.get("softmax", {}), "axis", (2,), 1, 1)])
-
-
-def _difference(message: _Settings, name: str, fields: Sequence[int], default: int, wanted: int) -> str | None:
-    """What a message says under the first of `fields`, or for height and width under the others, unless it is `wanted`."""
+def _check_setting(layer: CaffeLayer, name: str, fields: Sequence[int], default: int, wanted: int, path: Path) -> None:
+    """Raises WeightsError unless the setting is `wanted`: in the first of `fields`, or by axis in the others."""
+    message = layer.settings[layer.kind.removesuffix("WithLoss")]
     values = message.get(fields[0]) or [default]
     if any(number in message for number in fields[1:]):
         values = [message.get(number, [default])[-1] for number in fields[1:]]
     odd = next((value for value in values if value != wanted), None)
-    return None if odd is None else f"has {name} {odd:g} where {wanted} is expected"
+    if odd is not None:
+        raise no_vgg(path, f"its layer {layer.name!r} ({layer.kind}) has {name} {odd:g} where {wanted} is expected")
 
 
 def _check_wiring(layers: Sequence[CaffeLayer], path: Path) -> None:
-    """Raises WeightsError for a layer that does not take what the one before it gives, where all say what they take."""
+    """Raises WeightsError for a layer whose input is not the output of the layer before it, where all name their inputs."""
     working = [layer for layer in layers if layer.kind in OPERATIONS or layer.kind in ALIASES]
     if not all(layer.bottoms and layer.tops for layer in working):
         return
@@ -180,11 +162,9 @@ def _check_wiring(layers: Sequence[CaffeLayer], path: Path) -> None:
     for layer in working[first:]:
         if layer.bottoms[0] not in current:
             if layer.kind in ALIASES:
-                continue  # of the labels
-            raise WeightsError(
-                f"{path} is no VGG network: its layer {layer.name!r} ({layer.kind}) takes {layer.bottoms[0]!r}, which the"
-                " layer before it does not give; give weights of a plain VGG"
-            )
+                continue  # it works on the labels
+            what = f"takes {layer.bottoms[0]!r}, which is not the output of the layer before it"
+            raise no_vgg(path, f"its layer {layer.name!r} ({layer.kind}) {what}")
         if layer.kind in ALIASES:
             current |= set(layer.tops)
         elif OPERATIONS[layer.kind] != "softmax":

@@ -1,11 +1,12 @@
 """Checkpoints: safetensors whose metadata rebuilds the network, and the run folders that hold them.
 
 One metadata entry, "vgg", carries a JSON object: the network, its class names, its preprocessing and how it was trained.
-One entry only, because safetensors does not keep the order of several and equal checkpoints are to be equal files.
-Nothing is pickled but a state dict that is asked for in torch's own format.
+It is a single entry, because safetensors does not keep the order of several, and equal checkpoints must be equal files.
+Nothing is pickled, except a state dict that the user asks for in torch's own format.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,20 +14,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vggcli import paper
+from vggcli.colour import ColourStatistics
 from vggcli.errors import UsageError, WeightsError
+from vggcli.files import replacing
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
-from vggcli.weights.metadata import check_preprocessing, check_training
-from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, Pixels
+from vggcli.weights.metadata import check_training
+from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, ExpectedPixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
-from vggcli.weights.safetensors_read import read_header, stored_tensors, write_safetensors
+from vggcli.weights.safetensors_read import read_header
 from vggcli.weights.seal import FOREIGN_NOTE, NOTE, check_seal, sealed, unsealed
 from vggcli.weights.torch_names import from_framework, numbered_as_oxford
 from vggcli.weights.torch_read import pickled_tensors
-from vggcli.weights.unread import Stored, check_stored, filled_network
+from vggcli.weights.unread import Stored, check_stored, filled_network, in_file
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
@@ -36,16 +40,16 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says beside its weights.
+    """What a checkpoint says besides its weights.
 
-    `classes` in the order of the scores, none where another framework's weights do not name them; `preprocessing` as
-    colour.py's ColourStatistics writes it; `scale` the training range of S, smallest and largest shorter side in
-    pixels; `training` how it came to be (recipe, data, epoch, step, errors in per cent), for reports and for going on.
+    `classes` in the order of the scores, none where another framework's weights do not name them; `scale` the training
+    range of S, smallest and largest shorter side in pixels; `training` how it came to be (recipe, data, epoch, step, errors
+    in per cent), for reports and for resuming.
     """
 
     config: NetworkConfig
     classes: tuple[str, ...]
-    preprocessing: dict[str, Any]
+    preprocessing: ColourStatistics
     scale: tuple[Side, Side]
     training: dict[str, Any] = field(default_factory=dict)
     __pydantic_config__ = RECORD
@@ -55,21 +59,23 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, text: str) -> "Checkpoint":
-        """Raises ValueError where the text is not what `to_json` writes, or cannot be meant."""
+        """Raises ValueError where the text is not what `to_json` writes, or contradicts itself."""
         fields = parsed(text)
         written = fields.pop("format", None) if isinstance(fields, dict) else None
         if written != _FORMAT:
             raise ValueError(f"format {shown(written)} (this version reads {_FORMAT})")
         read = read_record(cls, fields)
         if read.scale[0] > read.scale[1]:
-            raise ValueError(f"a training scale of {list(read.scale)}")
+            raise ValueError(f"the training scale {list(read.scale)} has its largest side first")
         if len(set(read.classes)) < len(read.classes):
-            raise ValueError("class names with one twice")
+            raise ValueError("a class name that appears twice")
         if read.classes and len(read.classes) != read.config.classes:
             raise ValueError(f"{len(read.classes)} class names for {read.config.classes} classes")
-        check_preprocessing(read.preprocessing)
         check_training(read.training)
         return read
+
+
+_Opened = tuple[dict[str, Stored], Checkpoint]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -77,7 +83,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     MachineError where the disk refuses."""
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts, seal = sealed(here, metadata)
-    write_safetensors(path, here, texts)
+    with replacing(path) as temporary:
+        try:
+            save_file(here, temporary, texts)
+        except SafetensorError as error:  # the library wraps the system's error in its own
+            found = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(found.group(1)) if found else 0, str(error)) from error
     return seal
 
 
@@ -87,18 +98,18 @@ def save_checkpoint(path: Path, network: VGG, checkpoint: Checkpoint) -> str:
 
 
 def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file (on the CPU, as they lie on disk) and its "vgg" metadata text. With `sha256`, which
-    `save_tensors` returned, no other file will do.
+    """The tensors of a file (on the CPU, with the type they have on disk) and its "vgg" metadata text. With `sha256`, which
+    `save_tensors` returned, any other file is refused.
 
     Raises WeightsError where the file is missing, damaged, another one, not safetensors, or not from this program.
     """
     _check_there(path)
-    metadata, seal = unsealed(path, read_header(path).metadata)
+    metadata, seal = unsealed(path, read_header(path)[1])
     if (note := metadata.get(NOTE)) is None:
         raise WeightsError(f"{path} is a safetensors file without vgg's metadata, so its network is not known")
     check_seal(path)
     if sha256 is not None and seal != sha256:
-        raise WeightsError(f"{path} is another file than the one that was saved with it, by its SHA-256; give that one")
+        raise WeightsError(f"{path} is not the file that was saved with its checkpoint, by its SHA-256; give that one")
     if seal is None and note != "{}":
         raise WeightsError(f"{path} has metadata that cannot be used: {note[:60]!r}")
     try:
@@ -109,12 +120,12 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
 
 
 def load_checkpoint(
-    path: Path, device: torch.device | None = None, pixels: Pixels | None = None, untrained: bool = False
+    path: Path, device: torch.device | None = None, pixels: ExpectedPixels | None = None, untrained: bool = False
 ) -> tuple[VGG, Checkpoint]:
     """The network that `path` holds (a checkpoint, or weights of torchvision, timm, Keras or Caffe), in evaluation mode on
     `device`, and what the file says of it; `pixels` is the preprocessing of a file that does not say its own. `untrained`
-    allows those of a run that was stopped before its first step, which are random and good for going on alone. The weights
-    are not held twice.
+    allows the weights of a run that was stopped before its first step: they are random, and only of use for resuming it.
+    The weights are never held in memory twice.
 
     Raises UsageError where `pixels` has no effect; WeightsError where the file is damaged, of another format, misses a
     layer, has one of another shape, holds a value that is not finite, or was never trained; MachineError where a package
@@ -126,47 +137,59 @@ def load_checkpoint(
     return filled_network(checkpoint.config, stored, path, device), checkpoint
 
 
-def read_checkpoint(path: Path, pixels: Pixels | None = None) -> Checkpoint:
-    """What a file says of the network it holds; raises what `load_checkpoint` does, but for values that are not finite."""
+def read_checkpoint(path: Path, pixels: ExpectedPixels | None = None) -> Checkpoint:
+    """What a file says about its network. Raises what `load_checkpoint` does, except for values that are not finite."""
     return _opened(path, pixels)[1]
 
 
 def says_preprocessing(checkpoint: Checkpoint) -> bool:
-    """Whether the preprocessing is of the file, or was given, rather than what its framework's usually is."""
+    """Whether the preprocessing is stated in the file, or was given, rather than assumed from the framework."""
     return "framework" not in checkpoint.training or not {"channels", "pixels"}.isdisjoint(checkpoint.training)
 
 
-def _opened(path: Path, pixels: Pixels | None, whole: bool = True) -> tuple[dict[str, Stored], Checkpoint]:
-    """What a file holds; `whole` compares all of it with its SHA-256 first."""
+def _opened(path: Path, pixels: ExpectedPixels | None, whole: bool = True) -> _Opened:
+    """What a file holds, for `pixels` where its own are not known; `whole` compares all of it with its SHA-256 first."""
     _check_there(path)
-    kind = format_of(path)
+    kind, texts = format_of(path), dict[str, str]()
     if kind == "safetensors":
-        header = read_header(path)
-        texts, stored = unsealed(path, header.metadata)[0], stored_tensors(path, header)
+        entries, metadata = read_header(path)
+        texts = unsealed(path, metadata)[0]
+        stored = {name: in_file(path, one) for name, one in entries.items()}
         _ = check_seal(path) if whole else None
-        ours, theirs = texts.get(NOTE), texts.get(FOREIGN_NOTE)
-        opened = _torch_weights(stored, theirs, path) if ours is None else (stored, _noted(ours, path))
-    elif kind == "torch":
-        opened = _torch_weights(*pickled_tensors(path), path)
+        foreign = None if NOTE in texts else _torch_weights(stored, texts.get(FOREIGN_NOTE), path)
     else:
-        opened = _known(_read_foreign(path, kind), path)
-    check_stored(opened[0], opened[1].config, path)
-    opened = _without_lost_classifier(*opened)
-    return opened if pixels is None else _with_pixels(*opened, pixels, path)
+        foreign = _read_foreign(path, kind)
+    if foreign is not None:
+        stored = _reversed_input(foreign.stored) if foreign.pixels.channels == "BGR" else foreign.stored
+    note = texts.get(NOTE) if foreign is None else foreign.note
+    if note is not None:
+        try:
+            checkpoint = Checkpoint.from_json(note)
+        except ValueError as error:
+            raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
+    else:
+        assert foreign is not None
+        checkpoint = _known(foreign, path)
+    check_stored(stored, checkpoint.config, path)
+    stored, checkpoint = _without_lost_classifier(stored, checkpoint)
+    return (stored, checkpoint) if pixels is None else _with_pixels(stored, checkpoint, pixels, path)
 
 
-def _with_pixels(
-    stored: dict[str, Stored], checkpoint: Checkpoint, pixels: Pixels, path: Path
-) -> tuple[dict[str, Stored], Checkpoint]:
-    """The weights for `pixels`; those that expect BGR get RGB by the order of their first layer's input channels."""
+def _reversed_input(stored: dict[str, Stored]) -> dict[str, Stored]:
+    """Weights that expect BGR as weights that expect RGB, or the other way round."""
+    return {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
+
+
+def _with_pixels(stored: dict[str, Stored], checkpoint: Checkpoint, pixels: ExpectedPixels, path: Path) -> _Opened:
+    """The weights for `pixels` in place of the usual ones of their framework."""
     if says_preprocessing(checkpoint):
-        why = f"has no effect beside {path}, which says its own; leave it out"
-        raise UsageError(f"a preprocessing {why}", "preprocessing")
-    if (pixels.channels == "BGR") != (
-        PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"]).channels == "BGR"
-    ):
-        stored = {**stored, "conv1_1.weight": stored["conv1_1.weight"].reversed_channels()}
-    preprocessing = {**checkpoint.preprocessing, "mean": pixels.mean, "divisor": pixels.divisor}
+        raise UsageError(
+            f"a preprocessing has no effect beside {path}, which says its own; leave it out", "preprocessing"
+        )
+    usual = PIXELS.get(checkpoint.training["framework"], PIXELS["torchvision"])
+    if usual.channels != pixels.channels:
+        stored = _reversed_input(stored)
+    preprocessing = replace(checkpoint.preprocessing, mean=pixels.mean, divisor=pixels.divisor)
     training = {**checkpoint.training, "channels": pixels.channels}
     return stored, replace(checkpoint, preprocessing=preprocessing, training=training)
 
@@ -178,17 +201,12 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
-    """Raises WeightsError for weights that end with their convolutions, which have no scores, or with a single one."""
-    if checkpoint.config.classes == 1 and checkpoint.config.head != "none":
-        raise WeightsError(
-            f"{path} has one output, as for a sigmoid, and a posterior needs two classes or more; use `vgg features`, or "
-            f"train a classifier on it with `vgg finetune`"
-        )
+    """Raises WeightsError for weights without a classifier, or with a single output."""
+    advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
     if checkpoint.config.head == "none":
-        raise WeightsError(
-            f"{path} holds convolutions without a classifier, so it has no posteriors; use `vgg features`, or train "
-            f"a classifier on it with `vgg finetune`"
-        )
+        raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
+    if checkpoint.config.classes == 1:
+        raise WeightsError(f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {advice}")
 
 
 def _check_there(path: Path) -> None:
@@ -196,39 +214,29 @@ def _check_there(path: Path) -> None:
         raise WeightsError(f"there is no weights file {path}")
 
 
-def _noted(note: str, path: Path) -> Checkpoint:
-    try:
-        return Checkpoint.from_json(note)
-    except ValueError as error:
-        raise WeightsError(f"{path} has metadata that cannot be used: {error}") from error
-
-
-def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
+def _torch_weights(theirs: dict[str, Stored], note: str | None, path: Path) -> Foreign:
     stored, config, framework = from_framework(theirs, str(path))
-    usual, scale = PIXELS["torchvision"], usual_scale(config.crop)
-    known: str = framework
     if numbered_as_oxford(theirs):
-        stored["conv1_1.weight"] = stored["conv1_1.weight"].reversed_channels()
-        known, usual, scale = "caffe", PIXELS["caffe"], oxford_scale(config)
-    return _known(Foreign(stored, config, known, usual.mean, usual.divisor, scale, note), path)
+        return Foreign(stored, config, "caffe", PIXELS["caffe"], note)
+    return Foreign(stored, config, framework, PIXELS["torchvision"], note)
 
 
-def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> tuple[dict[str, Stored], Checkpoint]:
-    """As torchvision publishes Oxford's convolutions alone: with a classifier of NaN, which is left out here."""
+def _without_lost_classifier(stored: dict[str, Stored], checkpoint: Checkpoint) -> _Opened:
+    """Without the classifier if it is all NaN, as in the file in which torchvision publishes Oxford's convolutions."""
     biases = [stored[name] for name in ("fc6.bias", "fc7.bias", "fc8.bias") if name in stored]
-    if checkpoint.training.get("framework") != "torchvision" or not all(map(_all_nan, biases)):
+    if checkpoint.training.get("framework") != "torchvision" or not all(
+        values.isnan().all() for one in biases for _, values in one.parts(torch.empty(one.shape))
+    ):
         return stored, checkpoint
-    preprocessing = {**checkpoint.preprocessing, "mean": TORCHVISION_OXFORD.mean, "divisor": 1.0}
+    preprocessing = replace(checkpoint.preprocessing, mean=TORCHVISION_OXFORD.mean, divisor=1.0)
     config = replace(checkpoint.config, head="none")
     convolutions = {name: one for name, one in stored.items() if not name.startswith("fc")}
     return convolutions, replace(checkpoint, config=config, classes=(), preprocessing=preprocessing)
 
 
-def _all_nan(stored: Stored) -> bool:
-    return all(bool(values.isnan().all()) for _, values in stored.parts(torch.empty(stored.shape)))
-
-
 def _read_foreign(path: Path, kind: str) -> Foreign:
+    if kind == "torch":
+        return _torch_weights(*pickled_tensors(path), path)
     if kind == "caffe":
         from vggcli.weights.caffe_read import read_caffe
 
@@ -238,24 +246,23 @@ def _read_foreign(path: Path, kind: str) -> Foreign:
 
         return read_keras(path, kind)
     assert kind == "onnx"
-    raise WeightsError(
-        f"{path} is an ONNX model, which is written here and not read; give the weights it was made from"
-    )
+    raise WeightsError(f"{path} is an ONNX model, which can only be written; give the weights it was made from")
 
 
-def _known(foreign: Foreign, path: Path) -> tuple[dict[str, Stored], Checkpoint]:
-    """The weights with what this program has noted in their file, else with what holds for their framework."""
-    if foreign.note is not None:
-        return foreign.stored, _noted(foreign.note, path)
-    preprocessing = {"mean": foreign.mean, "divisor": foreign.divisor, "eigenvalues": (), "eigenvectors": ()}
-    imagenet = foreign.config.classes == paper.IMAGENET_CLASSES and foreign.config.head != "none"
-    classes = imagenet_names() if imagenet else ()
-    training = foreign.training(path.name)
-    return foreign.stored, Checkpoint(foreign.config, classes, preprocessing, foreign.scale, training)
+def _known(foreign: Foreign, path: Path) -> Checkpoint:
+    """What is known about weights whose file has no note of this program."""
+    config, pixels = foreign.config, foreign.pixels
+    imagenet = config.classes == paper.IMAGENET_CLASSES and config.head != "none"
+    scale = oxford_scale(config) if foreign.framework in ("caffe", "keras") else usual_scale(config.crop)
+    training = {"framework": foreign.framework, "source": path.name}
+    training |= {"pixels": pixels.channels} if foreign.stated else {}
+    training |= {"operations": "assumed"} if foreign.assumed else {}
+    preprocessing = ColourStatistics(pixels.mean, pixels.divisor)
+    return Checkpoint(config, imagenet_names() if imagenet else (), preprocessing, scale, training)
 
 
 def network_of(path: Path) -> str | None:
-    """The network that a weights file is of, without looking its values over; None where it cannot be told."""
+    """The network that a weights file holds, without checking its values; None where it cannot be told."""
     try:
         return _opened(path, None, whole=False)[1].config.arch
     except WeightsError:

@@ -1,6 +1,5 @@
-"""Weights from any layout that is read here to any that is written: a file becomes a network, the network a file."""
+"""Weights from any layout that can be read to any that can be written: a file becomes a network, the network a file."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,7 +16,7 @@ from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, read_checkpoi
 from vggcli.weights.find import fetched, find_weights
 from vggcli.weights.keras_write import check_keras, save_keras
 from vggcli.weights.onnx_write import Exported, need_onnx, save_onnx
-from vggcli.weights.preprocessing import read_pixels
+from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.weights.torch_names import Framework, framework_names
 from vggcli.weights.torch_write import save_foreign
 from vggcli.zoo.network import VGG
@@ -31,12 +30,11 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {  # by suffix, the default first
     ".caffemodel": ("caffe",),
     ".onnx": ("onnx",),
 }
-BGR = ("keras", "caffe")
 
 
 @dataclass(frozen=True)
 class Converted(Result):
-    """What was written, and what of the network anyone who uses it must know. `prototxt` is the second file of Caffe;
+    """What was written, and what a user of the network must know. `prototxt` is the second file of Caffe;
     `exported` says how an ONNX model compares with the network itself."""
 
     written: Path
@@ -48,6 +46,7 @@ class Converted(Result):
     def to_json(self) -> dict[str, Any]:
         """Mean and divisor are of pixels from 0 to 255, in the order of the layout's `channels`."""
         config, colour = self.checkpoint.config, self.checkpoint.preprocessing
+        expected = ExpectedPixels("BGR" if self.layout in ("keras", "caffe") else "RGB", colour.mean, colour.divisor)
         more: dict[str, Any] = {} if self.prototxt is None else {"prototxt": str(self.prototxt)}
         if one := self.exported:
             more = {"checked_with_onnx_runtime": one.runtime, "largest_difference": one.difference}
@@ -60,17 +59,9 @@ class Converted(Result):
             "width": config.width,
             "classes": config.classes,
             "class_names": bool(self.checkpoint.classes),
-            "channels": "BGR" if self.layout in BGR else "RGB",
-            "mean": self._in_order(colour["mean"]),
-            "divisor": self._in_order(colour["divisor"]),
+            **expected.to_json(),
             "scale": list(self.checkpoint.scale),
         }
-
-    def _in_order(self, values: float | Sequence[float]) -> float | list[float]:
-        """Values that are stored in the order RGB, in the order of the layout's channels."""
-        if isinstance(values, int | float):
-            return values
-        return list(values)[::-1] if self.layout in BGR else list(values)
 
 
 def convert(
@@ -84,11 +75,11 @@ def convert(
     progress: Progress = silent,
 ) -> Converted:
     """Write the weights of `source` (a run folder, a file, a published name with its network `arch`) to the new file
-    `target`, in the layout `to` or the usual one of its suffix. `preprocessing` is for a source that does not say its own.
+    `target`, in the layout `to` or the usual one of its suffix. `preprocessing` is for a source without its own.
 
     Raises UsageError before any work where `to` and the suffix do not go together or a file would be overwritten;
-    WeightsError where the weights cannot be read, or written so; MachineError where a package is missing or the disk
-    refuses.
+    WeightsError where the weights cannot be read, or not written in that layout; MachineError where a package is missing
+    or the disk refuses.
 
     >>> vggcli.convert("runs/A-1", "vgg11.pth").layout
     'torchvision'
@@ -115,19 +106,15 @@ def _layout(target: Path, to: Layout | None) -> Layout:
     if to is None or to in layouts:
         return to or layouts[0]
     if to == "vgg":
-        raise UsageError(
-            f"{target}: a checkpoint is a .safetensors file, never pickled; give a name that ends so", "to"
-        )
+        raise UsageError(f"{target}: a checkpoint is never pickled; give a name that ends in .safetensors", "to")
     suffixes = ", ".join(suffix for suffix, some in LAYOUTS.items() if to in some)
-    raise UsageError(f"the layout {to} does not go with {target}; give a name that ends in {suffixes}", "to")
+    raise UsageError(f"{target} cannot have the layout {to}; give a name that ends in {suffixes}", "to")
 
 
 def _check(layout: Layout, checkpoint: Checkpoint) -> None:
     """Raises WeightsError or MachineError where the layout cannot be written, before the weights are read."""
     if layout != "vgg" and checkpoint.config.head == "none":
-        raise WeightsError(
-            "these are convolutions without a classifier, which only a checkpoint (.safetensors) can hold"
-        )
+        raise WeightsError("without a classifier, weights can only be written as a checkpoint (.safetensors)")
     if layout in get_args(Framework):
         framework_names(checkpoint.config, cast("Framework", layout))
     elif layout == "keras":

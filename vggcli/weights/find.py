@@ -1,6 +1,5 @@
-"""What names weights: a file, a run folder, the newest run of a network, or published weights, fetched when used."""
+"""Which weights are meant: a file, a run folder, the newest run of a network, or published weights, fetched when used."""
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -11,35 +10,26 @@ from vggcli.data.image_set import ImageSet, match_classes
 from vggcli.errors import DataError, WeightsError
 from vggcli.imagenet import imagenet_names
 from vggcli.places import Places, made_folder
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.regular import irregular
 from vggcli.weights.checkpoint import BEST, LAST, network_of, read_checkpoint
-from vggcli.weights.published import (
-    CONVOLUTIONS,
-    IMAGENET,
-    NAMES,
-    PUBLISHED,
-    download,
-    find_published,
-    published_file,
-    verify,
-)
+from vggcli.weights.published import CONVOLUTIONS, IMAGENET, PUBLISHED, download, find_published, published_file, verify
 from vggcli.zoo.layers import arch_of
-
-LOG = logging.getLogger("vggcli")
 
 
 def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path:
     """The file that `weights` names (a file, a run folder or a published name), else that of the newest run of `arch`,
-    else the published ImageNet weights of `arch`; notes which where it was not named. Published weights need not be there
-    yet: `fetched` brings them.
+    else the published ImageNet weights of `arch`; the choice is logged where it was not named. Published weights
+    need not be there yet: `fetched` downloads them.
 
     Raises WeightsError where a file is not of network `arch`, or, with the ways to get weights, where there are none.
     """
     if weights is not None and not is_published_name(weights):
         path = weights_file(weights.expanduser())
-        if arch is not None:
-            _check_network(path, arch_of(arch))
+        found = None if arch is None else read_checkpoint(path).config.arch
+        if arch is not None and found != arch_of(arch):
+            reason = f"{path} holds network {found}, not {arch_of(arch)}"
+            raise WeightsError(f"{reason}; do not name a network, or name other weights", "arch", "weights")
         return path
     picked = arch_of(arch or "D")
     if weights is not None:
@@ -52,40 +42,29 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
     one = find_published(IMAGENET, picked)
     if one is None:
         raise WeightsError(
-            f"there is no run of network {picked} under {places.runs.resolve()}, and none of it are published; train "
+            f"there is no run of network {picked} under {places.runs.resolve()}, and no published weights of it; train "
             f"one with `vgg train --arch {picked}`, or name a run folder or a checkpoint",
             "weights",
         )
-    LOG.info(f"weights: no run of {picked} under {places.runs.resolve()}; ImageNet's as published, {one.said()}")
+    LOG.info(f"weights: published ImageNet weights, {one.said()} (no run of {picked} under {places.runs.resolve()})")
     return _published_path(IMAGENET, picked, places)
-
-
-def _check_network(path: Path, arch: str) -> None:
-    """Raises WeightsError where the file holds another network than `arch`."""
-    found = read_checkpoint(path).config.arch
-    if found != arch:
-        raise WeightsError(
-            f"{path} holds network {found}, not {arch}; leave the network out, or name other weights", "arch", "weights"
-        )
 
 
 def is_published_name(weights: Path) -> bool:
     """Whether `weights` is the name of published weights rather than of a file or folder here."""
-    return str(weights) in NAMES and not weights.exists()
+    return str(weights) in (IMAGENET, CONVOLUTIONS) and not weights.exists()
 
 
 def _published_path(name: str, arch: str, places: Places) -> Path:
     one = find_published(name, arch)
     if one is None:
         archs = ", ".join(each.arch for each in PUBLISHED if each.name == name)
-        raise WeightsError(
-            f"no weights of network {arch} are published as {name!r}; there are {archs} (see `vgg models`)"
-        )
+        raise WeightsError(f"{name!r} has no published weights of network {arch}, only of {archs}; see `vgg models`")
     return places.weights / one.file
 
 
 def check_published(path: Path, images: ImageSet, places: Places) -> None:
-    """For published weights, fetched or not: whether they know the classes of `images`. Raises WeightsError where not."""
+    """Raises WeightsError for published weights, fetched or not, whose classes are not those of `images`."""
     check_published_classifier(path, places)
     one = published_file(path, places.weights)
     if one is None:
@@ -95,7 +74,7 @@ def check_published(path: Path, images: ImageSet, places: Places) -> None:
     except WeightsError:
         shown = ", ".join(repr(name) for name in images.classes_used()[:3])
         raise WeightsError(
-            f"the published weights know ImageNet's 1000 classes, not the data's ({shown}, …); train on these data with "
+            f"the published weights are for ImageNet's 1000 classes, not the data's ({shown}, …); train on these data with "
             f"`vgg train --arch {one.arch}`, start from those weights with `vgg finetune --weights imagenet --arch "
             f"{one.arch}`, or name a run or checkpoint",
             "weights",
@@ -103,19 +82,21 @@ def check_published(path: Path, images: ImageSet, places: Places) -> None:
 
 
 def check_published_classifier(path: Path, places: Places) -> None:
-    """Raises WeightsError for published convolutions without a classifier, before they are fetched for nothing."""
+    """Raises WeightsError for published convolutions without a classifier, before they are fetched in vain."""
     one = published_file(path, places.weights)
     if one is not None and one.name == CONVOLUTIONS:
         raise WeightsError(
-            "the weights published as 'features' are convolutions without a classifier, so they give no posteriors; use "
-            "`vgg features --layer pool5`, or train a classifier on them with `vgg finetune`"
+            "the published weights 'features' have no classifier, so they give no posteriors; use `vgg features --layer "
+            "pool5`, or train a classifier on them with `vgg finetune`"
         )
 
 
 def fetched(path: Path, places: Places, progress: Progress = silent, images: Sequence[str] = ()) -> Path:
-    """`path`, once the published weights that it stands for have come and are what their publisher gave; any other file
-    as it is. Raises MachineError where they cannot be had; DataError, before anything is fetched, where one of `images`
-    is not there."""
+    """`path`; where it is a file of published weights, they are downloaded if need be and checked against their SHA-256.
+
+    Raises MachineError where they cannot be fetched; DataError, before anything is fetched, where one of `images` does not
+    exist.
+    """
     one = published_file(path, places.weights)
     if one is None:
         return path
@@ -125,7 +106,7 @@ def fetched(path: Path, places: Places, progress: Progress = silent, images: Seq
     missing = next((name for name in images if not os.path.lexists(name)), None)
     if missing is not None:
         raise DataError(
-            f"there is no image {missing}, so nothing was fetched; give images, folders or globs that are there"
+            f"there is no image {missing}, so nothing was fetched; give images, folders or globs that exist"
         )
     LOG.info(f"fetching {one.said()}; licence: {one.licence}")
     made_folder(path.parent)
@@ -136,13 +117,13 @@ def fetched(path: Path, places: Places, progress: Progress = silent, images: Seq
 def weights_file(path: Path) -> Path:
     """The weights that `path` names: itself, or a run folder's best (else last) checkpoint.
 
-    Raises WeightsError where there is nothing of the kind.
+    Raises WeightsError where there is no such file.
     """
     if path.is_dir():
         for name in (BEST, LAST):
             if (path / name).is_file():
                 return path / name
-        raise WeightsError(f"{path} holds no {BEST} and no {LAST}: it is not a run folder, or its training never saved")
+        raise WeightsError(f"{path} has no {BEST} or {LAST}: it is not a run folder, or its training never saved")
     if not path.is_file():
         kind = irregular(path)
         what = f"is {kind}, not a regular file" if kind else "is not there"
@@ -164,8 +145,8 @@ def numbered_runs(runs: Path, arch: str) -> list[Path]:
 
 def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path | None:
     """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None; one that
-    has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of one with another name
-    its weights say it."""
+    has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of any other
+    folder, the weights say it."""
     named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
     folders = runs.iterdir() if runs.is_dir() else ()
     marks = [run / name for run in folders for name in dict.fromkeys((begun, LAST)) if (run / name).is_file()]

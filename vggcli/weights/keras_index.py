@@ -1,7 +1,7 @@
-"""Where the arrays of a Keras HDF5 file lie, found out by h5py in a process of its own.
+"""Where in a Keras HDF5 file its arrays are, found by h5py in a process of its own.
 
-HDF5's library can crash, or never come back, on a file that is made to mislead it. So a child process with little memory
-and time lists names, shapes, types and places; the numbers themselves are then read here, from checked places of the file.
+The HDF5 library can crash or hang on a malicious file. So a child process with little memory and time lists names, shapes,
+types and offsets; the numbers themselves are then read here, from offsets that were checked.
 """
 
 import importlib.util
@@ -28,26 +28,19 @@ _PATIENCE = 60  # seconds of a machine that is busy with other things
 
 @dataclass(frozen=True)
 class KerasArray:
-    """An array of the file: its name, shape, NumPy type and the byte where its numbers begin, in one piece."""
+    """An array of the file: its shape, NumPy type and the offset of its numbers, which are contiguous."""
 
-    name: str
     shape: tuple[int, ...]
     dtype: str
     start: int
 
-    @property
-    def bytes(self) -> int:
-        """How many it takes."""
-        return math.prod(self.shape) * int(self.dtype[2:])
-
 
 @dataclass(frozen=True)
 class Index:
-    """The layers that have arrays, and two texts: the note of this program and the description of the network that Keras
-    keeps in older files.
+    """The layers that have arrays, the note of this program, and, in older files, Keras' description of the network.
 
-    A layer is named as Keras names it, in the order of the file, or, `by_count`, as Keras 3 counts it (conv2d_1), in none.
-    Inside another model the name of the model and a slash come first.
+    The layers are in the order of the file, by their own names, or, with `by_count`, in no order, by the names that Keras 3
+    counts (conv2d_1). Inside another model, the name of the model and a slash come first.
     """
 
     layers: dict[str, tuple[KerasArray, ...]]
@@ -64,61 +57,50 @@ def need_h5py() -> None:
 
 def read_index(path: Path, start: int, size: int) -> Index:
     """List the HDF5 file that is `size` bytes of `path` from byte `start` on. Raises WeightsError where it is damaged, is
-    not laid out as Keras does it, or has numbers that do not lie in it as they are; MachineError without h5py."""
+    not laid out as by Keras, or has arrays that are compressed or not contiguous; MachineError without h5py."""
     need_h5py()
     code = f"import sys; sys.path[:] = {sys.path!r}; from vggcli.weights.keras_index import _main; _main(sys.argv[1:])"
     command = [sys.executable, "-c", code, str(path), str(start), str(size)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise WeightsError(f"{path} is damaged: HDF5 cannot find its way in it") from error
-    if done.returncode != 0:
-        raise WeightsError(f"{path} is damaged: HDF5 cannot find its way in it")
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise WeightsError(f"{path} is damaged: the HDF5 library crashes on it or never finishes") from error
     found = json.loads(done.stdout)
     if found.get("outdated"):
         raise WeightsError(
-            f"{path} is in the layout that Keras had until 2015 (layer_1/param_0), which is not read here; take the"
-            " same weights as they are published today, by the names of layers"
+            f"{path} has the layout of Keras until 2015 (layer_1/param_0), which cannot be read; get a newer file of it"
         )
     if "error" in found:
         raise WeightsError(f"{path} is damaged, cut short, or no weights of Keras: {found['error']}")
-    layers = {name: tuple(_array(fields, start) for fields in arrays) for name, arrays in found["layers"]}
-    for array in (one for arrays in layers.values() for one in arrays):
-        if array.start < start or array.start + array.bytes > start + size:
-            raise WeightsError(f"{path} is cut short: it does not hold all of {array.name}")
+    layers: dict[str, tuple[KerasArray, ...]] = {}
+    for layer, arrays in found["layers"]:
+        for name, shape, dtype, place in arrays:
+            if place < 0 or place + math.prod(shape) * int(dtype[2:]) > size:
+                raise WeightsError(f"{path} is cut short: it does not hold all of {name}")
+            layers[layer] = (*layers.get(layer, ()), KerasArray(tuple(shape), dtype, start + place))
     return Index(layers, found["note"], found["config"], found["by_count"])
 
 
-def _array(fields: list[Any], start: int) -> KerasArray:
-    name, shape, dtype, place = fields
-    return KerasArray(name, tuple(shape), dtype, start + place)
-
-
 def _main(arguments: list[str]) -> None:
-    """The child process: write the listing of a file, or what is wrong with it, to stdout as JSON."""
+    """The child process: write the listing of a file, or the error, to stdout as JSON."""
     path, start, size = arguments[0], int(arguments[1]), int(arguments[2])
     import h5py
 
-    _limit()
+    if sys.platform != "win32":
+        import resource
+        import signal
+
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process, inside the library too
+        for limit, value in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
+            most = resource.getrlimit(limit)[1]
+            if most == resource.RLIM_INFINITY or value <= most:
+                resource.setrlimit(limit, (value, most))
     try:
         with Path(path).open("rb") as file, h5py.File(io.BufferedReader(_Stretch(file, start, size)), "r") as root:
             found = _listing(root)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, IndexError, AttributeError, MemoryError) as error:
         found = {"error": str(error).strip("'\"") or type(error).__name__}
     sys.stdout.write(json.dumps(found))
-
-
-def _limit() -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-    import signal
-
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process, inside the library too
-    for limit, value in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
-        most = resource.getrlimit(limit)[1]
-        if most == resource.RLIM_INFINITY or value <= most:
-            resource.setrlimit(limit, (value, most))
 
 
 class _Stretch(io.RawIOBase):
@@ -146,7 +128,7 @@ class _Stretch(io.RawIOBase):
 
 def _listing(root: Any) -> dict[str, Any]:
     if root.userblock_size:
-        raise ValueError("something lies before its beginning")
+        raise ValueError("something comes before its beginning")
     group = _inside(root, "model_weights") if "model_weights" in root else root
     if "nb_layers" in group.attrs or "layer_1/param_0" in group:
         return {"outdated": True}
@@ -179,8 +161,8 @@ def _layers(group: Any) -> dict[str, list[Any]]:
 
 
 def _counted(model: Any, names: str, deepest: int = _DEEPEST) -> Iterator[tuple[str, list[Any]]]:
-    """The same in the layout of Keras 3, whose models hold theirs under `layers`, or of Keras 2.12 to 2.15, which counts
-    some twice; `names` are those of the models around it."""
+    """The same in the layout of Keras 3, whose models keep their layers under `layers`, or of Keras 2.12 to 2.15, which
+    counts some twice; `names` are those of the models around it."""
     holder = next((name for name in HOLDERS if name in model), None)
     if holder is None or not deepest:
         return
@@ -202,25 +184,25 @@ def _text(name: object) -> str:
 
 
 def _inside(group: Any, name: str) -> Any:
-    """What lies in this very file below `group`. Raises ValueError for a link that leads elsewhere."""
+    """An object of this very file below `group`. Raises ValueError for a link to another file."""
     import h5py
 
     for part in filter(None, name.split("/")):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"there is no {name}, or it is only a link to elsewhere")
+            raise ValueError(f"there is no {name}, or it is only a link to another place")
         group = group[part]
     return group
 
 
 def _place(dataset: Any) -> tuple[str, list[int], str, int]:
-    """What `KerasArray` says. Raises ValueError for numbers that do not lie in the file as they are: a few bytes could then
-    claim any size."""
+    """Name, shape, type and offset. Raises ValueError for numbers that are compressed or elsewhere: a few bytes could claim
+    any size."""
     import h5py
 
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise ValueError(f"{dataset.name} is no array")
     name, dtype = dataset.name, dataset.dtype.str
-    counter = dataset.shape == () and dtype[1] in "iu"  # of Normalization
+    counter = dataset.shape == () and dtype[1] in "iu"  # in Normalization
     if dtype[1:] not in ("f2", "f4", "f8") and not counter:
         raise ValueError(f"{name} holds {dataset.dtype} numbers; weights are floating point (2 to 8 bytes)")
     start = dataset.id.get_offset()

@@ -1,19 +1,18 @@
-"""What the layers of a Keras network do, held against VGG: weights of VGG's shapes need not be VGG's.
+"""What the layers of a Keras network do, compared with VGG: weights with VGG's shapes may belong to another network.
 
-Layers that do nothing at evaluation are passed over. Rescaling, Normalization and preprocess_input in front say which
-pixels the network expects: together they are one mean and one divisor a channel.
+Layers that do nothing at evaluation are skipped. Rescaling, Normalization and preprocess_input in front say which
+preprocessing the network expects: together they are one mean and one divisor per channel.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vggcli.errors import WeightsError
 from vggcli.weights.keras_config import KerasLayer
-from vggcli.weights.operations import Operation
-from vggcli.weights.preprocessing import Channels, Pixels
+from vggcli.weights.operations import Does, Operation, no_vgg
+from vggcli.weights.preprocessing import Channels, ExpectedPixels
 
 _SILENT = frozenset(
     "InputLayer Flatten Dropout SpatialDropout2D AlphaDropout GaussianDropout GaussianNoise ActivityRegularization "
@@ -21,34 +20,46 @@ _SILENT = frozenset(
 )
 CONVOLUTION = {"strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "data_format": "channels_last"}
 POOLING = {"pool_size": [2, 2], "strides": [2, 2], "padding": "valid", "data_format": "channels_last"}
+_DOES: dict[str, Does] = {
+    "Conv2D": "convolution", "Dense": "fully connected layer", "MaxPooling2D": "pooling",
+    "GlobalAveragePooling2D": "average",
+}  # fmt: skip
+_ACTS: dict[str, Does] = {"relu": "ReLU", "softmax": "softmax"}
 PIXEL_LAYERS = ("Rescaling", "Normalization", "Stack", "Add")  # the last two of preprocess_input: BGR, less the mean
+
+Vectors = Callable[[KerasLayer], list[list[float]]]  # reads the arrays of a layer
 _SMALLEST = 1e-7  # of Normalization's standard deviation, as Keras has it
 
 
 def operations(layers: Sequence[KerasLayer], path: Path) -> list[Operation]:
-    """What the layers do, one after the other. Raises WeightsError, which names the layer, where VGG does no such thing."""
+    """What the layers do, in order. Raises WeightsError, naming the layer, for an operation that VGG does not have."""
     found: list[Operation] = []
     acting = [layer for layer in layers if layer.kind not in _SILENT]
     last = max((at for at, layer in enumerate(acting) if layer.kind == "Dense"), default=-1)
-    nothing = KerasLayer("", {}, "", "")
-    for at, (before, layer, after) in enumerate(_threes([nothing, *acting, nothing])):
+    nothing = KerasLayer("", {}, "")
+    for at, layer in enumerate(acting):
+        before, after = (acting[place] if 0 <= place < len(acting) else nothing for place in (at - 1, at + 1))
         odd = _oddity(before, layer, after, at == last, at > last >= 0)
-        odd = odd or ("comes behind a layer of the network itself" if layer.kind in PIXEL_LAYERS and found else None)
+        if not odd and layer.kind in PIXEL_LAYERS and found:
+            odd = "comes after the first layer of the network itself"
         if odd:
             raise _no_vgg(path, layer, odd)
-        found += _does(layer)
-    _check_flat(layers, path)
+        found += [Operation(_DOES[layer.kind], layer.name)] if layer.kind in _DOES else []
+        activation = _activation(layer)
+        found += [Operation(_ACTS[activation], layer.name)] if activation in _ACTS else []
+    first = next((at for at, layer in enumerate(layers) if layer.kind in ("Flatten", "GlobalAveragePooling2D")), None)
+    for layer in layers[:first]:
+        if layer.kind == "Dense":
+            raise _no_vgg(path, layer, "is applied at every position of a map, since no Flatten comes before it")
     return found
 
 
-def front_layer_pixels(
-    layers: Sequence[KerasLayer], vectors: Callable[[KerasLayer], list[list[float]]], path: Path
-) -> Pixels | None:
-    """The pixels that the layers in front make, or None without such layers; `vectors` reads the arrays of a layer.
+def front_layer_pixels(layers: Sequence[KerasLayer], vectors: Vectors, path: Path) -> ExpectedPixels | None:
+    """The preprocessing that the layers in front do, or None without such layers.
 
-    Raises WeightsError, which names the layer, where they are not a mean and a divisor a channel.
+    Raises WeightsError, naming the layer, where it is not a mean and a divisor per channel.
     """
-    factor, offset = [1.0] * 3, [0.0] * 3  # of what the layers so far make of a pixel, in the order of their channels
+    factor, offset = [1.0] * 3, [0.0] * 3  # that the layers so far apply to a pixel, in the order of their channels
     channels: Channels = "RGB"
     front = [layer for layer in layers if layer.kind in PIXEL_LAYERS]
     for layer in front:
@@ -69,23 +80,16 @@ def front_layer_pixels(
     if not all(map(math.isfinite, (*mean, *divisor))) or min(divisor) <= 0:
         raise _no_vgg(path, front[-1], "has settings that are no mean and divisor for each channel")
     if max(divisor) < 1 and max(map(abs, mean)) <= 1:
-        raise _no_vgg(path, front[-1], "is for pixels from 0 to 1, and nothing in the file brings them there")
-    return Pixels(channels, (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2]))
+        raise _no_vgg(path, front[-1], "expects pixels from 0 to 1, but no layer of the file scales them to that range")
+    return ExpectedPixels(channels, (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2]))
 
 
 def _no_vgg(path: Path, layer: KerasLayer, odd: str) -> WeightsError:
-    return WeightsError(
-        f"{path} is no VGG network: its layer {layer.name} ({layer.kind}) {odd}; give weights of a plain VGG"
-    )
-
-
-def _threes(layers: Sequence[KerasLayer]) -> Iterator[tuple[KerasLayer, KerasLayer, KerasLayer]]:
-    for (before, layer), (_, after) in pairwise(pairwise(layers)):
-        yield before, layer, after
+    return no_vgg(path, f"its layer {layer.name} ({layer.kind}) {odd}")
 
 
 def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool, behind: bool) -> str | None:
-    """What a layer does that VGG does not, or None; `last` is the last Dense, and `behind` a layer after it."""
+    """What a layer does that VGG does not, or None; `last`: it is the last Dense layer; `behind`: it comes after that."""
     if layer.kind in ("Activation", "ReLU", "Softmax"):
         wanted, given = "softmax" if behind else "relu", _activation(layer)
         return None if given in (wanted, "linear") else f"has the activation {given} where {wanted} is expected"
@@ -94,7 +98,7 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
     if layer.kind == "GlobalAveragePooling2D":
         return _difference(layer.settings, {"data_format": "channels_last"})
     if layer.kind == "ZeroPadding2D":
-        return None if after.kind == "Conv2D" else "is in front of no convolution"
+        return None if after.kind == "Conv2D" else "does not come before a convolution"
     if layer.kind in PIXEL_LAYERS and (layer.kind != "Stack" or layer.settings.get("axis") == -1):
         return None
     if layer.kind not in ("Conv2D", "Dense"):
@@ -108,7 +112,7 @@ def _oddity(before: KerasLayer, layer: KerasLayer, after: KerasLayer, last: bool
 
 
 def _padding(before: KerasLayer, layer: KerasLayer) -> str | None:
-    """What is wrong with the padding of a convolution: it must keep the map's size, by itself or by the layer before it."""
+    """What is wrong with the padding of a convolution: it or the layer before it must keep the size of the map."""
     if before.kind != "ZeroPadding2D":
         return _difference({"padding": "valid", **layer.settings}, {"padding": "same"})
     side = layer.settings["kernel_size"]
@@ -116,7 +120,7 @@ def _padding(before: KerasLayer, layer: KerasLayer) -> str | None:
     amount, wanted = before.settings.get("padding", 1), (side - 1) // 2
     given = _flat(amount)
     if layer.settings.get("padding", "valid") != "valid" or set(given) != {wanted}:
-        return f"has padding {layer.settings.get('padding', 'valid')} behind {amount} of {before.name}"
+        return f"has padding {layer.settings.get('padding', 'valid')} after {amount} of {before.name}"
     return None
 
 
@@ -128,8 +132,8 @@ def _activation(layer: KerasLayer) -> str:
         changed = any(layer.settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
         return "changed relu" if changed else "relu"
     given = layer.settings.get("activation") or "linear"
-    if isinstance(given, dict):  # a layer that was given as an activation
-        inner = KerasLayer(str(given["class_name"]), given["config"], "", "")
+    if isinstance(given, dict):  # a layer as an activation
+        inner = KerasLayer(str(given["class_name"]), given["config"], "")
         return _activation(inner) if inner.kind in ("ReLU", "Softmax") else inner.kind
     return str(given)
 
@@ -142,48 +146,13 @@ def _difference(settings: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     return None
 
 
-def _does(layer: KerasLayer) -> Iterator[Operation]:
-    name = layer.name
-    if layer.kind == "Conv2D":
-        yield Operation("convolution", name)
-    elif layer.kind == "Dense":
-        yield Operation("fully connected layer", name)
-    elif layer.kind == "MaxPooling2D":
-        yield Operation("pooling", name)
-    elif layer.kind == "GlobalAveragePooling2D":
-        yield Operation("average", name)
-    acts = layer.kind in ("Conv2D", "Dense", "Activation", "ReLU", "Softmax")
-    activation = _activation(layer) if acts else "linear"
-    if activation == "relu":
-        yield Operation("ReLU", name)
-    elif activation == "softmax":
-        yield Operation("softmax", name)
-
-
-def _check_flat(layers: Sequence[KerasLayer], path: Path) -> None:
-    """Raises WeightsError for a dense layer that works on maps, place by place."""
-    flat = False
-    for layer in layers:
-        flat = flat or layer.kind in ("Flatten", "GlobalAveragePooling2D")
-        if layer.kind == "Dense" and not flat:
-            raise _no_vgg(path, layer, "works on every place of a map, since no Flatten is in front of it")
-
-
-def _scale_and_shift(
-    layer: KerasLayer, vectors: Callable[[KerasLayer], list[list[float]]]
-) -> tuple[list[float], list[float]]:
-    """Factor and offset of each channel."""
+def _scale_and_shift(layer: KerasLayer, vectors: Vectors) -> tuple[list[float], list[float]]:
+    """The factor and the offset that a layer of Add, Rescaling or Normalization applies to each channel."""
     if layer.kind == "Add":
         (added,) = layer.settings["added"]
         return [1.0] * 3, _three(added)
-    if layer.kind == "Normalization":
-        return _normalization(layer, vectors)
-    return _three(layer.settings["scale"]), _three(layer.settings.get("offset", 0.0))
-
-
-def _normalization(
-    layer: KerasLayer, vectors: Callable[[KerasLayer], list[list[float]]]
-) -> tuple[list[float], list[float]]:
+    if layer.kind == "Rescaling":
+        return _three(layer.settings["scale"]), _three(layer.settings.get("offset", 0.0))
     settings = layer.settings
     if settings.get("invert") or settings.get("axis", -1) not in (-1, 3, [-1], [3], None, []):
         raise ValueError("inverted, or along another axis")
@@ -195,7 +164,7 @@ def _normalization(
 
 
 def _three(values: Any) -> list[float]:
-    """One number for all channels, or one each."""
+    """Three numbers, from one for all channels or one per channel."""
     flat = [float(value) for value in _flat(values)]
     if len(flat) not in (1, 3):
         raise ValueError(f"{len(flat)} numbers")

@@ -1,7 +1,7 @@
 """Keras' weights, written with h5py alone: `.h5` by the layer names of keras.applications, Keras 3's `.weights.h5`, or a
 `.keras` archive, which holds the network too.
 
-An attribute of the file carries what this program knows of the network, so that reading it back gives the same checkpoint.
+An attribute of the file holds what this program knows about the network, so that reading it gives the same checkpoint.
 """
 
 import io
@@ -11,21 +11,17 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import Any
 
 from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.weights.checkpoint import Checkpoint
+from vggcli.weights.keras_config import numbered
 from vggcli.weights.keras_index import NOTE_ATTRIBUTE, need_h5py
 from vggcli.weights.keras_read import WEIGHTS, dense_pieces, keras_names
 from vggcli.weights.recognise import check_plain
 from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG
-
-if TYPE_CHECKING:
-    import h5py
 
 _VERSION = "3.0.0"  # of Keras, whose archives these are
 
@@ -64,7 +60,7 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
     import h5py
 
     names = keras_names(checkpoint.config)
-    whole = io.BytesIO()  # HDF5's library crashes where a disk is full; Python's own write says so
+    whole = io.BytesIO()  # the HDF5 library crashes where a disk is full; Python reports it
     try:
         with h5py.File(whole, "w") as root:
             root.attrs[NOTE_ATTRIBUTE] = checkpoint.to_json()
@@ -74,50 +70,39 @@ def _write_weights(path: Path, network: VGG, checkpoint: Checkpoint, by_name: bo
                 root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", _VERSION.encode()
             for ours, group, parts in _groups(root, names, by_name):
                 weight, bias = (network.get_parameter(f"{ours}.{part}").detach() for part in ("weight", "bias"))
-                _write_kernel(group, parts[0], weight.flip(1) if ours == "conv1_1" else weight, ours)
+                if ours.startswith("conv"):
+                    weight = weight.flip(1) if ours == "conv1_1" else weight
+                    group.create_dataset(parts[0], data=weight.permute(2, 3, 1, 0).contiguous().cpu().numpy())
+                else:
+                    kernel = group.create_dataset(parts[0], (weight[0].numel(), len(weight)), dtype="<f4")
+                    for place, part in dense_pieces(weight):
+                        kernel[place] = part.T.contiguous().cpu().numpy()
                 group.create_dataset(parts[1], data=bias.cpu().numpy())
-    except (ValueError, RuntimeError, OSError) as error:  # whatever h5py makes of memory that it does not get
-        raise MachineError(
-            f"h5py cannot hold the weights in memory ({error}); free some, or write a .safetensors"
-        ) from error
+    except (ValueError, RuntimeError, OSError) as error:  # h5py raises any of these when memory runs out
+        raise MachineError(f"out of memory for HDF5 ({error}); free some, or write a .safetensors file") from error
     path.write_bytes(whole.getbuffer())
 
 
-def _groups(
-    root: "h5py.File", names: dict[str, str], by_name: bool
-) -> Iterator[tuple[str, "h5py.Group", tuple[str, str]]]:
-    """Every layer with the group that its arrays go into and their names there."""
-    counts = {"conv2d": 0, "dense": 0}
-    for ours, theirs in names.items():
+def _groups(root: Any, names: dict[str, str], by_name: bool) -> Iterator[tuple[str, Any, tuple[str, str]]]:
+    """Every layer with the group of the file that its arrays go into and their names there."""
+
+    counted = numbered(["Dense" if ours.startswith("fc") else "Conv2D" for ours in names])
+    for (ours, theirs), by_count in zip(names.items(), counted, strict=True):
         if by_name:
             group = root.create_group(theirs)
             parts = (f"{theirs}/kernel:0", f"{theirs}/bias:0")
             group.attrs["weight_names"] = [part.encode() for part in parts]
         else:
-            kind = "dense" if ours.startswith("fc") else "conv2d"
-            number = f"_{counts[kind]}" if counts[kind] else ""
-            counts[kind] += 1
-            group = root.create_group(f"layers/{kind}{number}/vars")
+            group = root.create_group(f"layers/{by_count}/vars")
             group.attrs["name"] = theirs
             parts = ("0", "1")
         yield ours, group, parts
 
 
-def _write_kernel(group: "h5py.Group", name: str, weight: Tensor, layer: str) -> None:
-    if layer.startswith("conv"):
-        group.create_dataset(name, data=weight.permute(2, 3, 1, 0).contiguous().cpu().numpy())
-        return
-    rows, out = weight[0].numel(), weight.shape[0]
-    kernel = group.create_dataset(name, (rows, out), dtype="<f4")
-    for place, part in dense_pieces(weight):
-        kernel[place] = part.T.contiguous().cpu().numpy()
-
-
 def sequential(config: NetworkConfig) -> dict[str, Any]:
-    """The network as Keras' own description of a sequential model, from BGR images of the training crop to posteriors."""
-    names, layers = keras_names(config), []
-    shape = [None, config.crop, config.crop, 3]
-    layers.append(_layer("InputLayer", "input", {"batch_shape": shape, "dtype": "float32"}))
+    """The network in Keras' own description of a sequential model, from BGR images of the training crop to posteriors."""
+    names, shape = keras_names(config), [None, config.crop, config.crop, 3]
+    layers = [_layer("InputLayer", "input", {"batch_shape": shape, "dtype": "float32"})]
     for layer in network_layers(config):
         if layer.kind == "conv":
             sizes = {"filters": layer.channels, "kernel_size": [layer.kernel] * 2, "padding": "same"}

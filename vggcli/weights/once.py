@@ -1,4 +1,4 @@
-"""Checks that read a whole file, made once as long as the file stays as it is."""
+"""Checks that read a whole file, done only once as long as the file does not change."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ SETTLED = 2.0  # seconds after which any change of a file shows in its time, on 
 
 
 def once(check: Callable[[Path], _T]) -> Callable[[Path], _T]:
-    """`check`, whose answer for a file is kept until size, time or place of the file change; errors are not kept."""
+    """`check`, whose result for a file is kept until its size, time or inode changes; errors are not kept."""
 
     @lru_cache
     def kept(path: Path, _stamp: tuple[int, ...]) -> _T:

@@ -1,12 +1,11 @@
 """A network as an ONNX model, written from its list of layers: any batch, height and width in, posteriors and the mean fc7
 descriptor out. Nothing is traced.
 
-The weights are streamed behind the graph into one message, so they are not held twice; what the pixels must be brought to
-stands in the model's metadata, and ONNX Runtime, where it is installed, has to give the network's own posteriors.
+The weights are streamed into the message after the graph, so they are not held in memory twice. The preprocessing is in the
+model's metadata. ONNX Runtime, where it is installed, must give the network's own posteriors.
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,9 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.errors import MachineError, WeightsError
 from vggcli.files import replacing
-from vggcli.weights.caffe_write import little_endian
 from vggcli.weights.checkpoint import Checkpoint
-from vggcli.weights.protobuf import number, opening, text, varint
-from vggcli.zoo.layers import Layer, network_layers
+from vggcli.weights.protobuf import number, opening, text, varint, with_tensors
+from vggcli.zoo.layers import Layer, with_relus
 from vggcli.zoo.network import VGG
 
 OPSET, IR_VERSION = 17, 8  # of 2022, which every runtime reads
@@ -35,8 +33,8 @@ TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, FLOAT = 1, 2, 8, 9, 1
 
 @dataclass(frozen=True)
 class Exported:
-    """What came of an export: which ONNX Runtime checked it, None where it is not installed, and the largest difference
-    from the network's own outputs, relative to the largest of them."""
+    """The result of an export: the version of ONNX Runtime that checked it (None where it is not installed), and the
+    largest difference from the network's own outputs, relative to the largest of them."""
 
     runtime: str | None
     difference: float | None
@@ -53,9 +51,9 @@ def need_onnx() -> Any:
 
 
 def save_onnx(path: Path, network: VGG, checkpoint: Checkpoint) -> Exported:
-    """Write `network` (in evaluation mode, on the CPU) as an ONNX model, whole or not at all, and have it checked.
+    """Write `network` (in evaluation mode, on the CPU) as an ONNX model, whole or not at all, and check it.
 
-    Raises WeightsError where the model passes 2 GB or ONNX Runtime computes something else, MachineError where onnx is not
+    Raises WeightsError where the model is over 2 GB or ONNX Runtime computes something else, MachineError where onnx is not
     installed or the disk refuses.
     """
     need_onnx()
@@ -70,14 +68,14 @@ def save_onnx(path: Path, network: VGG, checkpoint: Checkpoint) -> Exported:
 
 @torch.inference_mode()
 def checked(path: Path, network: VGG) -> Exported:
-    """Run the model at `path` on two random images that are no squares. Raises WeightsError where it differs."""
+    """Run the model at `path` on two random images that are not square. Raises WeightsError where its outputs differ."""
     try:
         import onnxruntime
     except ImportError:
         return Exported(None, None)
     crop = network.config.crop
     images = torch.randn(2, 3, crop, crop + paper.STRIDE, generator=torch.Generator().manual_seed(0))
-    settings = onnxruntime.SessionOptions()  # the model as it is written, in a third of the memory
+    settings = onnxruntime.SessionOptions()  # runs the model unchanged, in a third of the memory
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.add_session_config_entry("session.disable_prepacking", "1")
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
@@ -85,14 +83,13 @@ def checked(path: Path, network: VGG) -> Exported:
     expected_descriptor = network.descriptor(network.convolve(images))
     expected = network.classify(expected_descriptor).softmax(1)
     pairs = ((posteriors, expected), (descriptor, expected_descriptor))
-    difference = max(
-        float((torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
-        for found, wanted in pairs
-    )
+    gaps = [((torch.from_numpy(found) - wanted).abs().max(), wanted.abs().max()) for found, wanted in pairs]
+    difference = max(float(gap / largest.clamp(min=1e-12)) for gap, largest in gaps)
+
     if not difference <= TOLERANCE:
         raise WeightsError(
-            f"ONNX Runtime {onnxruntime.__version__} gives other outputs than the network ({difference:.1e} of the"
-            " largest); nothing was written"
+            f"ONNX Runtime {onnxruntime.__version__} gives other outputs than the network (relative difference "
+            f"{difference:.1e}); nothing was written"
         )
     return Exported(onnxruntime.__version__, difference)
 
@@ -100,30 +97,20 @@ def checked(path: Path, network: VGG) -> Exported:
 def _model(network: VGG, checkpoint: Checkpoint, weights: Sequence[tuple[str, Tensor]]) -> Iterator[bytes]:
     """The bytes of the model: its head, and the graph as one field whose weights come last."""
     onnx = need_onnx()
-    graph = _graph(network, checkpoint).SerializeToString()
-    heads = [_tensor_head(name, tensor) for name, tensor in weights]
-    sizes = [len(head) + 4 * tensor.numel() for head, (_, tensor) in zip(heads, weights, strict=True)]
-    openings = [opening(GRAPH_INITIALIZER, size) for size in sizes]
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="vgg", opset_import=opsets)
     onnx.helper.set_model_props(model, metadata(checkpoint))
     yield model.SerializeToString()
-    yield opening(MODEL_GRAPH, len(graph) + sum(map(len, openings)) + sum(sizes))
-    yield graph
-    for opened, head, (name, tensor) in zip(openings, heads, weights, strict=True):
-        yield opened
-        yield head
-        yield from little_endian(tensor.flatten(1) if name == "fc8.weight" else tensor)
-
-
-def _tensor_head(name: str, tensor: Tensor) -> bytes:
-    shape = (len(tensor), tensor[0].numel()) if name == "fc8.weight" else tuple(tensor.shape)
-    dims = text(TENSOR_DIMS, b"".join(map(varint, shape)))
-    return dims + number(TENSOR_TYPE, FLOAT) + text(TENSOR_NAME, name) + opening(TENSOR_RAW, 4 * math.prod(shape))
+    tensors = []
+    for name, tensor in weights:
+        shape = (len(tensor), tensor[0].numel()) if name == "fc8.weight" else tuple(tensor.shape)
+        head = text(TENSOR_DIMS, b"".join(map(varint, shape))) + number(TENSOR_TYPE, FLOAT) + text(TENSOR_NAME, name)
+        tensors.append((head + opening(TENSOR_RAW, 4 * tensor.numel()), tensor))
+    yield from with_tensors(MODEL_GRAPH, _graph(network, checkpoint).SerializeToString(), GRAPH_INITIALIZER, tensors)
 
 
 def metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """What a program that runs the model has to know, as texts: JSON where it is more than a word."""
+    """What a program that runs the model needs to know, as texts: JSON for anything longer than a word."""
     colour = checkpoint.preprocessing
     return {
         "arch": checkpoint.config.arch,
@@ -132,8 +119,8 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "classes": json.dumps(checkpoint.classes),
         "channel_order": "RGB",
         "input_range": "[0, 255]",
-        "mean": json.dumps(colour["mean"]),
-        "divisor": json.dumps(colour["divisor"]),
+        "mean": json.dumps(colour.mean),
+        "divisor": json.dumps(colour.divisor),
         "preprocessing": "images = (pixels - mean) / divisor, pixels RGB from 0 to 255, by channel",
         "scale": json.dumps(checkpoint.scale),
         "vgg": checkpoint.to_json(),
@@ -143,15 +130,11 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def _graph(network: VGG, checkpoint: Checkpoint) -> Any:
     helper = need_onnx().helper
     nodes, value = [], "images"
-    batch_norm = paper.NETWORKS[network.config.arch].batch_norm
-    for layer in network_layers(network.config):
+    for layer in with_relus(network.config):
         if layer.name == "fc8":
             break
         nodes.append(_node(helper, layer, value))
         value = layer.name
-        if layer.kind in ("fc", "bn" if batch_norm else "conv"):
-            value = f"relu{layer.name.removeprefix('fc').removeprefix('conv').removeprefix('bn')}"
-            nodes.append(helper.make_node("Relu", [layer.name], [value], value))
     nodes.append(helper.make_node("GlobalAveragePool", [value], ["mean"], "mean"))
     nodes.append(helper.make_node("Flatten", ["mean"], ["descriptor"], "flatten"))
     inputs = ["descriptor", "fc8.weight", "fc8.bias"]
@@ -166,6 +149,8 @@ def _graph(network: VGG, checkpoint: Checkpoint) -> Any:
 
 def _node(helper: Any, layer: Layer, value: str) -> Any:
     name, side = layer.name, layer.kernel
+    if layer.kind == "relu":
+        return helper.make_node("Relu", [value], [name], name)
     if layer.kind == "pool":
         return helper.make_node("MaxPool", [value], [name], name, kernel_shape=[side] * 2, strides=[2, 2])
     if layer.kind == "lrn":  # like torch, ONNX divides alpha by the window's size

@@ -1,7 +1,6 @@
-"""What becomes of pixels before a network of another framework sees them, for files that do not say it themselves."""
+"""The preprocessing that a network of another framework expects, for files that do not state it themselves."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +17,9 @@ KEYS = "mean with divisor (pixels from 0 to 255) or std (from 0 to 1), and chann
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """The order of the channels that weights expect, and `mean` and `divisor` (one, or one a channel) of pixels from 0 to
-    255, these always in the order RGB."""
+class ExpectedPixels:
+    """A preprocessing: the order of channels that the weights expect, and `mean` and `divisor` (one, or one per channel)
+    for pixels from 0 to 255, which are always in the order RGB here."""
 
     channels: Channels
     mean: Triple
@@ -28,17 +27,14 @@ class Pixels:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads: mean and divisor in the order of the channels."""
-        return {**asdict(self), "mean": self._ordered(self.mean), "divisor": self._ordered(self.divisor)}
-
-    def _ordered(self, values: float | Sequence[float]) -> float | list[float]:
-        if isinstance(values, int | float):
-            return values
-        return list(values)[::-1] if self.channels == "BGR" else list(values)
+        step = -1 if self.channels == "BGR" else 1
+        divisor = list(self.divisor[::step]) if isinstance(self.divisor, tuple) else self.divisor
+        return {"channels": self.channels, "mean": list(self.mean[::step]), "divisor": divisor}
 
     @classmethod
-    def from_json(cls, fields: Any) -> "Pixels":
-        """Mean and divisor in the order of the channels, as `vgg convert` gives them beside other things; or mean
-        and std of pixels from 0 to 1, as torchvision and timm write them.
+    def from_json(cls, fields: Any) -> "ExpectedPixels":
+        """From mean and divisor in the order of the channels, as `vgg convert` gives them among other things, or mean and
+        std for pixels from 0 to 1, as torchvision and timm write them.
 
         Raises ValueError where they are neither.
         """
@@ -48,27 +44,26 @@ class Pixels:
         for name in fields:
             meant = get_close_matches(str(name).casefold(), known, 1, 0.75)
             if name not in known and meant:
-                raise ValueError(f"{name!r} is no key of it; is {meant[0]!r} meant?")
+                raise ValueError(f"it has no key {name!r}; do you mean {meant[0]!r}?")
         given = read_record(_Given, fields, partly=True)
-        divisor = given.divisor if given.std is None else given.std
+        divisor, largest = (given.divisor, 1.0) if given.std is None else (given.std, 255.0)
         if divisor is None or None not in (given.divisor, given.std):
             raise ValueError(f"it must be an object with {KEYS}")
-        listed, largest = isinstance(divisor, tuple), 1.0 if given.std is None else 255.0
         divisors = divisor if isinstance(divisor, tuple) else (divisor,) * 3
         if given.std is not None and max(*given.mean, *divisors) > 1:
-            raise ValueError("std goes with a mean of pixels from 0 to 1; for pixels from 0 to 255 give divisor")
+            raise ValueError("std goes with a mean for pixels from 0 to 1; for pixels from 0 to 255 give divisor")
         if given.std is None and 0 < max(given.mean) <= 1 < max(divisors):
-            raise ValueError("divisor goes with a mean of pixels from 0 to 255; for pixels from 0 to 1 give std")
+            raise ValueError("divisor goes with a mean for pixels from 0 to 255; for pixels from 0 to 1 give std")
         step = -1 if given.channels == "BGR" else 1
         red, green, blue = [largest * number for number in given.mean][::step]
         over_red, over_green, over_blue = [largest * number for number in divisors][::step]
-        over = (over_red, over_green, over_blue) if listed else over_red
+        over = (over_red, over_green, over_blue) if isinstance(divisor, tuple) else over_red
         return cls(given.channels, (red, green, blue), over)
 
 
 @dataclass(frozen=True)
 class _Given:
-    """What a file of preprocessing may say; other things may stand beside it."""
+    """What a file of preprocessing may say, among other things."""
 
     mean: Triple
     divisor: Divisors | None = None
@@ -77,20 +72,20 @@ class _Given:
     __pydantic_config__ = OPEN
 
 
-_OXFORD = Pixels("BGR", (123.68, 116.779, 103.939), 1.0)  # of the published Caffe weights
+_OXFORD = ExpectedPixels("BGR", (123.68, 116.779, 103.939), 1.0)  # of the published Caffe weights
 PIXELS = {
-    "torchvision": Pixels(  # ToTensor's 0 to 1, here in 0 to 255; timm's copies keep it
+    "torchvision": ExpectedPixels(  # ToTensor's 0 to 1, here in 0 to 255; timm's copies keep it
         "RGB", (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
     ),
     "caffe": _OXFORD,
     "keras": _OXFORD,  # keras.applications.vgg16 follows Caffe
 }
 # torchvision's preset for Oxford's convolutions alone, whose mean is rounded
-TORCHVISION_OXFORD = Pixels("RGB", (255 * 0.48235, 255 * 0.45882, 255 * 0.40784), 1.0)
+TORCHVISION_OXFORD = ExpectedPixels("RGB", (255 * 0.48235, 255 * 0.45882, 255 * 0.40784), 1.0)
 
 
-def read_pixels(given: str) -> Pixels:
-    """The preprocessing that a name or a JSON file gives. Raises UsageError where it gives none."""
+def read_pixels(given: str) -> ExpectedPixels:
+    """The preprocessing that a name or a JSON file gives. Raises UsageError where there is none."""
     if given.lower() in PIXELS:
         return PIXELS[given.lower()]
     path = Path(given).expanduser()
@@ -101,7 +96,7 @@ def read_pixels(given: str) -> Pixels:
         raise UsageError(f"{what}; give {', '.join(PIXELS)} or a FILE.json with {KEYS}", "preprocessing")
     try:
         if path.stat().st_size > _LONGEST:
-            raise ValueError("it is far too long")
-        return Pixels.from_json(parsed(path.read_bytes()))
+            raise ValueError("it is over 1 MiB")
+        return ExpectedPixels.from_json(parsed(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise UsageError(f"the preprocessing {path} cannot be used: {error}", "preprocessing") from error

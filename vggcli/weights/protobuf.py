@@ -1,16 +1,20 @@
-"""Protocol buffers' wire format, as far as network files need it: fields are walked in place and tensors are streamed.
+"""The wire format of protocol buffers, as far as network files need it: fields are read in place, tensors are streamed.
 
 Caffe's and ONNX's files are one message of half a gigabyte; a generated reader would hold it several times. Every length
 is checked against the field around it before it is followed.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
+from torch import Tensor
+
 from vggcli.errors import WeightsError
+from vggcli.weights.unread import PIECE
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MOST_FIELDS = 50_000  # of a file; network E with all its layers has about a thousand
@@ -19,8 +23,8 @@ LONGEST_TEXT = 16 << 20  # bytes
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a message: its number and wire type; its `value`, or, for BYTES, their length; and the byte of the file
-    where its content begins."""
+    """A field of a message: its number and wire type, its `value` (for BYTES, their length), and the offset of its
+    content in the file."""
 
     number: int
     wire: int
@@ -29,12 +33,12 @@ class Field:
 
     @property
     def end(self) -> int:
-        """Where its bytes end; only for BYTES."""
+        """The offset of the end of its bytes; only for BYTES."""
         return self.start + self.value
 
 
 class WireReader:
-    """Walks the messages of an open file. Raises WeightsError where lengths contradict each other."""
+    """Reads the messages of an open file. Raises WeightsError where lengths contradict each other."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.path = path
@@ -43,7 +47,7 @@ class WireReader:
         self._seen = 0
 
     def fields(self, start: int, end: int) -> Iterator[Field]:
-        """The fields of the message that lies in the bytes `start` to `end`."""
+        """The fields of the message in the bytes from `start` to `end`."""
         position = start
         while position < end:
             self._seen += 1
@@ -62,9 +66,9 @@ class WireReader:
                 field = Field(number, wire, 0, position)
                 position += 4 if wire == FIXED32 else 8
             else:
-                raise self.damaged(f"a field of the unknown type {wire}")
+                raise self.damaged(f"a field has the unknown type {wire}")
             if number == 0 or position > end:
-                raise self.damaged("a field reaches past the end of what holds it")
+                raise self.damaged("a field is longer than the message around it")
             yield field
 
     def text(self, field: Field) -> str:
@@ -72,12 +76,12 @@ class WireReader:
         try:
             return self.bytes(field).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self.damaged("a name is no text") from error
+            raise self.damaged("a name is not UTF-8") from error
 
     def bytes(self, field: Field) -> bytes:
         """The content of a short BYTES field."""
         if field.wire != BYTES or field.value > LONGEST_TEXT:
-            raise self.damaged(f"a field of {field.value:,} bytes where a name is expected")
+            raise self.damaged(f"a field has {field.value:,} bytes where a name is expected")
         self._file.seek(field.start)
         return self._file.read(field.value)
 
@@ -86,7 +90,7 @@ class WireReader:
         if field.wire == VARINT:
             return [field.value]
         if field.wire != BYTES or field.value > 1000:
-            raise self.damaged("a shape that is none")
+            raise self.damaged("a shape is not a list of numbers")
         found, position = [], field.start
         while position < field.end:
             value, position = self._varint(position, field.end)
@@ -97,13 +101,13 @@ class WireReader:
         """The float32 values of a field of fixed width, or of a short packed one."""
         length = 4 if field.wire == FIXED32 else field.value
         if length > 1000 or length % 4:
-            raise self.damaged("a setting that is no number")
+            raise self.damaged("a setting is not a number")
         self._file.seek(field.start)
         return list(struct.unpack(f"<{length // 4}f", self._file.read(length)))
 
     def damaged(self, reason: str) -> WeightsError:
-        """The error for a file that is no such message."""
-        return WeightsError(f"{self.path} is damaged, cut short, or no such file: {reason}")
+        """The error for a file that is not such a message."""
+        return WeightsError(f"{self.path} is damaged, cut short, or of another format: {reason}")
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         self._file.seek(position)
@@ -116,7 +120,7 @@ class WireReader:
 
 
 def varint(value: int) -> bytes:
-    """A whole number from 0 on, seven bits a byte."""
+    """A whole number from 0 up, seven bits per byte."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -139,3 +143,19 @@ def text(field: int, content: str | bytes) -> bytes:
     """A BYTES field."""
     encoded = content.encode() if isinstance(content, str) else content
     return opening(field, len(encoded)) + encoded
+
+
+def with_tensors(
+    field: int, begin: bytes, tensor_field: int, tensors: Sequence[tuple[bytes, Tensor]]
+) -> Iterator[bytes]:
+    """A BYTES field in pieces: `begin`, then each of `tensors` as a BYTES field in it, which is the given head and the
+    values as little-endian float32, the last axis fastest. The lengths are known before any value is read."""
+    fronts = [opening(tensor_field, len(head) + 4 * tensor.numel()) + head for head, tensor in tensors]
+    sizes = [len(front) + 4 * tensor.numel() for front, (_, tensor) in zip(fronts, tensors, strict=True)]
+    yield opening(field, len(begin) + sum(sizes)) + begin
+    for front, (_, tensor) in zip(fronts, tensors, strict=True):
+        yield front
+        rows = max(1, PIECE // (4 * max(1, tensor[0].numel())))
+        for first in range(0, len(tensor), rows):
+            piece = tensor[first : first + rows].to("cpu", torch.float32).contiguous()
+            yield piece.numpy().astype("<f4", copy=False).tobytes()

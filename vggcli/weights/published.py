@@ -1,7 +1,7 @@
-"""Published weights: where they are, what they promise, and how they come to the user's disk.
+"""Published weights: where they are, which errors they have, and how they are downloaded.
 
-https only. A download appears whole or not at all; the publisher's hash prefix is checked then, and the full SHA-256 is
-recorded beside the file and checked whenever it is used.
+Only https is used. A download appears whole or not at all. The publisher's hash prefix is checked after it, and the full
+SHA-256 is recorded beside the file and checked on every use.
 """
 
 import hashlib
@@ -22,15 +22,14 @@ CONNECT_SECONDS = 9.0  # without a network an error comes within 10 s
 _CHUNK = 1 << 20
 BASE = "https://download.pytorch.org/models/"
 IMAGENET, CONVOLUTIONS = "imagenet", "features"
-NAMES = (IMAGENET, CONVOLUTIONS)
 TORCHVISION_LICENCE = "BSD-3-Clause"
 OXFORD_LICENCE = "CC BY(-NC) 4.0"  # copies differ
 
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that anyone can fetch: the `name` that they go by, the network, the file, its MiB, the errors (per cent)
-    that its publisher measured by centre crop at 256 (None without a classifier), and its licence."""
+    """Weights that anyone can fetch: their `name`, the network, the file, its size in MiB, the errors (per cent) that the
+    publisher measured on the centre crop at 256 (None without a classifier), and the licence."""
 
     name: str
     arch: str
@@ -46,11 +45,11 @@ class Published:
 
     @property
     def hash_prefix(self) -> str:
-        """The first digits of its SHA-256, which the publisher puts into the name."""
+        """The first digits of its SHA-256, which are part of the file's name."""
         return self.file.rpartition("-")[2].partition(".")[0]
 
     def said(self) -> str:
-        """Size and source in a few words."""
+        """Size and source, for messages."""
         return f"{self.mebibytes:.0f} MiB from {self.url}"
 
 
@@ -73,20 +72,15 @@ def find_published(name: str, arch: str) -> Published | None:
 
 
 def published_file(path: Path, folder: Path) -> Published | None:
-    """The published weights that `path` stands for, where it is a file of theirs in the cache `folder`, there or not."""
+    """The published weights whose file in the cache `folder` is `path`, downloaded or not, or None."""
     return next((one for one in PUBLISHED if path == folder / one.file), None)
 
 
-Open = Callable[[str], Any]
+def download(one: Published, folder: Path, progress: Callable[[int], None], open_url: Any = None) -> Path:
+    """Fetch `one` into `folder` and return its path; `progress` gets the number of bytes of each piece.
 
-
-def download(
-    one: Published, folder: Path, progress: Callable[[int], None] = lambda amount: None, open_url: Open | None = None
-) -> Path:
-    """Fetch `one` into `folder` and return its path; `progress` is told the bytes of each piece.
-
-    Raises MachineError where there is no network, the server does not have it, the hash is another, or the disk refuses;
-    nothing is left behind then.
+    Raises MachineError, leaving nothing behind, where there is no network, the server does not have the file, its hash
+    differs, or the disk refuses.
     """
     path = folder / one.file
     digest = hashlib.sha256()
@@ -104,12 +98,11 @@ def download(
                 progress(len(piece))
         length = response.headers.get("Content-Length")
         if length is not None and received != int(length):
-            raise MachineError(f"{one.url} broke off after {received} of {length} bytes; try again")
+            raise MachineError(f"the download of {one.url} stopped after {received} of {length} bytes; try again")
         found = digest.hexdigest()
         if not found.startswith(one.hash_prefix):
             raise MachineError(
-                f"{one.url} is not what its publisher says: its SHA-256 begins {found[:8]}, not {one.hash_prefix}; it was "
-                f"thrown away"
+                f"{one.url} is not the published file (its SHA-256 begins {found[:8]}, not {one.hash_prefix}); deleted it"
             )
     write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")
     return path
@@ -119,24 +112,24 @@ def _pieces(response: IO[bytes], one: Published, path: Path) -> Iterator[bytes]:
     try:
         while piece := response.read(_CHUNK):
             yield piece
-    except (OSError, http.client.HTTPException) as error:  # the network's, not the disk's
+    except (OSError, http.client.HTTPException) as error:  # of the network, not of the disk
         raise _unreachable(one, path, error) from error
 
 
 def _unreachable(one: Published, path: Path, error: Exception) -> MachineError:
     reason = str(getattr(error, "reason", None) or error) or type(error).__name__
     return MachineError(
-        f"cannot fetch {one.url}: {reason}; put that file at {path} by hand, train with `vgg train --arch {one.arch}`, or "
+        f"cannot fetch {one.url}: {reason}; put that file at {path} yourself, train with `vgg train --arch {one.arch}`, or "
         "name other weights",
         "weights",
     )
 
 
 def verify(one: Published, path: Path) -> None:
-    """Check a fetched file against the SHA-256 recorded when it was fetched; of one that was put there by hand, the
-    publisher's prefix is checked and the rest recorded.
+    """Check a fetched file against the SHA-256 that was recorded when it was fetched. A file that the user put there is
+    checked against the publisher's prefix, and its SHA-256 recorded.
 
-    Raises MachineError where it is another file.
+    Raises MachineError where it differs.
     """
     found = file_sha256(path)
     try:
@@ -147,7 +140,7 @@ def verify(one: Published, path: Path) -> None:
             write_text(_record(path), json.dumps({"url": one.url, "sha256": found}) + "\n")
     if not found.startswith(wanted):
         raise MachineError(
-            f"{path} has changed since it was fetched (SHA-256 {found[:8]}…, not {wanted[:8]}…); remove it and run again"
+            f"{path} has changed since it was fetched (SHA-256 {found[:8]}…, not {wanted[:8]}…); delete it and run again"
         )
 
 
@@ -156,8 +149,7 @@ def _record(path: Path) -> Path:
 
 
 def open_https(url: str) -> Any:
-    """The response to a GET of `url`, over https to the last redirection. Raises OSError within 10 s where there is no
-    answer."""
+    """The response to a GET of `url`, over https even if redirected. Raises OSError within 10 s without an answer."""
     if not url.startswith("https://"):
         raise OSError(f"{url} is not https")
     return within(CONNECT_SECONDS, lambda: urllib.request.build_opener(_HttpsOnly).open(url, timeout=CONNECT_SECONDS))

@@ -1,7 +1,7 @@
-"""What a weights file is: its format by its first bytes, and its network by the shapes of its layers.
+"""What a weights file is: its format from its first bytes, and its network from the shapes of its layers.
 
-A name is a promise: a file whose content is another format than its suffix says is refused. The convolutions of every
-network of the zoo differ in number, kernels or channels, so a file need not say which network it holds.
+A file whose content has another format than its suffix says is refused. The convolutions of all networks of the paper
+differ in number, kernels or channels, so a file need not say which network it holds.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 from vggcli import paper
 from vggcli.choices import Head
 from vggcli.errors import UsageError, WeightsError
+from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.weights.unread import Stored
 from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 
@@ -31,47 +32,30 @@ OXFORD_SCALE = (256, 512)  # their training range of S
 
 @dataclass(frozen=True)
 class Foreign:
-    """Weights of another framework under our names, not read yet, and the network that they are. `mean` RGB and `divisor`
-    are of pixels from 0 to 255; `scale` is the training range of S; `note` what this program wrote into the file about
-    them (`Checkpoint.to_json`), which wins where it is there. `channels` (RGB or BGR) where the file itself says the mean
-    and the divisor; `assumed` where it does not say its operations, so that VGG's are assumed."""
+    """Weights of another framework under our names, not read yet, and the network that they are; the input channels of
+    conv1_1 are in the order of `pixels`, the preprocessing. `note` is what this program wrote into the file about them
+    (`Checkpoint.to_json`), which takes precedence. `stated`: the file itself gives the preprocessing; `assumed`: it does
+    not list its operations, so VGG's are assumed."""
 
     stored: dict[str, Stored]
     config: NetworkConfig
     framework: str
-    mean: tuple[float, float, float]
-    divisor: float | tuple[float, float, float]
-    scale: tuple[int, int]
+    pixels: ExpectedPixels
     note: str | None = None
-    channels: str | None = None
+    stated: bool = False
     assumed: bool = False
-
-    def training(self, name: str) -> dict[str, str]:
-        """How they came to be, for the record of the checkpoint: the file's `name` and what is known of it."""
-        known = {"framework": self.framework, "source": name}
-        known |= {"pixels": self.channels} if self.channels else {}
-        return known | ({"operations": "assumed"} if self.assumed else {})
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """What the layers of a file look like: kernel side, inputs and outputs of each convolution in order, and inputs and
-    outputs of the fully connected layers: three, one behind the average of the last map, or none."""
-
-    convolutions: Sequence[tuple[int, int, int]]
-    fully_connected: Sequence[tuple[int, int]]
 
 
 def format_of(path: Path) -> str:
-    """A key of _FORMATS: what the file is by content, or, where that tells nothing, by suffix (safetensors for others).
+    """A key of _FORMATS: the format of the content, or, where that cannot be told, of the suffix (safetensors for others).
 
-    Raises WeightsError where the content is another format than the suffix says.
+    Raises WeightsError where the content has another format than the suffix says.
     """
     content, named = _content(path), _SUFFIXES.get(path.suffix.lower())
     if content in ("caffe", "onnx") and named not in (None, content):
-        return named or content  # a first byte proves nothing; the reader of what was promised says what is wrong
+        return named or content  # one byte proves nothing; the reader of the named format finds out
     if content == "empty":
-        raise WeightsError(f"{path} is empty; get it again, or give other weights")
+        raise WeightsError(f"{path} is empty; download or copy it again, or give other weights")
     if content in ("text", "image") or (content is not None and named not in (None, content)):
         pointer = " (perhaps the pointer that Git LFS leaves)" if content == "text" else ""
         raise WeightsError(
@@ -94,10 +78,11 @@ def _content(path: Path) -> str | None:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
         return "safetensors"
     if head[257:262] == b"ustar":
-        return "torch"  # as it saved before 0.1.10; its reader says what to do
+        return "torch"  # saved before 0.1.10; the reader says what to do
     if head.startswith(_IMAGES):
         return "image"
-    if _is_text(head):
+    text = head.decode("utf-8", errors="replace").rstrip("�")
+    if text and "�" not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text):
         return "text"
     if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "torch"
@@ -106,58 +91,53 @@ def _content(path: Path) -> str | None:
     return "caffe" if head[0] in (0x0A, 0x12) or head.startswith(b"\xa2\x06") else None
 
 
-def _is_text(head: bytes) -> bool:
-    text = head.decode("utf-8", errors="replace").rstrip("�")
-    return "�" not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text) and bool(text)
-
-
-def recognised(shapes: Shapes, where: Path | str, rows: Sequence[paper.Row], crop: int = paper.CROP) -> NetworkConfig:
-    """The network, among `rows`, that layers of these shapes make; `crop` is that of a network whose layers do not tell.
-    Raises WeightsError where there is none."""
-    last = shapes.convolutions[-1][2] if shapes.convolutions else 0
-    head: Head = "fc" if len(shapes.fully_connected) == 3 else "gap" if shapes.fully_connected else "none"
-    classes, widths = paper.IMAGENET_CLASSES, _widths(None, last)
+def recognised(
+    convolutions: Sequence[tuple[int, int, int]],
+    fully_connected: Sequence[tuple[int, int]],
+    where: Path | str,
+    rows: Sequence[paper.Row],
+    crop: int = paper.CROP,
+) -> NetworkConfig:
+    """The network among `rows` with these layers: kernel side, inputs and outputs of each convolution in order, and inputs
+    and outputs of the fully connected layers (three, one behind the average of the last map, or none). `crop` is for a
+    network whose layers do not tell it. Raises WeightsError where there is none."""
+    last = convolutions[-1][2] if convolutions else 0
+    head: Head = "fc" if len(fully_connected) == 3 else "gap" if fully_connected else "none"
+    classes, counts = paper.IMAGENET_CLASSES, [(last, paper.BLOCK_CHANNELS[-1])]
     if head == "gap":
-        inputs, classes = shapes.fully_connected[0]
+        inputs, classes = fully_connected[0]
         if inputs != last:
-            raise WeightsError(
-                f"{where}: its only fully connected layer has {inputs} inputs, not one for each of {last} maps"
-            )
+            raise WeightsError(f"{where}: its only dense layer has {inputs} inputs where the {last} maps are expected")
     if head == "fc":
-        (inputs, hidden), _, (_, classes) = shapes.fully_connected
+        (inputs, hidden), _, (_, classes) = fully_connected
         side = isqrt(inputs // last) if last else 0
         if side == 0 or side * side * last != inputs:
-            raise WeightsError(
-                f"{where}: the first fully connected layer has {inputs} inputs, no square window of {last} maps"
-            )
-        crop, widths = side * paper.STRIDE, _widths(hidden, last)
+            raise WeightsError(f"{where}: fc6 has {inputs} inputs, which is no square window of {last} maps")
+        crop, counts = side * paper.STRIDE, [(hidden, paper.FC_CHANNELS), *counts]
     for row in rows:
-        for width in widths:
+        for width in _widths(counts):
             try:
                 config = NetworkConfig(row.arch, classes, crop, width, head)
             except UsageError as error:
-                raise WeightsError(f"{where} holds no usable network: {error}") from error
+                raise WeightsError(f"{where} holds a network that cannot be used: {error}") from error
             layers = [layer for layer in network_layers(config) if layer.kind == "conv"]
-            if [(one.kernel, one.channels_in, one.channels) for one in layers] == list(shapes.convolutions):
+            if [(one.kernel, one.channels_in, one.channels) for one in layers] == list(convolutions):
                 return config
-    shown = ", ".join(f"{kernel}x{kernel}-{channels}" for kernel, _, channels in shapes.convolutions)
-    raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the zoo has")
+    shown = ", ".join(f"{kernel}x{kernel}-{channels}" for kernel, _, channels in convolutions)
+    raise WeightsError(f"{where} has the convolutions {shown[:200]}, which no network of the paper has")
 
 
-def _widths(hidden: int | None, last: int) -> list[float]:
-    """Factors on the channel counts that give these two (`hidden` None: the second alone), the roundest first."""
-    exact = (
-        [last / paper.BLOCK_CHANNELS[-1]]
-        if hidden is None
-        else [hidden / paper.FC_CHANNELS, last / paper.BLOCK_CHANNELS[-1]]
-    )
+def _widths(counts: Sequence[tuple[int, int]]) -> list[float]:
+    """The widths that these channel counts, each beside the paper's, suggest and that give the first of them; the fewest
+    digits come first."""
+    exact = [count / base for count, base in counts]
     widths = [round(width, digits) for digits in (1, 2, 3, 4) for width in exact] + exact
-    count, base = (last, paper.BLOCK_CHANNELS[-1]) if hidden is None else (hidden, paper.FC_CHANNELS)
+    count, base = counts[0]
     return list(dict.fromkeys(width for width in widths if width > 0 and scaled_channels(base, width) == count))
 
 
 def plain_rows() -> list[paper.Row]:
-    """The networks that Caffe and Keras have: those without normalisation."""
+    """The networks that can be written for Caffe and Keras: those without normalisation layers."""
     return [row for row in paper.NETWORKS.values() if not row.batch_norm and not row.lrn]
 
 
@@ -169,12 +149,12 @@ def check_plain(config: NetworkConfig, framework: str) -> None:
 
 
 def usual_scale(crop: int) -> tuple[int, int]:
-    """The shorter side that others measure a network of this crop at: 256 for 224."""
+    """The shorter side that is usual at evaluation with this crop, as a range: 256 for 224."""
     return (crop * 256 // paper.CROP,) * 2
 
 
 def oxford_scale(config: NetworkConfig) -> tuple[int, int]:
-    """The training range of S of weights in Oxford's preprocessing: that of the published 16- and 19-layer networks, the
-    usual one for others."""
+    """The training range of S of weights with Oxford's preprocessing: 256 to 512 for the published 16- and 19-layer
+    networks, the usual scale for others."""
     published = config.arch in ("D", "E") and config.classes == paper.IMAGENET_CLASSES and config.crop == paper.CROP
     return OXFORD_SCALE if published else usual_scale(config.crop)

@@ -1,24 +1,17 @@
-"""Safetensors files: written whole, and their header read with suspicion. What the library checks of it (types, shapes,
-places, sizes) is not checked again; it does not see a name that comes twice, or how much memory a header takes.
+"""The header of safetensors files, checked. What the library checks itself (types, shapes, offsets, sizes) is not checked
+again; it does not notice a name that comes twice, or how much memory a header takes.
 
-The file is eight bytes of header length, a JSON object (tensor names to type, shape and place) and the bytes.
+The file is eight bytes of header length, a JSON object (tensor names to type, shape and offsets) and the data.
 """
 
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from vggcli.errors import WeightsError
-from vggcli.files import replacing
 from vggcli.records import parsed
-from vggcli.weights.unread import Shape, Stored, by_rows
+from vggcli.weights.unread import Entry
 
 _LONGEST_HEADER = 8 << 20  # bytes; network E with the names of a thousand classes needs 50 thousand
 MOST_TENSORS = 10_000  # network E-BN has 118
@@ -28,36 +21,8 @@ DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A tensor of the file: its type, its shape and the byte of the file where it begins."""
-
-    dtype: torch.dtype
-    shape: Shape
-    start: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says before its bytes."""
-
-    entries: dict[str, Entry]
-    metadata: dict[str, str]
-
-
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write contiguous tensors on the CPU, and texts, to `path`, whole or not at all. Raises MachineError where the disk
-    refuses."""
-    with replacing(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, dict(metadata))
-        except SafetensorError as error:  # the library wraps the system's error in its own
-            found = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(found.group(1)) if found else 0, str(error)) from error
-
-
-def read_header(path: Path) -> Header:
-    """The header of the file. Raises WeightsError where it contradicts itself or the size of the file."""
+def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The tensors and metadata in the header. Raises WeightsError where it contradicts itself or the size of the file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -74,30 +39,10 @@ def read_header(path: Path) -> Header:
         raise WeightsError(f"{path} lists {len(fields):,} tensors; no network needs over {MOST_TENSORS:,}")
     odd = next((name for name, one in fields.items() if one["dtype"] not in DTYPES), None)
     if odd is not None:
-        raise WeightsError(f"{path}: {odd} is of the type {fields[odd]['dtype']!r}, which no weights are")
-    places = {name: 8 + length + one["data_offsets"][0] for name, one in fields.items()}
-    entries = {name: Entry(DTYPES[one["dtype"]], tuple(one["shape"]), places[name]) for name, one in fields.items()}
-    return Header(entries, metadata)
-
-
-def stored_tensors(path: Path, header: Header) -> dict[str, Stored]:
-    """The tensors of the file, to be read later."""
-    return {
-        name: by_rows(entry.shape, entry.dtype, file_rows(path, entry.start, entry.shape, entry.dtype))
-        for name, entry in header.entries.items()
+        raise WeightsError(f"{path}: {odd} has the type {fields[odd]['dtype']!r}, which no weights have")
+    begin = 8 + length
+    entries = {
+        name: Entry(tuple(one["shape"]), DTYPES[one["dtype"]], begin + one["data_offsets"][0])
+        for name, one in fields.items()
     }
-
-
-def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
-    """A reader of rows of an array that lies in the file from byte `start` on, little-endian, its last axis fastest."""
-    row = math.prod(shape[1:]) * dtype.itemsize
-
-    def read(first: int, last: int) -> Tensor:
-        buffer = bytearray(row * (last - first))
-        with path.open("rb") as file:
-            file.seek(start + row * first)
-            if file.readinto(buffer) != len(buffer):
-                raise WeightsError(f"{path} is cut short")
-        return torch.frombuffer(buffer, dtype=dtype)
-
-    return read
+    return entries, metadata

@@ -1,8 +1,8 @@
-"""The seal of a safetensors file: a SHA-256 over all that it says, kept in its own metadata.
+"""The seal of a safetensors file: a SHA-256 over all of its content, kept in its own metadata.
 
-It covers the name, type, shape and bytes of every tensor, in the order of the names, and every metadata text but itself;
-it stands in front of the JSON object that a note of ours is, or, in a file without one, in an entry of its own. So a
-damaged bit is found wherever it is, before anything of the file is used. Files older than the seal have none.
+It covers the name, type, shape and bytes of every tensor, in the order of the names, and every metadata text except itself.
+It is the first key of our JSON note, or, in a file without a note, a metadata entry of its own. So a damaged bit is found
+wherever it is, before anything in the file is used. Older files have no seal.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vggcli.errors import WeightsError
 from vggcli.weights.once import once
-from vggcli.weights.safetensors_read import Header, read_header
+from vggcli.weights.safetensors_read import read_header
 
 NOTE = "vgg"  # the metadata entry that rebuilds a network, or says that the file is ours
 FOREIGN_NOTE = "vgg_note"  # the metadata entry of safetensors in another framework's layout
@@ -41,8 +41,8 @@ def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[
 
 
 def unsealed(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
-    """What `sealed` was given, and the seal, None where the file has none. Raises WeightsError where an entry that has a
-    seal is not one of ours."""
+    """The metadata that `sealed` was given, and the seal, None where the file has none. Raises WeightsError for a seal in
+    an entry that is not ours."""
     texts = dict(metadata)
     seal: str | None = texts.pop(SEAL, None)
     for name, text in metadata.items():
@@ -56,28 +56,12 @@ def unsealed(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], s
 
 @once
 def check_seal(path: Path) -> str | None:
-    """The seal of the safetensors file `path`, None where it has none. Raises WeightsError where the file is not as it was
-    written."""
-    header = read_header(path)
-    texts, seal = unsealed(path, header.metadata)
-    if seal is not None and seal != _file_digest(path, header, texts):
-        raise WeightsError(broken_seal(path))
-    return seal
-
-
-def broken_seal(path: Path) -> str:
-    """The sentence for a file that has changed since it was written."""
-    return f"{path} is damaged: its SHA-256 is not the one it was written with; take it from a copy, or make it anew"
-
-
-def _begun(tensors: Iterable[tuple[str, torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]) -> Any:
-    """A digest that has seen all but the tensors' bytes."""
-    about = [[name, str(dtype).removeprefix("torch."), list(shape)] for name, dtype, shape in sorted(tensors)]
-    return hashlib.sha256(json.dumps([sorted(metadata.items()), about]).encode())
-
-
-def _file_digest(path: Path, header: Header, texts: Mapping[str, str]) -> str:
-    entries = header.entries
+    """The seal of the safetensors file `path`, None where it has none. Raises WeightsError where the file has changed
+    since it was written."""
+    entries, metadata = read_header(path)
+    texts, seal = unsealed(path, metadata)
+    if seal is None:
+        return None
     digest = _begun(((name, one.dtype, one.shape) for name, one in entries.items()), texts)
     buffer = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
@@ -87,4 +71,17 @@ def _file_digest(path: Path, header: Header, texts: Mapping[str, str]) -> str:
             while left and (count := file.readinto(buffer[: min(left, _CHUNK)])):
                 digest.update(buffer[:count])
                 left -= count
-    return str(digest.hexdigest())
+    if digest.hexdigest() != seal:
+        raise WeightsError(broken_seal(path))
+    return seal
+
+
+def broken_seal(path: Path) -> str:
+    """The message for a file that has changed since it was written."""
+    return f"{path} is damaged: its SHA-256 is not the one it was written with; restore a copy, or make it again"
+
+
+def _begun(tensors: Iterable[tuple[str, torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]) -> Any:
+    """The digest of everything but the tensors' bytes."""
+    about = [[name, str(dtype).removeprefix("torch."), list(shape)] for name, dtype, shape in sorted(tensors)]
+    return hashlib.sha256(json.dumps([sorted(metadata.items()), about]).encode())

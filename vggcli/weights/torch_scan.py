@@ -1,8 +1,7 @@
-"""What a pickle names, looked over before torch opens it: what a state dict needs, what stands beside it as inert data, and
-nothing else.
+"""What a pickle names, checked before torch opens it: only what a state dict needs, and inert data that scripts add.
 
-What training scripts keep beside the weights (their arguments, numpy's numbers, paths, dates) is never made: stand-ins that
-do nothing take its place, so it can be neither run nor read.
+What training scripts save with the weights (arguments, NumPy numbers, paths, dates) is never created: stand-ins that do
+nothing replace it, so it can be neither run nor read.
 """
 
 import pickletools
@@ -26,7 +25,7 @@ HOW_TO_SAVE = "save the weights alone where it was made: torch.save(model.state_
 
 
 class Inert:
-    """Stands for an object beside the weights; takes whatever would have made it, and keeps nothing."""
+    """Replaces an object that was saved with the weights; accepts any arguments and keeps nothing."""
 
     def __new__(cls, *parts: object) -> "Inert":
         return super().__new__(cls)
@@ -38,14 +37,10 @@ class Inert:
         pass
 
 
-def _plain_dictionary(*parts: object) -> dict[object, object]:
-    return {}
-
-
 def check_steps(file: BinaryIO) -> set[str]:
-    """The names in the pickle that begins here whose objects are only to be stood in for, as `module.name`.
+    """The names (`module.name`) in the pickle that begins here that need stand-ins.
 
-    Raises ValueError where it names what a state dict does not need, or does not end.
+    Raises ValueError where it names something that a state dict does not need, or does not end.
     """
     inert = set()
     for count, (step, argument, _) in enumerate(pickletools.genops(file)):
@@ -56,8 +51,8 @@ def check_steps(file: BinaryIO) -> set[str]:
             inert.add(f"{'builtins' if module == '__builtin__' else module}.{name}")  # Python 2's name for it
         if step.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
             raise ValueError(
-                f"it names {argument or 'things as pickles after protocol 2 do'}, which no state dict needs as torch saves "
-                f"it; without pickle_protocol, {HOW_TO_SAVE}"
+                f"it names {argument or 'objects as pickle protocols after 2 do'}, which torch's own state dicts do not; "
+                f"without pickle_protocol, {HOW_TO_SAVE}"
             )
         if count > MOST_STEPS:
             raise ValueError("its pickle does not end")
@@ -65,5 +60,5 @@ def check_steps(file: BinaryIO) -> set[str]:
 
 
 def stand_ins(names: set[str]) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What torch's weights-only loader is to take for each of `names`."""
-    return [(_plain_dictionary if name == "collections.defaultdict" else Inert, name) for name in sorted(names)]
+    """What torch's weights-only loader uses for each of `names`."""
+    return [((lambda *parts: {}) if name == "collections.defaultdict" else Inert, name) for name in sorted(names)]

@@ -13,7 +13,7 @@ PICKLES = (".pth", ".pt")
 
 def save_foreign(path: Path, network: VGG, checkpoint: Checkpoint, framework: Framework) -> None:
     """Write the weights as the framework names and shapes them, as safetensors or, by the suffix of `path`, as torch saves
-    a state dict. Either has a place for a note of classes and preprocessing, which is read back.
+    a state dict. Both hold a note of classes and preprocessing, which is read back.
 
     Raises WeightsError for a network that the framework does not have, MachineError where the disk refuses.
     """

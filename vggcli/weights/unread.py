@@ -1,4 +1,4 @@
-"""Tensors of a file that are not read yet, and how they get into a network without being held twice.
+"""Tensors of a file that are not read yet, and how they get into a network without being held in memory twice.
 
 A reader lists `Stored` tensors under the network's own names. They are checked against the network and the size of the
 file before any memory is taken, then copied a few megabytes at a time, straight into the network's own memory layout.
@@ -18,21 +18,28 @@ from vggcli.zoo.network import VGG
 
 PIECE = 16 << 20  # bytes that are read at once
 COUNTER = "num_batches_tracked"  # of batch normalisation: the one whole number among the weights
+
 Shape = tuple[int, ...]
+RowReader = Callable[[int, int], Tensor]  # reads the rows from the first up to the last, exclusive, of an array
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a file lists a tensor: its shape and type there, and the offset of its bytes."""
+
+    shape: Shape
+    dtype: torch.dtype
+    start: int
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as it lies in a file: its `shape` as the network has it, its `dtype` as stored. `parts` takes a tensor of
-    that shape and yields pieces of it, each with the values that belong there."""
+    """A tensor in a file: its `shape` in the network, its `dtype` in the file. `parts` takes a tensor of that shape and
+    yields views of it, each with the values that belong there."""
 
     shape: Shape
     dtype: torch.dtype
     parts: Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
-
-    def dim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
 
     def reshape(self, *shape: int) -> "Stored":
         """The same values under another shape with as many rows; one size may be -1. Only for tensors `by_rows`."""
@@ -42,17 +49,11 @@ class Stored:
 
     def reversed_channels(self) -> "Stored":
         """The same kernels with their input channels in the opposite order, RGB for BGR."""
-
-        def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-            for place, values in self.parts(target):
-                yield place, values.flip(1)
-
-        return replace(self, parts=parts)
+        return replace(self, parts=lambda target: ((place, part.flip(1)) for place, part in self.parts(target)))
 
 
-def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor], reverse: bool = False) -> Stored:
-    """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order; with `reverse`, its
-    second axis, the input channels, runs from blue to red in the file."""
+def by_rows(shape: Shape, dtype: torch.dtype, read: RowReader) -> Stored:
+    """A tensor whose rows (along its first axis) `read(first, last)` gives in the network's order."""
 
     def parts(target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if not target.dim():
@@ -61,14 +62,36 @@ def by_rows(shape: Shape, dtype: torch.dtype, read: Callable[[int, int], Tensor]
         rows = max(1, PIECE // (dtype.itemsize * max(1, target[0].numel())))
         for first in range(0, len(target), rows):
             place = target[first : first + rows]
-            values = read(first, first + len(place)).reshape(place.shape)
-            yield place, values.flip(1) if reverse else values
+            yield place, read(first, first + len(place)).reshape(place.shape)
 
     return Stored(shape, dtype, parts)
 
 
+def file_rows(path: Path, start: int, shape: Shape, dtype: torch.dtype, big_endian: bool = False) -> RowReader:
+    """A reader of rows [last - first, ...] of an array from byte `start` of the file on, its last axis fastest."""
+    row = math.prod(shape[1:]) * dtype.itemsize
+
+    def read(first: int, last: int) -> Tensor:
+        buffer = bytearray(row * (last - first))
+        with path.open("rb") as file:
+            file.seek(start + row * first)
+            if file.readinto(buffer) != len(buffer):
+                raise WeightsError(f"{path} is cut short")
+        rows = torch.frombuffer(buffer, dtype=dtype)
+        if big_endian:
+            rows.untyped_storage().byteswap(dtype)
+        return rows.view(last - first, *shape[1:])
+
+    return read
+
+
+def in_file(path: Path, entry: Entry) -> Stored:
+    """A tensor of a file that has the network's own order and is little-endian."""
+    return by_rows(entry.shape, entry.dtype, file_rows(path, entry.start, entry.shape, entry.dtype))
+
+
 def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
-    """Name and shape of every weight of a network, worked out without building it."""
+    """Name and shape of every weight of a network, without building it."""
     shapes: dict[str, Shape] = {}
     for layer in network_layers(config):
         if layer.kind in ("conv", "fc"):
@@ -82,19 +105,17 @@ def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
 
 
 def check_stored(stored: Mapping[str, Stored], config: NetworkConfig, path: Path) -> None:
-    """Raises WeightsError where `stored`, the tensors of the file `path`, are not those of the network: one is missing, of
-    another shape or type, or too many, or more than the file can hold."""
+    """Raises WeightsError where the tensors of the file `path` are not those of the network: one is missing, has another
+    shape or type, is not of the network, or is larger than the file."""
     expected = expected_shapes(config)
     for name, wanted in expected.items():
         if name not in stored and name.endswith(COUNTER):
-            continue  # torch before 0.4.1 had none, and nothing that is computed here depends on it
+            continue  # torch before 0.4.1 had none, and no result depends on it
         if name not in stored:
             raise WeightsError(f"{path} has no weights for {name}")
         found, dtype = stored[name].shape, stored[name].dtype
         if tuple(found) != wanted:
-            raise WeightsError(
-                f"{path}: {name} has the shape {list(found)} where its network {list(wanted)} is expected"
-            )
+            raise WeightsError(f"{path}: {name} has the shape {list(found)} where {list(wanted)} is expected")
         if not (dtype.is_floating_point or (name.endswith(COUNTER) and dtype == torch.int64)):
             shown = str(dtype).removeprefix("torch.")
             raise WeightsError(f"{path}: {name} holds {shown} numbers; weights are floating point (float16 to float64)")

@@ -1,5 +1,5 @@
-"""Zip archives of weights, looked over before anyone unpacks them: torch and Keras store their members as they are, so an
-archive whose members are compressed, or claim more than the file holds, is not theirs."""
+"""Zip archives of weights, checked before they are unpacked: torch and Keras do not compress the members, so an archive
+with compressed members, or with larger ones than the file, is not theirs."""
 
 import struct
 import zipfile
@@ -16,7 +16,7 @@ LONGEST_END = (1 << 16) + 22  # bytes: the record and its comment
 
 
 def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members of an archive of weights by name. Raises WeightsError where it is damaged or would be larger unpacked."""
+    """The members of an archive of weights by name. Raises WeightsError where it is damaged or compressed."""
     try:
         members = directory(path)
     except ValueError as error:
@@ -27,16 +27,14 @@ def stored_members(path: Path) -> dict[str, zipfile.ZipInfo]:
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
         )
     if compressed(members):
-        raise WeightsError(
-            f"{path} is a compressed archive, which no framework writes; unpack it, or save it again there"
-        )
+        raise WeightsError(f"{path} is a compressed archive, which no framework writes; unpack it, or save it again")
     if claimed(members) > path.stat().st_size:
         raise WeightsError(f"{path} claims more bytes of members than it has; it is damaged or cut short")
     return members
 
 
 def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members of any archive by name, nothing of them read. Raises ValueError where that cannot be read."""
+    """The members of any archive by name, without reading them. Raises ValueError where the directory cannot be read."""
     try:
         if _directory_bytes(path) > LARGEST_DIRECTORY:
             raise ValueError("its directory is far too long")
@@ -47,19 +45,18 @@ def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 
 def compressed(members: Mapping[str, zipfile.ZipInfo]) -> bool:
-    """Whether any member is not stored as it is."""
-    return any(
-        one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members.values()
-    )
+    """Whether any member is compressed."""
+    stored = zipfile.ZIP_STORED
+    return any(one.compress_type != stored or one.file_size != one.compress_size for one in members.values())
 
 
 def claimed(members: Mapping[str, zipfile.ZipInfo]) -> int:
-    """The bytes that the members say to have."""
+    """The number of bytes that the members claim to have."""
     return sum(one.file_size for one in members.values())
 
 
 def member_start(path: Path, member: zipfile.ZipInfo) -> int:
-    """The byte of the file where a member's own bytes begin. Raises WeightsError where they do not fit in."""
+    """The offset in the file of a member's content. Raises WeightsError where it does not fit into the file."""
     with path.open("rb") as file:
         file.seek(max(0, member.header_offset))
         header = file.read(30)
@@ -72,19 +69,21 @@ def member_start(path: Path, member: zipfile.ZipInfo) -> int:
 
 @once
 def check_sums(path: Path) -> None:
-    """Raises WeightsError where a member of an archive is not what its checksum says, as Python's zipfile always writes one
-    (torch may leave them out)."""
+    """Raises WeightsError where a member of an archive does not match its checksum, which Python's zipfile always writes
+    (torch may leave it out)."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
     if broken is not None:
-        raise WeightsError(f"{path} is damaged: the checksum of {broken} in it is another; take it from a copy")
+        raise WeightsError(
+            f"{path} is damaged: its member {broken} does not match its checksum; restore it from a copy"
+        )
 
 
 def _directory_bytes(path: Path) -> int:
-    """The length that the archive gives its directory, the largest where it gives several."""
+    """The length of the directory that the archive states, the largest where it states several."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LONGEST_END))
         tail = file.read()

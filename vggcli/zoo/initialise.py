@@ -5,9 +5,10 @@ All draws are made on the CPU from one seed, so a network starts from the same w
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vggcli import paper
 from vggcli.choices import Init
@@ -28,33 +29,29 @@ def initialise(network: VGG, init: Init, seed: int, std: float | None = None) ->
     """
     if std is not None and init != "gaussian":
         raise UsageError(
-            f"a standard deviation belongs to the initialisation gaussian, not to {init}", "init_std", "init"
+            f"a standard deviation is only for the initialisation gaussian, not {init}", "init_std", "init"
         )
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | WindowLinear):
             assert module.bias is not None
             fan_in, fan_out = module.weight[0].numel(), module.weight[:, 0].numel()
-            module.weight.copy_(_draw(module.weight.shape, init, fan_in, fan_out, std, generator))
+            weight = torch.empty(module.weight.shape)  # drawn in one order, however the module's own lies in memory
+            if init == "glorot":
+                bound = math.sqrt(6 / (fan_in + fan_out))
+                weight.uniform_(-bound, bound, generator=generator)
+            else:
+                sigma = math.sqrt(2 / fan_in) if init == "he" else paper.GAUSSIAN_STD if std is None else std
+                weight.normal_(0, sigma, generator=generator)
+            module.weight.copy_(weight)
             module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
 
 
-def _draw(
-    shape: torch.Size, init: Init, fan_in: int, fan_out: int, std: float | None, generator: torch.Generator
-) -> Tensor:
-    weight = torch.empty(shape)
-    if init == "glorot":
-        bound = math.sqrt(6 / (fan_in + fan_out))
-        return weight.uniform_(-bound, bound, generator=generator)
-    sigma = math.sqrt(2 / fan_in) if init == "he" else (paper.GAUSSIAN_STD if std is None else std)
-    return weight.normal_(0, sigma, generator=generator)
-
-
 def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
-    """Copy the layers of `source` into `network`: all of them into the same network, fc8 only where the classes are the
-    same; of a net A into a deeper one those of section 3.1. Other layers keep what they have.
+    """Copy the layers of `source` into `network`: into the same network all of them (fc8 only where the classes are the
+    same), from a net A into a deeper network those of section 3.1. Other layers keep their weights.
 
     Returns the names of the layers with weights that were not copied. Raises WeightsError naming the first layer that
     differs.
@@ -63,8 +60,8 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
     from_a = theirs.arch != ours.arch and theirs.arch in NETWORKS_A
     if theirs.arch != ours.arch and not from_a:
         raise WeightsError(
-            f"weights of network {theirs.arch} do not go into network {ours.arch}: the first layer that differs is "
-            f"{_first_difference(ours, theirs)}; only net A's go into deeper ones (section 3.1)"
+            f"weights of network {theirs.arch} do not fit network {ours.arch}: the first layer that differs is "
+            f"{_first_difference(ours, theirs)}; only net A's fit deeper networks (section 3.1)"
         )
     targets, sources = dict(network.named_children()), dict(source.named_children())
     names = [name for name in targets if name in sources and (name != "fc8" or same_classes)]
@@ -77,10 +74,8 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
 
 def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
     mine, its = ([(layer.name, layer.kernel) for layer in network_layers(config)] for config in (ours, theirs))
-    place = next(
-        (index for index, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
-    )
-    here, there = (layers[place][0] if place < len(layers) else "nothing" for layers in (mine, its))
+    pairs = zip_longest(mine, its, fillvalue=("nothing", 0))
+    (here, _), (there, _) = next((one, other) for one, other in pairs if one != other)
     return f"{there} there and {here} here" if here != there else f"{here}, of another size"
 
 
@@ -88,56 +83,48 @@ def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
 def _copy_layer(
     name: str, target: nn.Module, source: nn.Module, option: str, outputs: Sequence[int] | None = None
 ) -> None:
-    """`option` is the parameter that gave `source`, `outputs` the rows of a last layer that are copied, in order."""
+    """`option` is the parameter that named `source`; `outputs` are the rows of the last layer to copy, in order."""
     given = source.state_dict()
     if outputs is not None:
         given = {key: value[list(outputs)] for key, value in given.items()}
     for key, value in target.state_dict().items():
         if given[key].shape != value.shape:
+            shapes = f"{key} is {list(given[key].shape)} there and {list(value.shape)} here"
             raise WeightsError(
-                f"layer {name} does not fit: {key} is {list(given[key].shape)} there and {list(value.shape)} here; use "
-                f"the same width, crop, head and classes",
-                option,
+                f"layer {name} does not fit: {shapes}; use the same width, crop, head and classes", option
             )
     target.load_state_dict(given)
 
 
 def initialise_from_network_a(network: VGG, source: VGG, outputs: Sequence[int] | None) -> list[str]:
     """Copy the first four convolutions and the fully connected layers of `source` (net A) into the layers of the same
-    name of a deeper `network` (section 3.1); the layers between keep what they have. Batch normalisation goes along where
-    both have it. `outputs` is the place in `source` of each class of `network`; None leaves fc8 as it is, for other
+    name of a deeper `network` (section 3.1); the other layers keep their weights. Batch normalisation is copied too
+    where both have it. `outputs` is the index in `source` of each class of `network`; None leaves fc8 as it is, for other
     classes.
 
     Returns the names copied. Raises WeightsError where `source` is not net A, `network` is not deeper, or naming the first
     layer that does not fit.
     """
-    _check_donor(network.config.arch, source.config.arch)
-    targets, sources = dict(network.named_children()), dict(source.named_children())
-    names = [name for name in paper.FROM_NETWORK_A if name in targets and (name != "fc8" or outputs is not None)]
-    names += [f"bn{name[4:]}" for name in names if f"bn{name[4:]}" in targets]
-    for name in names:
-        if name not in sources:
-            raise WeightsError(
-                f"the network {source.config.arch} has no layer {name}, which {network.config.arch} takes from it",
-                "init_from",
-            )
-    for name in names:
-        order = outputs if name == "fc8" else None
-        _copy_layer(name, targets[name], sources[name], "init_from", order)
-    return names
-
-
-def _check_donor(target: str, donor: str) -> None:
+    target, donor = network.config.arch, source.config.arch
     if donor not in NETWORKS_A:
         raise WeightsError(
-            f"a network begins with net A's layers (section 3.1), and these weights are network {donor}'s; train A first, "
-            f"or go on from these with `vgg finetune`",
+            f"deeper networks are initialised from net A (section 3.1), but these weights are of network {donor}; train A "
+            f"first, or continue from these with `vgg finetune`",
             "init_from",
         )
     if target in NETWORKS_A:
         raise WeightsError(
-            f"net A's layers go to deeper networks (section 3.1), not to {target}; take a deeper one such as D, or go on "
-            f"from these weights with `vgg finetune`",
+            f"net A's layers are for deeper networks (section 3.1), not for {target}; take a deeper one such as D, or "
+            f"continue from these weights with `vgg finetune`",
             "arch",
             "init_from",
         )
+    targets, sources = dict(network.named_children()), dict(source.named_children())
+    names = [name for name in paper.FROM_NETWORK_A if name in targets and (name != "fc8" or outputs is not None)]
+    names += [f"bn{name[4:]}" for name in names if f"bn{name[4:]}" in targets]
+    missing = next((name for name in names if name not in sources), None)
+    if missing is not None:
+        raise WeightsError(f"the network {donor} has no layer {missing}, which {target} takes from it", "init_from")
+    for name in names:
+        _copy_layer(name, targets[name], sources[name], "init_from", outputs if name == "fc8" else None)
+    return names

@@ -1,4 +1,4 @@
-"""A row of Table 1, walked once: the layers of a network as plain records, and what each costs.
+"""A row of Table 1 as the layers of a network, plain records, and what each layer costs.
 
 No torch here. The builder makes modules from these records and `vgg models` prints them, so the table that a user reads
 and the network that runs cannot differ.
@@ -13,11 +13,11 @@ from vggcli.choices import Head
 from vggcli.errors import UsageError
 from vggcli.records import RECORD
 
-Kind = Literal["conv", "bn", "lrn", "pool", "fc"]
+Kind = Literal["conv", "bn", "relu", "lrn", "pool", "fc"]
 WIDEST = 16  # as a factor on the channels of the paper
 MOST_CLASSES = 100_000_000
 MOST_PARAMETERS = 1 << 32  # 17 GB in float32; training takes three times that
-VIEW_BYTES = 4 << 30  # what a network may take for one image as it sees it, whatever the machine holds
+VIEW_BYTES = 4 << 30  # memory that a network may take for one input image, whatever the machine has
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,15 @@ class NetworkConfig:
         if self.arch not in paper.NETWORKS:
             raise UsageError(f"there is no network {self.arch!r}; `vgg models` lists them")
         if self.crop < paper.STRIDE:
-            raise UsageError(
-                f"a crop of {self.crop} is too small: five poolings need {paper.STRIDE} pixels or more", "crop"
-            )
+            raise UsageError(f"a crop of {self.crop} is too small: five poolings need {paper.STRIDE} pixels", "crop")
         if not 0 < self.width <= WIDEST:
             raise UsageError(
-                f"the width {self.width:g} is out of range: give a factor above 0, at most {WIDEST}", "width"
+                f"the width {self.width:g} is out of range: give a factor above 0, up to {WIDEST}", "width"
             )
         if not 1 <= self.classes <= MOST_CLASSES:
-            raise UsageError(
-                f"{self.classes} classes are out of range: a network has at least one, at most {MOST_CLASSES}"
-            )
+            raise UsageError(f"{self.classes} classes are out of range: a network has 1 to {MOST_CLASSES} classes")
         if self.crop**2 > most_pixels(self):
-            raise UsageError(
-                f"a crop of {self.crop} takes over {VIEW_BYTES >> 30} GiB an image; give a smaller one", "crop"
-            )
+            raise UsageError(f"a crop of {self.crop} takes over {VIEW_BYTES >> 30} GiB per image; lower it", "crop")
         if (parameters := sum(layer.parameters for layer in network_layers(self))) > MOST_PARAMETERS:
             raise UsageError(
                 f"a network of crop {self.crop}, width {self.width:g} and {self.classes} classes has "
@@ -101,9 +95,18 @@ def network_layers(config: NetworkConfig) -> Iterator[Layer]:
         yield Layer("fc", "fc8", channels_in, config.classes)
 
 
+def with_relus(config: NetworkConfig) -> Iterator[Layer]:
+    """`network_layers` and their ReLUs, each named after the layer before it: relu1_1 … relu5_4, relu6, relu7."""
+    activated = ("bn" if paper.NETWORKS[config.arch].batch_norm else "conv", "fc")
+    for layer in network_layers(config):
+        yield layer
+        if layer.kind in activated and layer.name != "fc8":
+            yield Layer("relu", f"relu{layer.name.removeprefix(layer.kind)}", layer.channels, layer.channels)
+
+
 def bytes_a_pixel(config: NetworkConfig) -> int:
-    """What a forward pass takes for each pixel of an image at its peak, as measured: the image in two forms, and four of
-    the maps of the first block (six with LRN), whose size is the image's; or the windows of fc6, where they are larger."""
+    """The peak memory of a forward pass in bytes per pixel of the image, as measured: the image twice, and four of the
+    maps of the first block (six with LRN), which have the image's size, or the windows of fc6, where they are larger."""
     first, last = (scaled_channels(base, config.width) for base in (paper.BLOCK_CHANNELS[0], paper.BLOCK_CHANNELS[-1]))
     maps = 6 if paper.NETWORKS[config.arch].lrn else 4
     windows = 2 * last * (config.crop // paper.STRIDE) ** 2 // paper.STRIDE**2 if config.head == "fc" else 0
@@ -111,7 +114,7 @@ def bytes_a_pixel(config: NetworkConfig) -> int:
 
 
 def most_pixels(config: NetworkConfig) -> int:
-    """The pixels of the largest image that the network may be run over."""
+    """The number of pixels of the largest image that the network may be run on."""
     return VIEW_BYTES // bytes_a_pixel(config)
 
 
@@ -122,7 +125,7 @@ def scaled_channels(base: int, width: float) -> int:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """A layer as `vgg models D` shows it for one input of the training crop; `memory` is its float32 output in bytes."""
+    """The cost of a layer for one input of the training crop; `memory` is its float32 output in bytes."""
 
     name: str
     output: tuple[int, int, int]
@@ -155,8 +158,8 @@ def layer_costs(config: NetworkConfig) -> list[LayerCost]:
 
 @dataclass(frozen=True)
 class Stack:
-    """Consecutive 3x3 layers of one width against one filter with the same receptive field (section 2.3); weights only,
-    the stack's first layer counted with `channels` inputs, as the paper counts it."""
+    """Consecutive 3x3 layers of one width, compared with a single layer of the same receptive field (section 2.3). Only
+    weights are counted, and the first layer has `channels` inputs, as in the paper."""
 
     layers: tuple[str, ...]
     channels: int

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggcli import paper
-from vggcli.zoo.layers import Layer, NetworkConfig, network_layers
+from vggcli.zoo.layers import Layer, NetworkConfig, with_relus
 from vggcli.zoo.winograd import Conv3x3, onednn_runs
 
 MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6's weights
@@ -23,8 +23,8 @@ MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6'
 class WindowLinear(nn.Module):
     """A fully connected layer slid over a map: a convolution without padding, computed as one matrix product.
 
-    `weight` is [out, in, k, k], as a convolution has it. Gathering the windows and multiplying keeps the weights as they
-    lie in memory; a convolution call would first rearrange them, 411 MB for fc6, at every call.
+    `weight` is [out, in, k, k], as a convolution has it. Gathering the windows and multiplying uses the weights
+    as they are in memory; a convolution would first rearrange them, 411 MB for fc6, at every call.
     """
 
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
@@ -60,23 +60,14 @@ class VGG(nn.Module):
         self.dropout = dropout
         self._convolutional: list[str] = []
         self._hidden: list[str] = []
-        for layer in network_layers(config):
-            self._add(layer)
+        for layer in with_relus(config):
+            if layer.kind == "fc":
+                self.add_module(layer.name, WindowLinear(layer.channels_in, layer.channels, layer.kernel))
+                self._hidden += [layer.name] if layer.name != "fc8" else []
+            elif not self._hidden:  # the ReLUs of hidden layers are computed in `descriptor`
+                self.add_module(layer.name, _convolutional_module(layer))
+                self._convolutional.append(layer.name)
         self.to(memory_format=torch.channels_last)
-
-    def _add(self, layer: Layer) -> None:
-        if layer.kind == "fc":
-            self.add_module(layer.name, WindowLinear(layer.channels_in, layer.channels, layer.kernel))
-            if layer.name != "fc8":
-                self._hidden.append(layer.name)
-            return
-        self.add_module(layer.name, _convolutional_module(layer))
-        self._convolutional.append(layer.name)
-        block_index = layer.name.removeprefix("conv").removeprefix("bn")
-        batch_norm = paper.NETWORKS[self.config.arch].batch_norm
-        if layer.kind == ("bn" if batch_norm else "conv"):
-            self.add_module(f"relu{block_index}", nn.ReLU(inplace=True))
-            self._convolutional.append(f"relu{block_index}")
 
     def convolutional_layers(self) -> Iterator[tuple[str, nn.Module]]:
         """Name and module of every layer up to pool5, in order."""
@@ -92,8 +83,8 @@ class VGG(nn.Module):
 
     def descriptor(self, maps_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
         """The pool5 map to the spatial mean of the last hidden layer, [N, C]: fc7 after its ReLU (with the head "gap" the
-        pool5 map itself). `keep` holds one dropout mask a hidden layer, [N, C], already divided by the share kept;
-        without it a network in training mode draws its own."""
+        pool5 map itself). `keep` holds one dropout mask per hidden layer, [N, C], already divided by the
+        fraction kept; without it, a network in training mode draws its own."""
         maps = maps_NCHW
         for index, name in enumerate(self._hidden):
             maps = F.relu(self.get_submodule(name)(maps), inplace=True)
@@ -103,8 +94,8 @@ class VGG(nn.Module):
 
     def layer_maps(self, images_NCHW: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Preprocessed images to the name and the output [N, C, H, W] of every layer in order, ReLUs too (relu1_1, …,
-        relu7), without dropout; fc8 gives its whole map. Take from an output what is wanted before asking for the
-        next: ReLUs work in place. Nothing beyond the last one asked for is computed."""
+        relu7), without dropout; fc8 gives its whole map. Copy what you need of an output before you ask for the next one,
+        since ReLUs work in place. Nothing after the last one that is asked for is computed."""
         maps = images_NCHW.contiguous(memory_format=torch.channels_last)
         for name, layer in self.convolutional_layers():
             maps = layer(maps)
@@ -119,9 +110,8 @@ class VGG(nn.Module):
 
     def classify(self, descriptors_NC: Tensor) -> Tensor:
         """Mean descriptors [N, C] to class scores (logits) [N, K]; not for the head "none"."""
-        fc8 = self.get_submodule("fc8")
-        assert isinstance(fc8, WindowLinear)
-        return F.linear(descriptors_NC, fc8.weight.flatten(1), fc8.bias)
+        weight, bias = self.get_parameter("fc8.weight"), self.get_parameter("fc8.bias")
+        return F.linear(descriptors_NC, weight.flatten(1), bias)
 
     def forward(self, images_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
         """Preprocessed images float [N, 3, H, W], H and W at least the training crop, to class scores (logits) [N, K]
@@ -129,13 +119,8 @@ class VGG(nn.Module):
         return self.classify(self.descriptor(self.convolve(images_NCHW), keep))
 
     def hidden_sizes(self) -> list[int]:
-        """Channels of the layers that dropout follows, in order."""
-        sizes = []
-        for name in self._hidden:
-            layer = self.get_submodule(name)
-            assert isinstance(layer, WindowLinear)
-            sizes.append(layer.weight.shape[0])
-        return sizes
+        """The number of channels of each layer that dropout follows, in order."""
+        return [len(self.get_parameter(f"{name}.bias")) for name in self._hidden]
 
 
 def _convolutional_module(layer: Layer) -> nn.Module:
@@ -145,6 +130,8 @@ def _convolutional_module(layer: Layer) -> nn.Module:
         return nn.Conv2d(layer.channels_in, layer.channels, layer.kernel, padding=layer.kernel // 2)
     if layer.kind == "bn":
         return nn.BatchNorm2d(layer.channels)
+    if layer.kind == "relu":
+        return nn.ReLU(inplace=True)
     if layer.kind == "lrn":  # torch divides alpha by the window size, the paper's reference does not
         size = paper.LRN_SIZE
         return nn.LocalResponseNorm(size, alpha=paper.LRN_ALPHA * size, beta=paper.LRN_BETA, k=paper.LRN_K)

@@ -1,6 +1,6 @@
-"""The scales Q that a network is tested at (sections 4.1, 4.2), and how many views of a size make a forward pass.
+"""The scales Q that a network is tested at (sections 4.1, 4.2), and how many views of a size go into one forward pass.
 
-Whatever runs a trained network over whole images, for posteriors or for descriptors, takes both from here.
+Evaluation and feature extraction both use them.
 """
 
 import math
@@ -13,15 +13,15 @@ from vggcli import paper
 from vggcli.errors import UsageError
 from vggcli.zoo.layers import VIEW_BYTES, NetworkConfig, bytes_a_pixel, most_pixels
 
-CPU_PIXELS = 8 * 224 * 224  # a forward pass for a network of full width; more is no faster
+CPU_PIXELS = 8 * 224 * 224  # in a forward pass of a network of full width; more is no faster
 CUDA_PIXELS = 128 * 224 * 224
 LARGEST = 10_000  # the Q at which a square has the 100 megapixels that no rescaled image may exceed
-CUDA_PASSES = 8  # times the bytes of one view that a pass may take there, where a batch size is asked for
+CUDA_PASSES = 8  # times the memory of one view that a forward pass may take on CUDA, where a batch size is given
 
 
 def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
-    """What the paper takes for Q after training at S from `scale`: S, or the middle of its range (section 4.1); with
-    `several` S-32, S, S+32, or the range's smallest, middle and largest (section 4.2)."""
+    """The paper's Q after training at S in the range `scale`: S, or the middle of the range (section 4.1); with `several`
+    S-32, S, S+32, or the smallest, middle and largest of the range (section 4.2)."""
     low, high = scale
     middle = (low + high) // 2
     if not several:
@@ -31,13 +31,13 @@ def paper_scales(scale: tuple[int, int], several: bool) -> tuple[int, ...]:
 
 
 def largest_scale(config: NetworkConfig, whole: bool) -> int:
-    """The largest Q at which there is an image that the network may be run over, `whole`, or by crops of it alone."""
+    """The largest Q at which the network may be run on some image, `whole` or only crop by crop."""
     return min(LARGEST, math.isqrt(most_pixels(config))) if whole else LARGEST
 
 
 def check_scales(scales: tuple[int, ...], smallest: int, largest: int = LARGEST, option: str = "scales") -> None:
-    """Raises UsageError for a Q below `smallest` (the training crop, where all layers run) or above `largest`, or one that
-    is given twice; `option` is the parameter that the scales come from."""
+    """Raises UsageError for a Q below `smallest` (the training crop, where all layers run) or above `largest`, or one
+    that is given twice; `option` is the parameter that the scales come from."""
     for scale in scales:
         if scale > largest:
             most = f"fits in {VIEW_BYTES >> 30} GiB; the largest usable Q is {largest}"
@@ -47,30 +47,25 @@ def check_scales(scales: tuple[int, ...], smallest: int, largest: int = LARGEST,
                 f"the scale {scale} is below the network's crop; the smallest usable Q is {smallest}", option
             )
     if len(set(scales)) < len(scales):
-        raise UsageError(f"the scales {', '.join(map(str, scales))} have one twice", option)
-
-
-def pixel_budget(config: NetworkConfig, device: torch.device, flip: bool) -> float:
-    """The pixels of views (their mirrors not counted) that make a forward pass where no batch size is given."""
-    pixels = CUDA_PIXELS if device.type == "cuda" else CPU_PIXELS
-    return pixels / min(1.0, config.width) / (2 if flip else 1)
+        raise UsageError(f"the scales {', '.join(map(str, scales))} contain one twice", option)
 
 
 def views_together(
     config: NetworkConfig, device: torch.device, flip: bool, batch_size: int | None
 ) -> Callable[[int, int], int]:
-    """How many views of a given height and width make a forward pass: `batch_size`, as far as the views and their mirrors
-    take no more than a single one may (on CUDA eight times that), or what suits the device."""
+    """How many views of a given height and width go into one forward pass: `batch_size`, as long as the views and their
+    mirror images take no more memory than a single view may (on CUDA eight times that), or what suits the device."""
+    cuda, mirrored = device.type == "cuda", 2 if flip else 1
     if batch_size is not None:
-        most = most_pixels(config) * (CUDA_PASSES if device.type == "cuda" else 1) // (2 if flip else 1)
+        most = most_pixels(config) * (CUDA_PASSES if cuda else 1) // mirrored
         return lambda height, width: max(1, min(batch_size, most // (height * width)))
-    budget = pixel_budget(config, device, flip)
+    budget = (CUDA_PIXELS if cuda else CPU_PIXELS) / min(1.0, config.width) / mirrored
     return lambda height, width: max(1, int(budget / (height * width)))
 
 
 def passes_of(config: NetworkConfig, views_NCHW: Tensor, flip: bool) -> list[Tensor]:
-    """Views as they go through the network: with `flip` they and their mirrors in one batch, or one after the other where
-    both together take more than one view may. A matter of their size alone, since it changes last bits."""
+    """The batches that views go through the network in: with `flip` they and their mirror images together, or one after the
+    other where both take more memory than one view may. It depends only on their size, since it changes the last bits."""
     if not flip:
         return [views_NCHW]
     mirrors_NCHW = views_NCHW.flip(3)

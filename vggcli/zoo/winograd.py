@@ -1,4 +1,4 @@
-"""3x3 convolution on a CPU by Winograd's F(4x4, 3x3): a quarter of the multiplications of the direct way.
+"""3x3 convolution on a CPU by Winograd's F(4x4, 3x3): a quarter of the multiplications of direct convolution.
 
 An output tile of 4x4 is A'[(G g G') * (B' d B)]A for the filter g and the input tile d of 6x6. With Kronecker products both
 transforms become one matrix product each, so a layer is: gather tiles, transform, 36 matrix products over the channels
@@ -20,9 +20,9 @@ TILE = 4  # pixels of an output tile's side
 WINDOW = TILE + 2  # pixels of the input tile that it is computed from
 POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))  # and infinity; spread so that
 # float32 rounds less than half as much as with the usual 0, ±1, ±2
-BLOCK_BYTES = 30 << 20  # of a transformed block; glibc hands larger memory back to the system, to be cleared again
+BLOCK_BYTES = 30 << 20  # of a transformed block; glibc returns larger memory to the system, which clears it again
 SMALLEST_PRODUCT = 128 * 256  # input times output channels; below, the transforms cost what the product saves
-FEWEST_TILES = 100  # below, rearranging the filters costs what the product saves
+FEWEST_TILES = 100  # with fewer, rearranging the filters costs more than it saves
 
 
 class Conv3x3(nn.Conv2d):
@@ -51,7 +51,7 @@ class Conv3x3(nn.Conv2d):
 
     def _transformed(self) -> Tensor:
         """The transformed filters, four times the size of the weights, kept until the weights change."""
-        if self.weight.is_inference():  # nothing would tell that they changed
+        if self.weight.is_inference():  # a change of such weights cannot be noticed
             return transformed_filters(self.weight)
         key = (self.weight.data_ptr(), self.weight._version)
         if self._filters is None or self._filters[0] != key:
@@ -60,7 +60,7 @@ class Conv3x3(nn.Conv2d):
 
 
 def onednn_runs(tensor: Tensor) -> bool:
-    """Whether oneDNN's own float32 kernels for x86 compute what is made of `tensor`."""
+    """Whether oneDNN's own float32 kernels for x86 are used for `tensor`."""
     return (
         tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
@@ -106,7 +106,7 @@ def _tiles(side: int) -> int:
 
 
 def _blocks(images: int, rows: int, row_bytes: int) -> list[tuple[slice, slice]]:
-    """Images and rows of tiles that are computed together: whole images where they fit, else rows of one."""
+    """Images and rows of tiles that are computed together: whole images where they fit, else rows of one image."""
     together = max(1, BLOCK_BYTES // row_bytes)
     some_images, some_rows = max(1, together // rows), min(rows, together)
     places = itertools.product(range(0, images, some_images), range(0, rows, some_rows))
