@@ -38,6 +38,18 @@ def test_the_newest_run_is_measured_by_centre_crop_at_its_own_scale(
     assert result["weights_sha256"] == file_sha256(Path("runs/A-1/best.safetensors"))
 
 
+def test_a_run_is_measured_on_its_own_data_unless_told_otherwise(
+    photos: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = json.loads(Path("runs/A-1/config.json").read_text())["data"]
+    assert evaluated(capsys, "--weights", "runs/A-1")["data"] == own
+    assert evaluated(capsys, "--arch", "A")["data"] == own
+    other = make_folder("other")
+    assert evaluated(capsys, "--weights", "runs/A-1", "--data", str(other))["data"] == str(other)
+    monkeypatch.setenv("VGG_DATA", str(other))
+    assert evaluated(capsys, "--weights", "runs/A-1")["data"] == str(other)
+
+
 def test_scales_in_either_form_and_dense_with_flips(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spaces = evaluated(capsys, "--arch", "A", "--data", str(photos), "--scales", "36", "40", "64", "--dense")
     repeated = evaluated(

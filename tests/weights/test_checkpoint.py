@@ -1,17 +1,22 @@
 """Checkpoints rebuild their network bit by bit, appear whole or not at all, and say what is wrong with them."""
 
 import json
+import logging
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from vggcli.colour import ColourStatistics
-from vggcli.errors import MachineError, WeightsError
+from vggcli.errors import MachineError, UsageError, WeightsError
+from vggcli.places import Places
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vggcli.weights.find import newest_run, weights_file
+from vggcli.weights.find import data_of, find_weights, newest_run, weights_file
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -124,6 +129,46 @@ def test_the_newest_run_is_that_of_the_very_network(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     save_checkpoint(tmp_path / "mine" / "last.safetensors", mine, replace(ABOUT, config=mine.config))
     assert newest_run(tmp_path, "E") == newest_run(tmp_path) == tmp_path / "mine"
+
+
+def test_the_weights_of_a_network_are_those_of_its_newest_run_that_has_learnt_something(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vggcli")
+    three = replace(ABOUT, config=network().config)
+    chance = 100 * (1 - 1 / three.config.classes)
+    places = Places(tmp_path, tmp_path / "cache")
+    for number, error in enumerate((12.5, chance, None), start=1):
+        run = tmp_path / f"A-{number}"
+        run.mkdir()
+        training: dict[str, Any] = {"step": 0} if error is None else {"step": 3, "epoch": 1, "top1_error": error}
+        name = "last" if error is None else "best"
+        for file in {"last", name}:
+            save_checkpoint(run / f"{file}.safetensors", network(), replace(three, training=training))
+        os.utime(run / "last.safetensors", (number, number))
+    assert find_weights(None, "A", places) == tmp_path / "A-1" / "best.safetensors"
+    found, *passed = caplog.messages
+    assert found.endswith("A-1/best.safetensors (the newest run of A: validation error 12.50 %, epoch 1)")
+    assert passed == [
+        f"passed over: {tmp_path / 'A-3'} has finished no epoch",
+        f"passed over: {tmp_path / 'A-2'} is no better than chance (validation error {chance:.2f} %)",
+    ]
+    shutil.rmtree(tmp_path / "A-1")
+    assert find_weights(None, "A", places) == tmp_path / "A-3" / "last.safetensors"
+    assert caplog.messages[-1].endswith(f"(the newest run of A; {tmp_path / 'A-3'} has finished no epoch)")
+
+
+def test_data_that_are_not_named_are_those_of_the_weights(tmp_path: Path) -> None:
+    places = Places(tmp_path, tmp_path / "cache")
+    names = {"a": "/photos", "b": "/photos", "c": "/more", "d": None}
+    paths = {name: tmp_path / f"{name}.safetensors" for name in names}
+    for name, data in names.items():
+        save_checkpoint(paths[name], network(), replace(ABOUT, training={"data": data} if data else {}))
+    assert data_of([paths["a"], paths["b"], paths["d"]], places) == "/photos"
+    assert data_of([paths["d"]], places) is None
+    assert data_of([paths["a"]], replace(places, data="mine")) is None
+    with pytest.raises(UsageError, match="trained on different data, /photos and /more; name one"):
+        data_of([paths["a"], paths["c"]], places)
 
 
 def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> None:

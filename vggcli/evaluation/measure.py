@@ -29,7 +29,7 @@ from vggcli.weights.checkpoint import (
     read_checkpoint,
     says_preprocessing,
 )
-from vggcli.weights.find import check_published, fetched, find_weights, run_of
+from vggcli.weights.find import check_published, data_of, fetched, find_weights, run_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,7 +71,8 @@ def evaluate(
     """Measure the error of one network, as `vgg evaluate` does; the other keywords are those of `MeasureOptions`.
 
     `weights` are a run folder, a file, a published name ("imagenet"), or None for the newest run of network `arch`; `data`
-    a folder, a CSV or the name of a known set. The evaluation is recorded in the run of the weights, if they lie in one.
+    a folder, a CSV or the name of a known set, by default what the network was trained on. The evaluation is recorded in
+    the run of the weights, if they lie in one.
 
     Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
 
@@ -103,7 +104,8 @@ def measure(
     would lie among the images.
     """
     pixels, workers = asked.resolved.pixels, asked.resolved.workers
-    source = find_source(None if data is None else str(data), places, workers, progress)
+    named = data_of(weights, places) if data is None else str(data)
+    source = find_source(named, places, workers, progress)
     images = load_split(source.path, split)
     check_outside_source(outputs, source.path, images)
     note_remarks(images)

@@ -20,7 +20,7 @@ from vggcli.training.session import Session, begun, new_network
 from vggcli.training.surroundings import Surroundings
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
-from vggcli.weights.find import fetched, find_weights, is_published_name
+from vggcli.weights.find import data_of, fetched, find_weights, is_published_name
 from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.initialise import inherit
 from vggcli.zoo.network import VGG
@@ -46,7 +46,8 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     start = _start(options, pixels, replayed, around)
     plan = replayed or Plan()
     plan = replace(plan, skip_bad=options.skip_bad or plan.skip_bad)
-    plan = plan if options.data is None else replace(plan, data=str(options.data))
+    named = options.data or plan.data or data_of([start.path], around.places)
+    plan = plan if named is None else replace(plan, data=str(named))
     sets = surveyed_sets(plan, options, around, again is not None)
     train_set, val_set = sets.train, sets.val
     classes = _kept_classes(start, train_set)

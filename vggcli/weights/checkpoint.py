@@ -261,9 +261,9 @@ def _known(foreign: Foreign, path: Path) -> Checkpoint:
     return Checkpoint(config, imagenet_names() if imagenet else (), preprocessing, scale, training)
 
 
-def network_of(path: Path) -> str | None:
-    """The network that a weights file holds, without checking its values; None where it cannot be told."""
+def glanced_at(path: Path) -> Checkpoint | None:
+    """What a weights file says of its network, quickly: its values are not checked. None where it cannot be told."""
     try:
-        return _opened(path, None, whole=False)[1].config.arch
+        return _opened(path, None, whole=False)[1]
     except WeightsError:
         return None

@@ -2,17 +2,18 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vggcli import paper
 from vggcli.data.image_set import ImageSet, match_classes
-from vggcli.errors import DataError, WeightsError
+from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.imagenet import imagenet_names
+from vggcli.metrics import is_chance
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
 from vggcli.regular import irregular
-from vggcli.weights.checkpoint import BEST, LAST, network_of, read_checkpoint
+from vggcli.weights.checkpoint import BEST, LAST, glanced_at, read_checkpoint
 from vggcli.weights.published import CONVOLUTIONS, IMAGENET, PUBLISHED, download, find_published, published_file, verify
 from vggcli.zoo.layers import arch_of
 
@@ -34,11 +35,9 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
     picked = arch_of(arch or "D")
     if weights is not None:
         return _published_path(str(weights), picked, places)
-    run = newest_run(places.runs, picked)
-    if run is not None:
-        path = weights_file(run)
-        LOG.info(f"weights: {path} (the newest run of {picked})")
-        return path
+    newest = _newest_trained(places.runs, picked)
+    if newest is not None:
+        return newest
     one = find_published(IMAGENET, picked)
     if one is None:
         raise WeightsError(
@@ -147,11 +146,62 @@ def newest_run(runs: Path, arch: str | None = None, begun: str = LAST) -> Path |
     """The run folder below `runs` (of any network where `arch` is None) whose weights were saved last, or None; one that
     has not saved yet counts where it holds the file `begun`. A folder ARCH-N is of that network; of any other
     folder, the weights say it."""
+    return next(_by_date(runs, arch, begun), None)
+
+
+def _by_date(runs: Path, arch: str | None, begun: str = LAST) -> Iterator[Path]:
+    """The run folders that `newest_run` looks at, the newest first."""
     named = {run: name for name in paper.NETWORKS for run in numbered_runs(runs, name)}
     folders = runs.iterdir() if runs.is_dir() else ()
     marks = [run / name for run in folders for name in dict.fromkeys((begun, LAST)) if (run / name).is_file()]
     times = {mark.parent: mark.stat().st_mtime_ns for mark in marks}  # of the last save, where there is one
     for run in sorted(times, key=lambda run: (times[run], run.name), reverse=True):
-        if arch is None or (named.get(run) or network_of(run / LAST)) == arch:
-            return run
-    return None
+        if arch is None or (named.get(run) or _network_of(run / LAST)) == arch:
+            yield run
+
+
+def _network_of(path: Path) -> str | None:
+    checkpoint = glanced_at(path)
+    return None if checkpoint is None else checkpoint.config.arch
+
+
+def _newest_trained(runs: Path, arch: str) -> Path | None:
+    """The best weights of the newest run of `arch` that has finished an epoch and is better than chance, else of the newest
+    one; logs which, how good it is, and what was passed over. None where there is no run."""
+    passed: list[str] = []
+    newest: Path | None = None
+    for run in _by_date(runs, arch):
+        path = weights_file(run)
+        newest, checkpoint = newest or path, glanced_at(path)
+        error = None if checkpoint is None else checkpoint.training.get("top1_error")
+        if checkpoint is None or error is None:
+            passed.append(f"{run} has finished no epoch" if checkpoint else f"{path} cannot be read")
+        elif is_chance(error, checkpoint.config.classes):
+            passed.append(f"{run} is no better than chance (validation error {error:.2f} %)")
+        else:
+            epoch = checkpoint.training.get("epoch")
+            LOG.info(f"weights: {path} (the newest run of {arch}: validation error {error:.2f} %, epoch {epoch})")
+            for reason in passed:
+                LOG.info(f"passed over: {reason}")
+            return path
+    if newest is not None:
+        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[0]})")
+    return newest
+
+
+def data_of(weights: Sequence[Path], places: Places) -> str | None:
+    """The data that weights were trained on, for when none are named: a path or the name of a set, which is logged. None
+    where the weights do not say, or the user has chosen a default.
+
+    Raises UsageError where they were trained on different data.
+    """
+    if places.data:
+        return None
+    notes = [checkpoint.training.get("data") for path in weights if (checkpoint := glanced_at(path)) is not None]
+    names = list(dict.fromkeys(name for name in notes if name))
+    if len(names) > 1:
+        raise UsageError(f"the networks were trained on different data, {names[0]} and {names[1]}; name one", "data")
+    if not names:
+        return None
+    LOG.info(f"data: {names[0]} (what the {'network was' if len(weights) == 1 else 'networks were'} trained on)")
+    return str(names[0])
