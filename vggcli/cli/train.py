@@ -67,6 +67,9 @@ class RunFlags:
     out: Annotated[
         Path | None, Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
     ] = None
+    tensorboard: Annotated[
+        bool, Option("--tensorboard", help="Write the log for TensorBoard too, in tensorboard/ of the run folder.")
+    ] = False
     device: options.Device = "auto"
     precision: Annotated[choices.Precision | None, Option(help="Of the heavy arithmetic; auto: bf16 on CUDA.")] = None
     workers: options.Workers = None

@@ -17,7 +17,7 @@ from vggcli.training.recipe import Recipe
 from vggcli.weights.preprocessing import ExpectedPixels
 
 RUN_FIELDS = ("data", "arch", "seed", "max_steps", "init_from", "precision", "skip_bad", "layers", "cache_features")
-CARRIED_OUT = ("resume", "device", "workers", "micro_batch")  # they may change when a run is resumed
+CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # they may change when a run is resumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class RunOptions:
     `recipe` is "paper" or "tiny", `config` the config.json of a run to replay, `resume` a run folder to go on with (the
     newest where it is ""). `scale` is S in pixels, `scale_jitter` the smallest and the largest S of a range;
     `batch_size` the images of a step and `micro_batch` those computed at once; `max_steps` ends the run early;
-    `skip_bad` leaves out images that cannot be used. `out` is the run's folder, by default runs/ARCH-N.
+    `skip_bad` leaves out images that cannot be used. `out` is the run's folder, by default runs/ARCH-N; with `tensorboard`
+    its log is also written for TensorBoard.
 
     Raises UsageError for fields that contradict each other and for unknown choices.
     """
@@ -53,6 +54,7 @@ class RunOptions:
     device: str = "auto"
     precision: choices.Precision | None = None
     workers: int = 0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.scale_jitter is not None:

@@ -32,6 +32,7 @@ from vggcli.training.plan import Plan
 from vggcli.training.run import CURVES, LOG_FILE, RunFolder, create_run, let_go_of_run
 from vggcli.training.state import EpochRecord, RunState
 from vggcli.training.surroundings import Pictures, Surroundings
+from vggcli.training.tensorboard import event_file
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
@@ -174,13 +175,14 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     started, epochs = time.monotonic(), list(session.state.history)
     try:
         best = min((record.top1_error for record in epochs), default=math.inf)
-        with around.watching(config.classes, best) as watch:
+        with around.watching(config.classes, best) as watch, event_file(path, epochs, options.tensorboard) as add_event:
             begin = (session.folder, session.state, session.momentum)
             try:
                 for record in train_epochs(session.network, session.data, loop, *begin, watch.stop, watch.phase):
                     watch.record(record)
                     if isinstance(record, EpochRecord):
                         epochs.append(record)
+                        add_event(record)
                         if around.pictures is not None:
                             around.pictures.curves(path / LOG_FILE, path / CURVES)
             except Stopped:

@@ -12,6 +12,7 @@ from vggcli.training.resume import resumed
 from vggcli.training.scratch import prepare
 from vggcli.training.session import Session, TrainingResult, run_to_end
 from vggcli.training.surroundings import Surroundings
+from vggcli.training.tensorboard import need_tensorboard
 
 P = ParamSpec("P")
 
@@ -25,6 +26,8 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
     """
     if pick_device(options.device).type == "cpu":
         keep_freed_memory()
+    if options.tensorboard:
+        need_tensorboard()
     session: Session | TrainingResult
     if options.resume is not None:
         session = resumed(options, around)
