@@ -168,8 +168,9 @@ def _show(result: "TrainingResult") -> None:
     facts = {
         "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
-        "run": str(run),
+        "run": options.shown_path(run),
         "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
-        "next": f"vgg eval --weights {quote(str(run))} --data {quote(result.data)} --dense",
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
+    data = f" --data {quote(result.data)}" if user_places().data not in (None, result.data) else ""
+    print(f"next: vgg eval --weights {quote(options.shown_path(run))}{data} --dense")
