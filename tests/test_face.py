@@ -14,6 +14,7 @@ import pytest
 import vggcli
 from tests.conftest import picture, write_photos
 from tests.zoo.nets import about, small
+from vggcli.errors import UsageError
 from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
 
 ORDER = "convert load evaluate ensemble predict Features features search probe train finetune".split()
@@ -72,3 +73,53 @@ def test_the_package_is_light_and_two_names_mean_functions_though_rooms_are_call
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "vggcli.features.describe", "vggcli.probe.measure", "True"]
+
+
+face: Any = vggcli  # for calls that the type checker would refuse
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: face.train("photos", epochs="3"), "epochs is '3', and should be a whole number"),
+        (lambda: face.train("photos", seed=1.5), "seed is 1.5, and should be a whole number"),
+        (lambda: face.train("photos", batch_size=True), "batch_size is True, and should be a whole number"),
+        (lambda: face.train("photos", scale_jitter=256), "scale_jitter is 256, and should be a list"),
+        (lambda: face.train("photos", workers=600), "workers is 600, and should be at most 512"),
+        (lambda: face.train("photos", recipe="huge"), "recipe is 'huge', and should be 'paper' or 'tiny'"),
+        (lambda: face.finetune("w", layers="x"), "layers is 'x', and should be 'all', 'fc' or 'last'"),
+        (lambda: face.evaluate("w", scales=72), "scales is 72, and should be a list"),
+        (lambda: face.evaluate("w", scales=["72"]), "scales is ['72'], and should be a whole number"),
+        (lambda: face.evaluate("w", dense="yes"), "dense is 'yes', and should be true or false"),
+        (lambda: face.evaluate("w", batch_size=0), "batch_size is 0, and should be at least 1"),
+        (lambda: face.ensemble("w"), "an ensemble needs at least two members"),
+        (lambda: face.predict("photo.jpg", "w", top=0), "top is 0, and should be at least 1"),
+        (lambda: face.predict([], "runs/A-1"), "there is nothing to predict"),
+        (lambda: face.features(["photo.jpg"], "w", scales=256), "scales is 256, and should be a list"),
+        (lambda: face.features(["photo.jpg"], "w", norm="zzz"), "norm is 'zzz', and should be 'l2', 'l1' or 'none'"),
+        (lambda: face.search("photo.jpg", "s.npz", top="3"), "top is '3', and should be a whole number"),
+        (lambda: face.probe("s.npz", norm="l1"), "norm is 'l1', and should be 'l2' or 'none'"),
+        (lambda: face.probe([]), "there is no store of descriptors to probe"),
+        (lambda: face.load("runs/A-1")("photo.jpg"), "give Pillow images, such as Image.open('photo.jpg')"),
+    ],
+)
+def test_a_wrong_argument_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, call: Any, said: str) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises(UsageError) as caught:
+        call()
+    assert str(caught.value).startswith(said)
+
+
+def test_a_keyword_that_there_is_not_is_named() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lr'"):
+        face.train("photos", lr=0.1)
+    assert face.train.__name__ == "train"
+    assert face.finetune.__qualname__ == "finetune"
+
+
+def test_a_single_path_stands_for_a_list_of_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    one, same = (face.features(paths, "runs/A-1", device="cpu") for paths in ("photo.jpg", ["photo.jpg"]))
+    assert one.single is not None
+    assert same.single is not None
+    assert (one.single.rows[0] == same.single.rows[0]).all()

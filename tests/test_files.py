@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vggcli.errors import MachineError
-from vggcli.files import appearing, replacing, sweep, working_folder, write_text
+from vggcli.files import appearing, append_line, replacing, sweep, working_folder, write_text
 from vggcli.locks import Busy, let_go, lock
 
 
@@ -40,6 +40,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no space left on the disk"), replacing(path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert path.read_text() == "first"
+
+
+@pytest.mark.parametrize("before", ["", "1\n", "1\n2"])
+def test_a_line_is_appended_after_one_that_was_cut_off(tmp_path: Path, before: str) -> None:
+    (tmp_path / "lines").write_text(before)
+    append_line(tmp_path / "lines", "é")
+    assert (tmp_path / "lines").read_text(encoding="utf-8").splitlines() == [*before.splitlines(), "é"]
 
 
 def test_what_a_killed_program_left_goes_with_the_next_try(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ class One(Result):
     name: str
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "error": 12.3456789, "run": None, "scales": [256, 384]}
+        return {"name": self.name, "error": 12.3456789, "run": None, "scales": [256, 384], "rows": [{}], "about": {}}
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Many(Result):
         return [{"path": f"{index}.jpg", "posterior": index / 10} for index in range(self.count)]
 
 
-def test_a_single_row_stands_upright_without_what_is_no_single_value() -> None:
+def test_a_single_row_is_a_column_with_flat_lists_as_text_and_nothing_nested() -> None:
     html = One("<b>")._repr_html_()
     assert html == (
         "<table><tr><td>name</td><td>&lt;b&gt;</td></tr><tr><td>error</td><td>12.3457</td></tr>"
-        "<tr><td>run</td><td></td></tr></table>"
+        "<tr><td>run</td><td></td></tr><tr><td>scales</td><td>256 384</td></tr></table>"
     )
 
 

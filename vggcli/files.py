@@ -94,10 +94,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a text file and flush it to disk; earlier lines are never touched."""
+    """Add one line to a text file and flush it to disk; earlier lines are never touched, and one that was cut off ends."""
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with path.open("a+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            cut_off = file.read(1) not in (b"", b"\n")
+            file.write((("\n" if cut_off else "") + f"{line}\n").encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -10,11 +10,11 @@ import re
 import reprlib
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from vggcli.errors import VGGError
+from vggcli.errors import UsageError, VGGError
 
 _T = TypeVar("_T")
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -28,6 +28,20 @@ Positive = Annotated[float, Field(gt=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
+WorkerCount = Annotated[int, Field(ge=0, le=512)]
+PLAIN_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid tuple": "a list",
+    "a valid array": "a list",
+    "an instance of Sequence": "a list",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+}
 SHOWN = 60  # characters of a value in an error
 NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")  # as JSON writes it
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -78,6 +92,28 @@ def read_record(kind: type[_T], given: Any, partly: bool = False) -> _T:
     if missing is not None:
         raise ValueError(f"{missing} is missing")
     return record
+
+
+def check_value(name: str, value: Any, kind: Any) -> None:
+    """Raises UsageError where a parameter is not of this type, or out of range. A list may stand for a tuple."""
+    try:
+        _adapter(kind).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+    except ValidationError as error:
+        message = max(error.errors(), key=lambda one: len(one["loc"]))["msg"]
+        raise UsageError(f"{name} is {shown(value)}, and should {_wanted(message)}", name) from None
+
+
+def check_fields(options: Any) -> None:
+    """As `check_value`, for every field of a dataclass that does not have its default."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value is not field.default:
+            check_value(field.name, value, _hints(cast("Any", type(options)))[field.name])
+
+
+@lru_cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 @lru_cache
@@ -137,8 +173,16 @@ def _sentence(error: ValidationError, value: Any) -> str:
     where = cut(where) if where.isprintable() else shown(where)
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    wanted = re.sub(r"a dictionary or an instance of \w+", "an object", re.sub(r"^.*? should ", "", first["msg"]))
-    return f"{where or 'it'} is {shown(value)}, and should {wanted}"
+    return f"{where or 'it'} is {shown(value)}, and should {_wanted(first['msg'])}"
+
+
+def _wanted(message: str) -> str:
+    """What pydantic's message says after "should", in words that need no knowledge of Python."""
+    wanted = re.sub(r"^.*? should ", "", message).replace(" after validation", "")
+    wanted = re.sub(r"a dictionary or an instance of \w+", "an object", wanted)
+    for theirs, ours in PLAIN_WORDS.items():
+        wanted = wanted.replace(theirs, ours)
+    return wanted
 
 
 def shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from vggcli.errors import MachineError
 if TYPE_CHECKING:
     import pandas as pd
 
+LONGEST_LIST = 20  # of which a table has the values
 SHOWN_ROWS = 50  # of a table in a notebook
 
 
@@ -20,8 +21,13 @@ class Result(ABC):
         """The result as lists, dictionaries, strings and numbers."""
 
     def table(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries. Here it is one row, of all values of `to_json` but lists and dictionaries."""
-        return [{name: value for name, value in self.to_json().items() if not isinstance(value, list | dict)}]
+        """The rows as dictionaries. Here it is one row, of all values of `to_json` but dictionaries and lists of these; a
+        list of numbers or texts becomes a text ("256 384")."""
+        row = self.to_json().items()
+        texts = {name: " ".join(map(str, value)) for name, value in row if isinstance(value, list) and _is_flat(value)}
+        return [
+            {name: texts.get(name, value) for name, value in row if name in texts or not isinstance(value, list | dict)}
+        ]
 
     def to_frame(self) -> "pd.DataFrame":
         """The rows as a data frame. Raises MachineError where pandas is not installed."""
@@ -39,6 +45,10 @@ class Result(ABC):
         names = list(rows[0]) if rows else []
         more = f"<p>{len(rows) - SHOWN_ROWS} more rows</p>" if len(rows) > SHOWN_ROWS else ""
         return _table(names, [[row.get(name) for name in names] for row in rows[:SHOWN_ROWS]]) + more
+
+
+def _is_flat(values: list[Any]) -> bool:
+    return len(values) <= LONGEST_LIST and not any(isinstance(value, list | dict) for value in values)
 
 
 def _table(names: list[str], rows: list[list[Any]]) -> str:

@@ -208,7 +208,7 @@ def test_table_11_is_the_papers() -> None:
         ("--train-split val --protocol caltech", "naming a split has no effect (--train-split, --protocol)"),
         ("--ap 11", "average precision have no effect with the protocol accuracy"),
         ("--costs 0 1", "C must be above 0"),
-        ("--costs nan", "C must be above 0"),
+        ("--costs nan", "costs is [nan], and should be a finite number"),
         ("--costs 1 --seed 3", "a random seed has no effect"),
         ("--split val --train-split val", "are both val"),
         ("--protocol coin", "coin"),

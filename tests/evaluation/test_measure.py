@@ -87,7 +87,7 @@ def test_an_ensemble_of_a_network_and_its_own_scores_is_that_network(
         ({"grid": 3}, "without multi-crop evaluation", ("grid", "multi_crop")),
         ({"multi_crop": True, "grid": 51}, "at most 50", ("grid",)),
         ({"scales": [64], "multi_scale": True}, "contradict", ("scales", "multi_scale")),
-        ({"precision": "fp8"}, "no precision 'fp8'; give auto", ("precision",)),
+        ({"precision": "fp8"}, "precision is 'fp8', and should be 'auto'", ("precision",)),
     ],
 )
 def test_options_that_cannot_be_meant(asked: Any, message: str, options: tuple[str, ...]) -> None:

@@ -26,7 +26,7 @@ def test_a_network_says_how_it_describes(places: Places) -> None:
     found = Features("runs/D-1", "pool5", norm="l1")
     how = "pool='gap', scales=(40,), aggregate='mean', norm='l1', flip=True"
     assert repr(found) == f"Features('runs/D-1', 'pool5', {how}) of network D"
-    with pytest.raises(UsageError, match="no pool 'avg'"):
+    with pytest.raises(UsageError, match="pool is 'avg', and should be 'gap'"):
         features(places, ["photos"], "runs/D-1", pool="avg")  # type: ignore[arg-type]
 
 

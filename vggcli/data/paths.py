@@ -4,7 +4,7 @@ An image is named by its path as given, with `/` as the separator; one below a f
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
@@ -20,6 +20,11 @@ from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
 from vggcli.data.walking import HEAD_BYTES, begins_like_image, images_below, is_own_picture, unread_kind_of
 from vggcli.errors import DataError, counted
 from vggcli.progress import LOG
+
+
+def texts_of(paths: str | Path | Iterable[str | Path]) -> list[str]:
+    """One path or several as a list of strings."""
+    return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
 @dataclass(frozen=True)

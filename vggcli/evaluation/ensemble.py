@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vggcli.data.outputs import Output
+from vggcli.data.paths import texts_of
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.measure import measure
 from vggcli.evaluation.options import MeasureOptions, shows_options
@@ -102,7 +103,7 @@ def _mean(members: Sequence[FusedMember]) -> Scores:
 @shows_options
 def ensemble(
     places: Places,
-    members: Sequence[str | Path],
+    members: str | Path | Sequence[str | Path],
     data: str | Path | None = None,
     *,
     split: str | None = None,
@@ -120,6 +121,7 @@ def ensemble(
     [('runs/A-1', 12), ('runs/A-2', 12)]
     """
     options = MeasureOptions(**asked)
+    members = texts_of(members)
     given = [name for name, value in (("data", data), ("split", split)) if value is not None]
     return fuse(members, data, split or "val", options, [*given, *options.given()], places=places, progress=progress)
 

@@ -11,10 +11,12 @@ from vggcli.choices import Precision
 from vggcli.colour import ColourStatistics
 from vggcli.data.decode import OpenedImage
 from vggcli.data.image_set import ImageSet
+from vggcli.errors import UsageError
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, image_posteriors
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
+from vggcli.records import shown
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, need_classifier
 from vggcli.weights.find import check_published_classifier, fetched, find_weights
@@ -48,6 +50,9 @@ class Classifier:
         """
         if isinstance(images, Image.Image):
             return self([images])[0]
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        if not several or not all(isinstance(image, Image.Image) for image in images):
+            raise UsageError(f"give Pillow images, such as Image.open('photo.jpg'), not {shown(images)}")
         if not images:
             return []
         names = tuple(f"image {index}" for index in range(len(images)))

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import TypedDict, TypeVar
 
 from vggcli.choices import Precision
-from vggcli.device import PRECISIONS, pick_dtype, ready_device
+from vggcli.device import pick_dtype, ready_device
 from vggcli.errors import UsageError
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, check_test_scales
 from vggcli.paper import CROP_GRID
+from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.preprocessing import read_pixels
 from vggcli.zoo.scales import paper_scales
@@ -35,24 +36,23 @@ class MeasureOptions:
     dense: bool = False
     multi_crop: bool = False
     grid: int | None = None
-    scales: Sequence[int] | None = None
+    scales: Sequence[Ordinal] | None = None
     multi_scale: bool = False
     flip: bool | None = None
     skip_bad: bool = False
     device: str = "auto"
     precision: Precision = "auto"
-    batch_size: int | None = None
-    workers: int = 0
+    batch_size: Ordinal | None = None
+    workers: WorkerCount = 0
     preprocessing: str | None = None
     apart: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.scales and self.multi_scale:
             raise UsageError(
                 "given scales and the paper's three contradict each other; give one", "scales", "multi_scale"
             )
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"there is no precision {self.precision!r}; give {', '.join(PRECISIONS)}", "precision")
         if self.grid is None:
             return
         if not self.multi_crop:

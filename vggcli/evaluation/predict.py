@@ -11,14 +11,15 @@ from typing import IO, TYPE_CHECKING, Any
 from vggcli.data.decode import ImageError
 from vggcli.data.image_set import ImageSet
 from vggcli.data.outputs import Output, check_outside_folders
-from vggcli.data.paths import images_once
-from vggcli.errors import DataError
+from vggcli.data.paths import images_once, texts_of
+from vggcli.errors import DataError, UsageError
 from vggcli.evaluation.load import opened, ranked
 from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.protocol import image_posteriors
 from vggcli.files import write_text
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.records import Ordinal, check_value
 from vggcli.results import Result
 from vggcli.weights.find import find_weights
 
@@ -97,9 +98,9 @@ def predict(
     True
     """
     options = replace(MeasureOptions(**asked), skip_bad=True)
-    several = [paths] if isinstance(paths, str | Path) else paths
+    check_value("top", top, Ordinal)
     file = find_weights(None if weights is None else Path(weights), arch, places)
-    return predicted([str(path) for path in several], file, options, top, places=places, progress=progress)
+    return predicted(texts_of(paths), file, options, top, places=places, progress=progress)
 
 
 def predicted(
@@ -115,6 +116,8 @@ def predicted(
 ) -> Predictions:
     """As `predict`, with the file `weights`; `outputs` are the files that results will be written to, `stdin` has the list
     that "-" among `paths` reads. Raises UsageError too where an output would lie among the images."""
+    if not paths:
+        raise UsageError("there is nothing to predict: give images, folders, globs or lists")
     names = images_once(paths, stdin)
     check_outside_folders(outputs, paths, names)
     if not names:

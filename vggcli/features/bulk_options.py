@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -17,6 +17,7 @@ from vggcli.features.claims import sidecar
 from vggcli.features.extract import FeatureOptions
 from vggcli.features.write import arrow, check_format
 from vggcli.files import try_to_write, writable_output
+from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
 from vggcli.zoo.scales import paper_scales
@@ -40,27 +41,22 @@ class BulkOptions:
     preprocessing: str | ExpectedPixels | None = None
     layer: Sequence[str] = ("fc7",)
     pool: Pool = "gap"
-    scales: Sequence[int] = ()
+    scales: Sequence[Ordinal] = ()
     multi_scale: bool = False
     aggregate: Aggregate | None = None
     norm: Norm | None = None
     flip: bool | None = None
     out: Path | None = None
     dtype: RowType | None = None
-    shard_size: int | None = None
+    shard_size: Ordinal | None = None
     maps: Path | None = None
     device: str = "auto"
     precision: Precision = "auto"
-    batch_size: int | None = None
-    workers: int = 0
+    batch_size: Ordinal | None = None
+    workers: WorkerCount = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.scales, int | str):
-            raise UsageError(f"give a list of scales, such as [{self.scales}]")
-        for name, kind in (("pool", Pool), ("aggregate", Aggregate), ("norm", Norm)):
-            value = getattr(self, name)
-            if value is not None and value not in get_args(kind):
-                raise UsageError(f"there is no {name} {value!r}; give one of {', '.join(map(repr, get_args(kind)))}")
+        check_fields(self)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "BulkOptions":

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
-from vggcli.data.paths import ImageList
+from vggcli.data.paths import ImageList, texts_of
 from vggcli.device import pick_device
 from vggcli.errors import UsageError
 from vggcli.features.bulk import describe_images
@@ -63,7 +63,7 @@ class Features:
             raise UsageError(f"give one layer by name, not {layer!r}; make a Features for each")
         if arch is not None and places is None:
             raise UsageError("a network has no effect without places in which to look for its weights", "arch")
-        asked = BulkOptions.of({**given, "layer": [layer]})
+        asked = BulkOptions.of({**given, "weights": Path(weights), "layer": [layer]})
         where, self.weights = pick_device(device), Path(weights).expanduser()
         at = self.weights
         path = weights_file(at) if places is None else fetched(find_weights(at, arch, places), places)
@@ -93,7 +93,7 @@ class Features:
 
 def features(
     places: Places,
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     weights: str | Path | None = None,
     *,
     arch: str | None = None,
@@ -133,7 +133,7 @@ def features(
     asked = dict(locals())
     given = {
         **asked,
-        "paths": [str(path) for path in paths],
+        "paths": texts_of(paths),
         "weights": None if weights is None else Path(weights),
         "layer": [layer] if isinstance(layer, str) else layer,
         "out": None if out is None else Path(out),

@@ -22,6 +22,7 @@ from vggcli.features.pooling import l2_normalised
 from vggcli.features.read import StoredRows, open_store
 from vggcli.features.settings import StoreSettings
 from vggcli.files import file_sha256
+from vggcli.records import Ordinal, check_value
 from vggcli.results import Result
 from vggcli.weights.find import weights_file
 from vggcli.weights.preprocessing import ExpectedPixels
@@ -118,6 +119,7 @@ def search(
     Raises DataError for a store that cannot be searched, WeightsError where it was made with other weights,
     ImageError where the query cannot be used.
     """
+    check_value("top", top, Ordinal)
     return OpenStore.at(store).nearest_to(query, top, weights, device, precision)
 
 

@@ -12,6 +12,7 @@ from vggcli import paper
 from vggcli.choices import ProbeProtocol
 from vggcli.data.find import find_source
 from vggcli.data.left_out import note_remarks
+from vggcli.data.paths import texts_of
 from vggcli.errors import UsageError, counted
 from vggcli.places import Places
 from vggcli.probe.descriptors import SETTINGS, Descriptors, read_descriptors, stacked, with_parts_joined
@@ -20,6 +21,7 @@ from vggcli.probe.plan import COSTS, PUBLISHED_PLANS, ProbePlan
 from vggcli.probe.svm import MEASURES, ProbeResult, best_at_an_end, probe_splits, require_scikit_learn, svms_in
 from vggcli.probe.targets import Drawing
 from vggcli.progress import LOG, Progress, silent
+from vggcli.records import Ordinal, check_value
 from vggcli.results import Result
 
 
@@ -112,7 +114,10 @@ def probe(
     """
     given = dict(locals())
     plan = ProbePlan(**{one.name: given[one.name] for one in fields(ProbePlan)})
-    paths = [Path(path) for path in ([stores] if isinstance(stores, str | Path) else stores)]
+    paths = [Path(path) for path in texts_of(stores)]
+    check_value("workers", workers, Ordinal)
+    if not paths:
+        raise UsageError("there is no store of descriptors to probe; give one or more")
     plan.check()
     return _probed(paths, None if data is None else str(data), plan, workers, places, progress)
 

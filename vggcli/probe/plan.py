@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from vggcli import paper
 from vggcli.choices import ProbeProtocol
 from vggcli.errors import UsageError
 from vggcli.probe.targets import Drawing
 from vggcli.progress import LOG
+from vggcli.records import Count, Ordinal, check_fields
 
 COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C; not in the paper
 LARGEST_COST = 1e9
@@ -38,20 +39,20 @@ class ProbePlan:
     protocol: ProbeProtocol = "accuracy"
     split: str | None = None
     train_split: str | None = None
-    train_per_class: int | None = None
-    test_per_class: int | None = None
-    splits: int | None = None
+    train_per_class: Ordinal | None = None
+    test_per_class: Ordinal | None = None
+    splits: Ordinal | None = None
     ap: Literal["11", "all"] | None = None
     costs: Sequence[float] = COSTS
     norm: Literal["l2", "none"] = "l2"
     skip_missing: bool = False
-    seed: int | None = None
+    seed: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """Raises UsageError for options without an effect, and for impossible values of C."""
-        if self.protocol not in get_args(ProbeProtocol):
-            known = ", ".join(get_args(ProbeProtocol))
-            raise UsageError(f"there is no protocol {self.protocol!r}; give one of {known}", "protocol")
         drawn = next((name for name in DRAWN if getattr(self, name) is not None), None)
         if drawn and self.protocol != "caltech":
             what = f"the protocol {self.protocol} draws no random splits, so their sizes and number have no effect"

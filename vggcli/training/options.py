@@ -4,7 +4,7 @@ share; `LoopOptions` and `TrainingData` are what the training loop gets. All fro
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -12,6 +12,7 @@ from vggcli import choices
 from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet
 from vggcli.errors import UsageError
+from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
 from vggcli.weights.preprocessing import ExpectedPixels
@@ -47,27 +48,21 @@ class RunOptions:
     init_std: float | None = None
     config: str | Path | None = None
     resume: str | Path | None = None
-    micro_batch: int | None = None
+    micro_batch: Ordinal | None = None
     skip_bad: bool = False
     seed: int | None = None
     out: str | Path | None = None
     device: str = "auto"
     precision: choices.Precision | None = None
-    workers: int = 0
+    workers: WorkerCount = 0
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.scale is not None and self.scale_jitter is not None:
             raise UsageError("one scale and a range of scales contradict each other; give one", "scale", "scale_jitter")
         if self.recipe is not None and self.config is not None:
             raise UsageError("a recipe and a config contradict each other; give one", "recipe", "config")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise UsageError(f"a micro-batch of {self.micro_batch} is too small: give 1 image or more", "micro_batch")
-        for name, known in (("recipe", choices.RecipeName), ("precision", choices.Precision)):
-            if getattr(self, name) not in (None, *get_args(known)):
-                raise UsageError(
-                    f"there is no {name} {getattr(self, name)!r}; give {' or '.join(get_args(known))}", name
-                )
 
     @property
     def folder(self) -> Path | None:
@@ -120,11 +115,6 @@ class FinetuneOptions(RunOptions):
     preprocessing: str | ExpectedPixels | None = None
     layers: choices.Layers | None = None
     cache_features: bool | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layers not in (None, *get_args(choices.Layers)):
-            raise UsageError(f"there are no layers {self.layers!r}; give all, fc or last", "layers")
 
 
 @dataclass(frozen=True)

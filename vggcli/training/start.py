@@ -39,11 +39,12 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
 
 
 def _by_keywords(
-    kind: Callable[P, TrainOptions | FinetuneOptions], description: str
+    name: str, kind: Callable[P, TrainOptions | FinetuneOptions], description: str
 ) -> Callable[Concatenate[Surroundings, P], TrainingResult]:
     """`start` as a function whose keywords are the fields of `kind`, with their types and defaults."""
 
     def started(around: Surroundings, /, *given: P.args, **named: P.kwargs) -> TrainingResult:
+        signature.bind(*given, **named)  # names a keyword that there is not
         return start(kind(*given, **named), around)
 
     around = inspect.Parameter("around", inspect.Parameter.POSITIONAL_ONLY, annotation=Surroundings)
@@ -51,11 +52,13 @@ def _by_keywords(
     started.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[around, *signature.parameters.values()], return_annotation=TrainingResult
     )
-    started.__doc__ = description
+    started.__doc__, started.__name__ = description, name
+    started.__qualname__ = name
     return started
 
 
 train = _by_keywords(
+    "train",
     TrainOptions,
     """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does; keywords are the fields of
     `TrainOptions`. Raises UsageError, DataError, WeightsError or MachineError (`vggcli.errors`) for what cannot be used.
@@ -67,6 +70,7 @@ train = _by_keywords(
 )
 
 finetune = _by_keywords(
+    "finetune",
     FinetuneOptions,
     """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network; keywords are the
     fields of `FinetuneOptions`. Raises UsageError, DataError, WeightsError or MachineError for what cannot be used.
