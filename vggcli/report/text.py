@@ -1,6 +1,7 @@
 """Names with any characters, made safe to show on any terminal and in any font."""
 
 import unicodedata
+from pathlib import PurePath
 
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, escaped bytes of file names, line and paragraph separators
 TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
@@ -11,3 +12,8 @@ def printable(text: str) -> str:
     return "".join(
         ascii(sign)[1:-1] if sign in TURNING or unicodedata.category(sign) in UNSEEN else sign for sign in text
     )
+
+
+def last_parts(path: PurePath | str) -> str:
+    """The last two parts of a path, printable: enough to tell runs and data apart in a title."""
+    return printable("/".join(PurePath(path).parts[-2:]))
