@@ -30,20 +30,6 @@ TITLE = "Confusion matrix", "of a test"
 COUNTS = np.array([[6, 2, 0], [1, 1, 2], [0, 0, 0]])
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are saved, in order, with everything that was drawn into them."""
-    figures: list[Any] = []
-    save = Figure.savefig
-
-    def savefig(self: Figure, *words: Any, **options: Any) -> None:
-        figures.append(self)
-        save(self, *words, **options)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return figures
-
-
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_curves_are_the_numbers_of_the_log(tmp_path: Path, drawn: list[Any], epochs: int) -> None:
     log, path = tmp_path / "log.jsonl", tmp_path / "curves.png"

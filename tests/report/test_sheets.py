@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.test_plots import drawn as drawn  # noqa: PLC0414 (a fixture)
 from vggcli.report.figures import drawing, fitting, shortened, wrapped
 from vggcli.report.sheets import Caption, fitted, save_sheet
 
