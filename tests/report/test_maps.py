@@ -46,7 +46,7 @@ def test_the_channels_with_the_largest_means_come_first_and_are_named(
     pictures, captions, path, title = sheets[0]
     order = sorted(range(20), key=lambda index: -channels[index].mean())[:15]
     assert title[0] == "Layer conv3_3 over photos/a.jpg"
-    assert title[1].startswith("the 15 of its 20 channels with the largest means, maps of 2x3; ")
+    assert title[1].startswith("15 of its 20 channels, by their means; maps of 2x3; ")
     assert captions[0] == Caption(("the image",))
     assert captions[1:] == [
         Caption((f"channel {index}", f"mean {channels[index].mean():.3g}, max {channels[index].max():.3g}"))

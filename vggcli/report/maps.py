@@ -27,12 +27,12 @@ def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, pat
         pictures.append(overlaid(small, maps_CHW[channel]))
         captions.append(Caption((f"channel {channel}", f"mean {mean:.3g}, max {maps_CHW[channel].max():.3g}")))
     channels, height, width = maps_CHW.shape
-    what = f"the {len(pictures) - 1} of its {channels} channels with the largest means, maps of {height}x{width}"
+    what = f"{len(pictures) - 1} of its {channels} channels, by their means; maps of {height}x{width}"
     save_sheet(
         pictures,
         captions,
         path,
-        (f"Layer {layer} over {last_parts(name)}", f"{what}; colours from 0 to a channel's maximum"),
+        (f"Layer {layer} over {last_parts(name)}", f"{what}; colours from 0 to each one's maximum"),
     )
 
 

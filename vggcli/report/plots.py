@@ -73,7 +73,7 @@ def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
         _name_rates(axes_of[2], [one["learning_rate"] for one in records])
         axes_of[2].set_xlabel("epoch")
         axes_of[2].set_xlim(records[0]["epoch"] - 0.5, records[-1]["epoch"] + 0.5)
-        axes_of[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes_of[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
         figure.align_ylabels()
         save_figure(figure, path)
 
