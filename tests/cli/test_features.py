@@ -239,7 +239,7 @@ def test_search_finds_others_than_the_image_itself(here: Path, capsys: pytest.Ca
     assert "5   photos/" in shown
     assert "class" not in shown
     with Image.open("sheet.png") as sheet:
-        assert sheet.width == 2 * 24 + 6 * 242 - 18  # the query and five images
+        assert sheet.size == (900, 24 + 2 * 30 + 12 + 2 * (224 + 2 * 22 + 18) + 24)  # the query and five images
     assert run(["features", "--search", "photos/002.jpg", "f.safetensors", "--out", "sheet.png"]) == 2
     assert run(["features", "--search", "photos/002.jpg", "f.safetensors", "--gap"]) == 2
     assert "--gap has no effect with --search" in capsys.readouterr().err

@@ -11,7 +11,9 @@ from vggcli.report.figures import drawing, fitting, shortened, wrapped
 from vggcli.report.sheets import Caption, fitted, save_sheet
 
 
-@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (4, 4), (5, 5), (8, 4), (11, 4), (16, 4), (32, 8)])
+@pytest.mark.parametrize(
+    ("count", "columns"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 3), (6, 3), (7, 4), (8, 4), (11, 4), (16, 4), (32, 8)]
+)
 def test_a_sheet_shows_every_picture_whole_above_its_own_caption(
     tmp_path: Path, drawn: list[Any], count: int, columns: int
 ) -> None:

@@ -25,7 +25,7 @@ from vggcli.report.figures import (
 )
 from vggcli.report.text import printable
 
-SHEET_COLUMNS = range(4, 9)
+SHEET_COLUMNS = range(3, 9)
 LEAST_SIDE = 192  # pixels; smaller images are enlarged
 GAP = 18  # pixels between images
 GREY = (200, 200, 200)  # beside an image that is not square
@@ -76,10 +76,11 @@ def save_sheet(
 
 
 def _columns(count: int) -> int:
-    """How many of so many images stand in a row: such that few places are empty, and the sheet is a little wide."""
+    """How many of so many images stand in a row: such that at most one place is empty, if it can be, and the sheet is
+    a little wide."""
     if count < SHEET_COLUMNS[0]:
         return count
-    return min(SHEET_COLUMNS, key=lambda columns: (-count % columns, abs(columns - 1.25 * math.sqrt(count))))
+    return min(SHEET_COLUMNS, key=lambda columns: (max(1, -count % columns), abs(columns - 1.3 * math.sqrt(count))))
 
 
 def fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
