@@ -1,7 +1,8 @@
 """Draws the terminal as the README shows it: `python examples/pictures.py FILE.svg vgg eval --dense --per-class`.
 
 The command's own colours and tables are kept; rich exports them as SVG. Notes and progress are left out, the current folder
-is shown as ~, and the font is whatever monospaced one the reader has.
+is shown as ~, and the font is whatever monospaced one the reader has. `mistakes.png` is the `worst.png` of the same run:
+`vgg train --recipe tiny --arch A`, then `vgg eval --dense --arch A --worst 8`.
 """
 
 import io

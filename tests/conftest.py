@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 torch.set_num_threads(1)  # the networks here are so small that a second thread only waits for the first
@@ -42,3 +44,17 @@ def picture(label: int, index: int, split: str = "train") -> Image.Image:
     colour = [30, 30, 30]
     colour[label % 3] = 220
     return Image.blend(noise, Image.new("RGB", size, (colour[0], colour[1], colour[2])), 0.5)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are saved, in order, with everything that was drawn into them."""
+    figures: list[Any] = []
+    save = Figure.savefig
+
+    def savefig(self: Figure, *words: Any, **options: Any) -> None:
+        figures.append(self)
+        save(self, *words, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return figures

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import PIL.Image
 import pytest
 
@@ -45,7 +46,9 @@ def test_examples_run_one_after_the_other(
     monkeypatch.chdir(home)
     monkeypatch.setattr(logging.getLogger("vggcli"), "handlers", [])  # those of a command line before
     function: Any = getattr(vggcli, name)
-    found = doctest.DocTestParser().get_doctest(function.__doc__, {"vggcli": vggcli, "PIL": PIL}, name, None, None)
+    found = doctest.DocTestParser().get_doctest(
+        function.__doc__, {"vggcli": vggcli, "PIL": PIL, "numpy": numpy}, name, None, None
+    )
     assert found.examples
     said: list[str] = []
     doctest.DocTestRunner().run(found, out=said.append)

@@ -1,8 +1,10 @@
 """`vgg evaluate` from the command line."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -69,7 +71,9 @@ def test_multi_crop_alone_and_with_dense(photos: Path, capsys: pytest.CaptureFix
     assert (both["protocol"], both["crops"], both["flip"]) == ("dense+multi-crop", 9, False)
 
 
-def test_reports_by_class_confusions_and_mistakes(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_by_class_confusions_and_mistakes(
+    photos: Path, capsys: pytest.CaptureFixture[str], drawn: list[Any]
+) -> None:
     flags = ["--arch", "A", "--data", str(photos), "--split", "train", "--per-class", "--worst", "20"]
     result = evaluated(capsys, *flags, "--confusion", "c.png")
     classes = result["per_class"]
@@ -79,7 +83,14 @@ def test_reports_by_class_confusions_and_mistakes(photos: Path, capsys: pytest.C
     assert 0 <= float(str(result["calibration_error"])) <= 100
     with Image.open("c.png") as confusion, Image.open("runs/A-1/worst.png") as worst:
         assert min(confusion.size) > 400
-        assert worst.width >= 132
+        assert worst.width >= 900
+    assert drawn[0].texts[0].get_text() == "Confusion matrix of runs/A-1"
+    title = "The [0-9]+ mistakes that runs/A-1 is surest of: true class, answer, posterior"
+    assert re.fullmatch(title, drawn[1].texts[0].get_text())
+    data, error = f"{photos.parent.name}/{photos.name}", f"{result['top1_error']:.2f} %"
+    said = f"network A: top-1 error {error} on {result['images']} images of {data} (train); centre-crop at Q = "
+    for figure in drawn:
+        assert said in "".join(text.get_text() for text in figure.texts)  # which is in lines
     assert run(["eval", "-q", *flags]) == 0
     assert "most confused with" in capsys.readouterr().out
     assert run(["eval", "-q", *flags, "--confusion", "c.png"]) == 2

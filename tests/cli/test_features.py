@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors import safe_open
 
 from tests.features.stores import checkpoint, network, pictures
 from tests.rounding import assert_same_sums
-from vggcli import Features
+from vggcli import Features, search
 from vggcli.cli.app import run
 
 WEIGHTS = ["--weights", "w.safetensors", "-q"]
@@ -130,8 +131,9 @@ def test_a_name_that_no_terminal_shows(here: Path, capfdbinary: pytest.CaptureFi
     features(odd, "--gap")
     features("photos", odd, "--gap", "--out", "f.safetensors")
     assert run(["features", "--search", odd, "f.safetensors"]) == 0
+    assert run(["features", "--search", "photos/005.jpg", "f.safetensors"]) == 0
     assert run(["predict", odd, *WEIGHTS]) == 0
-    assert capfdbinary.readouterr().out.count(rb"\udcff [bold].jpg") == 4  # the search names query and image
+    assert capfdbinary.readouterr().out.count(rb"\udcff [bold].jpg") == 4  # the searches name the query, and an image
 
 
 def test_the_images_of_a_data_set(here: Path) -> None:
@@ -218,21 +220,26 @@ def test_the_summary_says_that_an_image_was_turned(here: Path, capsys: pytest.Ca
     assert "turned upright by EXIF" in " ".join(capsys.readouterr().out.split())
 
 
-def test_search_finds_the_image_itself_first(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_finds_others_than_the_image_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features("photos", "--gap", "--layer", "pool5", "--scales", "40", "50", "--out", "f.safetensors")
     features("photos", "--gap", "--layer", "pool5", "--scales", "40", "50", "--out", "s", "--shard-size", "4")
     capsys.readouterr()
     for store in ("f.safetensors", "s"):
         assert run(["features", "--search", "photos/002.jpg", store, "--top", "3", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)["neighbours"]
-        assert found[0]["path"] == "photos/002.jpg"
-        assert found[0]["cosine"] == pytest.approx(1, abs=1e-5)
+        printed = json.loads(capsys.readouterr().out)
+        found = printed["neighbours"]
+        assert printed["query_stored_as"] == "photos/002.jpg"
         assert len(found) == 3
-        assert found[1]["cosine"] >= found[2]["cosine"]
+        assert "photos/002.jpg" not in [one["path"] for one in found]
+        assert found[0]["cosine"] >= found[1]["cosine"] >= found[2]["cosine"]
+        assert {one["class"] for one in found} == {None}  # all in one folder
     assert run(["features", "--search", "photos/002.jpg", "f.safetensors", "--out", "sheet.png"]) == 0
-    assert "002.jpg" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "the query itself, which is stored too, is left out" in " ".join(shown.split())
+    assert "5   photos/" in shown
+    assert "class" not in shown
     with Image.open("sheet.png") as sheet:
-        assert sheet.width == 7 * 164  # the query and six images
+        assert sheet.size == (900, 24 + 2 * 30 + 12 + 2 * (224 + 2 * 22 + 18) + 24)  # the query and five images
     assert run(["features", "--search", "photos/002.jpg", "f.safetensors", "--out", "sheet.png"]) == 2
     assert run(["features", "--search", "photos/002.jpg", "f.safetensors", "--gap"]) == 2
     assert "--gap has no effect with --search" in capsys.readouterr().err
@@ -248,7 +255,29 @@ def test_a_contact_sheet_of_images_in_a_tar(here: Path) -> None:
     features("shard.tar", "--gap", "--out", "f.npz")
     assert run(["features", "--search", "photos/003.jpg", "f.npz", "--out", "sheet.png"]) == 0
     with Image.open("sheet.png") as sheet:
-        assert sheet.width == 3 * 164
+        assert sheet.width == 900  # the least
+        assert sheet.height > 250
+
+
+def test_a_search_names_classes_and_knows_the_query_by_whatever_path(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("cat", "$dog"):
+        pictures(here / "set" / "train" / label, 3)
+        pictures(here / "set" / "val" / label, 2)
+    (here / "link").symlink_to(here / "set" / "train")
+    (here / "copy.jpg").write_bytes((here / "set/train/cat/001.jpg").read_bytes())
+    features("--data", "set", "--gap", "--out", "f.safetensors")
+    capsys.readouterr()
+    found = search(here / "link" / "cat" / "001.jpg", "f.safetensors", top=9)
+    assert (found.itself, found.label, len(found.found)) == ("train/cat/001.jpg", "cat", 9)
+    assert [one.label for one in found.found] == [one.name.split("/")[1] for one in found.found]
+    copied = search("copy.jpg", "f.safetensors", top=4)
+    assert (copied.itself, copied.label, len(copied.found)) == (None, None, 4)
+    assert copied.found[0].cosine == pytest.approx(1, abs=1e-5)
+    assert "left out" not in copied.sentence()
+    assert run(["features", "--search", "copy.jpg", "f.safetensors"]) == 0
+    assert re.search(r"1   (cat|\$dog) +train/", capsys.readouterr().out)
 
 
 def test_maps_are_drawn_over_the_image(here: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_run_folder_holds_what_the_interface_names(
     assert set(lines[0]) == {*keys.split(), "training_error"}
     with Image.open(folder / "views.png") as views, Image.open(folder / "curves.png") as curves:
         assert views.width >= 8 * 96
-        assert curves.size == (1440, 432)
+        assert curves.size == (1200, 1050)
     said = capsys.readouterr()
     assert str(folder) in said.err
     assert said.out.splitlines()[-1] == "next: vgg eval --weights runs/A-1 --dense"

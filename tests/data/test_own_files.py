@@ -11,7 +11,10 @@ from PIL import Image
 from tests.conftest import MakeFolder, picture
 from vggcli.data.sources import load_split, load_training
 from vggcli.data.walking import images_below
-from vggcli.report.plots import save_confusion, save_curves, save_sheet
+from vggcli.report.plots import save_confusion, save_curves
+from vggcli.report.sheets import Caption, save_sheet
+from vggcli.training.surroundings import PicturedRun
+from vggcli.zoo.layers import NetworkConfig
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -97,9 +100,9 @@ def test_pictures_that_were_drawn_here_are_no_images_and_counted(flat: Path, tmp
     record = {"epoch": 1, "loss": 1.0, "val_loss": 1.0, "top1_error": 1.0, "top5_error": 1.0, "learning_rate": 0.1}
     (tmp_path / "log.jsonl").write_text(json.dumps(record))
     before = sorted(images_below(flat))
-    save_sheet([PICTURE], ["a caption"], flat / "class0" / "a.png")
-    save_confusion(np.eye(2, dtype=np.int64), ("a", "b"), flat / "class0" / "b.png")
-    save_curves(tmp_path / "log.jsonl", flat / "c.png")
+    save_sheet([PICTURE], [Caption(("a caption",))], flat / "class0" / "a.png", ("a title",))
+    save_confusion(np.eye(2, dtype=np.int64), ("a", "b"), flat / "class0" / "b.png", ("a title",))
+    save_curves(tmp_path / "log.jsonl", flat / "c.png", PicturedRun(tmp_path, NetworkConfig("A", 3), "photos"))
     (flat / "class0" / "b.png").rename(flat / "class0" / "b")
     assert sorted(images_below(flat)) == before
     remarks = load_split(flat, "train").remarks

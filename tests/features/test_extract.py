@@ -239,10 +239,12 @@ def test_features_in_python(tmp_path: Path) -> None:
         Features(weights, "conv4_1", "none")(paths)
     with pytest.raises(ImageError, match="no such file"):
         Features(weights)([tmp_path / "none.jpg"])
+    with pytest.raises(ImageError, match="no such file"):
+        Features(weights)("none.jpg")  # one alone
     for wrong in ({"pool": "avg"}, {"layer": "fc9"}, {"norm": "l3"}, {"layer": ["fc6", "fc7"]}, {"scales": 64}):
         with pytest.raises(UsageError):
             Features(weights, **wrong)
-    wrong_lists: tuple[Any, ...] = ("a.jpg", [], [3])
+    wrong_lists: tuple[Any, ...] = ([], [3], [None])
     for images in wrong_lists:
         with pytest.raises(UsageError, match="give"):
             Features(weights)(images)

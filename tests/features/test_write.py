@@ -18,7 +18,7 @@ from vggcli.features import write
 from vggcli.features.claims import sidecar
 from vggcli.features.extract import Rows
 from vggcli.features.read import open_rows, open_store
-from vggcli.features.search import nearest
+from vggcli.features.search import folder_classes, nearest
 from vggcli.features.spool import Spool, stored
 from vggcli.features.table import Column, Table, column_of
 from vggcli.features.write import check_format, write_table
@@ -194,8 +194,28 @@ def test_nearest_is_the_slow_search(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = nearest(open_rows(path), query, 6)
     assert [one.name for one in found] == [names[index] for index in best]
     assert [one.cosine for one in found] == pytest.approx([cosines[index] for index in best], abs=1e-6)
+    others = sorted(set(range(40)) - {best[0], best[3]}, key=lambda index: -cosines[index])[:6]
+    found = nearest(open_rows(path), query, 6, lambda name: name in (names[best[0]], names[best[3]]))
+    assert [one.name for one in found] == [names[index] for index in others]
+    assert len(nearest(open_rows(path), query, 50, lambda name: name == "7.jpg")) == 39
+    assert nearest(open_rows(path), query, 3, lambda name: True) == []
     with pytest.raises(DataError, match="5 entries and the query's 4"):
         nearest(open_rows(path), query[:4], 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["train/cat/1.jpg", "val/dog/1.jpg"], ["cat", "dog"]),
+        (["photos/cat/1.jpg", "photos/cat/2.jpg"], [None, None]),  # one folder may be any
+        (["train/1.jpg", "val/1.jpg"], [None, None]),
+        (["1.jpg", "2.jpg"], [None, None]),
+        (["a.tar/1.jpg", "b.tar/1.jpg", "b.tar/cat/1.jpg"], [None] * 3),
+        (["a.tar/dog/1.jpg", "b.tar/cat/1.jpg", "b.tar/1.jpg"], ["dog", "cat", None]),
+    ],
+)
+def test_folders_tell_classes_where_there_are_several(names: list[str], classes: list[str | None]) -> None:
+    assert list(map(folder_classes(names), names)) == classes
 
 
 def test_what_is_no_store(tmp_path: Path) -> None:

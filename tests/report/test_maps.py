@@ -9,6 +9,7 @@ from PIL import Image
 
 from vggcli.report import maps
 from vggcli.report.maps import overlaid, save_maps
+from vggcli.report.sheets import Caption
 
 
 def test_a_channel_colours_where_it_is_strong_and_leaves_grey_where_it_is_silent() -> None:
@@ -41,17 +42,18 @@ def test_the_channels_with_the_largest_means_come_first_and_are_named(
         channels[index] = mean
         channels[index, 0, 0] += 6  # which adds one to the mean
     image = Image.effect_noise((448, 336), 60).convert("RGB")
-    save_maps(image, channels, "conv3_3", tmp_path / "m.png")
-    pictures, captions, path = sheets[0]
+    save_maps(image, channels, "conv3_3", tmp_path / "m.png", "my/photos/a.jpg")
+    pictures, captions, path, title = sheets[0]
     order = sorted(range(20), key=lambda index: -channels[index].mean())[:15]
-    assert captions[0] == "conv3_3\nmaps of 2x3"
+    assert title[0] == "Layer conv3_3 over photos/a.jpg"
+    assert title[1].startswith("15 of its 20 channels, by their means; maps of 2x3; ")
+    assert captions[0] == Caption(("the image",))
     assert captions[1:] == [
-        f"channel {index}\nmean {channels[index].mean():.3g}, max {channels[index].max():.3g}" for index in order
+        Caption((f"channel {index}", f"mean {channels[index].mean():.3g}, max {channels[index].max():.3g}"))
+        for index in order
     ]
     assert path == tmp_path / "m.png"
-    small = image.copy()
-    small.thumbnail((224, 224))
-    assert small.size == (224, 168)
+    small = image.resize((224, 168), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(pictures[0], np.asarray(small))
     for picture, index in zip(pictures[1:], order, strict=True):
         np.testing.assert_array_equal(picture, overlaid(small, channels[index]))

@@ -1,15 +1,18 @@
 """Pictures of a run can be made from its log alone and show the numbers, labels and pictures that they should."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from vggcli.report.plots import caption_font, fitted, save_confusion, save_curves, save_sheet
+from vggcli.report.plots import save_confusion, save_curves, save_views
+from vggcli.training.surroundings import PicturedRun
+from vggcli.zoo.layers import NetworkConfig
 
 LOG = [  # no two curves alike
     {
@@ -22,48 +25,76 @@ LOG = [  # no two curves alike
     }
     for epoch in (1, 2, 3, 4, 5)
 ]
+RUN = PicturedRun(Path("/home/me/runs/D-1"), NetworkConfig("D", 6, 64, 0.25, "fc"), "/data/photos")
+TITLE = "Confusion matrix", "of a test"
 COUNTS = np.array([[6, 2, 0], [1, 1, 2], [0, 0, 0]])
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are saved, in order, with everything that was drawn into them."""
-    figures: list[Any] = []
-    save = Figure.savefig
-
-    def savefig(self: Figure, *words: Any, **options: Any) -> None:
-        figures.append(self)
-        save(self, *words, **options)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return figures
 
 
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_curves_are_the_numbers_of_the_log(tmp_path: Path, drawn: list[Any], epochs: int) -> None:
     log, path = tmp_path / "log.jsonl", tmp_path / "curves.png"
     log.write_text("".join(json.dumps(one) + "\n" for one in LOG[:epochs]))
-    save_curves(log, path)
+    save_curves(log, path, RUN)
     with Image.open(path) as image:
-        assert (image.format, image.size) == ("PNG", (1440, 432))
-    keys = [["loss", "val_loss"], ["top1_error", "top5_error"], ["learning_rate"]]
-    losses, errors, rates = panels = drawn[0].axes
-    for axes, wanted in zip(panels, keys, strict=True):
-        assert axes.get_xlabel() == "epoch"
-        for line, key in zip(axes.lines, wanted, strict=True):
-            assert list(line.get_xdata()) == [1, 2, 3, 4, 5][:epochs]
-            assert list(line.get_ydata()) == [one[key] for one in LOG[:epochs]]
-            assert line.get_marker() == "o"  # a run of one epoch is a point
-    assert [axes.get_title() for axes in panels] == ["loss", "validation error (%)", "learning rate"]
-    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["training views", "validation"]
-    assert [text.get_text() for text in errors.get_legend().get_texts()] == ["top-1", "top-5"]
-    assert losses.get_ylim()[0] == errors.get_ylim()[0] == 0
-    assert [axes.get_yscale() for axes in panels] == ["linear", "linear", "log"]
-    assert rates.get_legend() is None
+        assert (image.format, image.size) == ("PNG", (1200, 1050))
+        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+        assert image.info["Software"] == "vgg"
+    losses, errors, rates = drawn[0].axes
+    named = {
+        losses: {"training loss": "loss", "validation loss": "val_loss"},
+        errors: {"validation error (top-1)": "top1_error", "validation error (top-5)": "top5_error"},
+        rates: {"learning rate": "learning_rate"},
+    }
+    best = min(LOG[:epochs], key=lambda one: one["top1_error"])
+    for axes, keys in named.items():
+        lines = {line.get_label(): line for line in axes.lines}
+        for name, key in keys.items():
+            assert list(lines[name].get_xdata()) == [1, 2, 3, 4, 5][:epochs]
+            assert list(lines[name].get_ydata()) == [one[key] for one in LOG[:epochs]]
+            assert lines[name].get_marker() == "o"  # a run of one epoch is a point
+        assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[best["epoch"]] * 2]
+    star = errors.lines[-1]
+    assert (star.get_xdata(), star.get_ydata()) == ([best["epoch"]], [best["top1_error"]])
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == list(named[losses])
+    said = f"best: {best['top1_error']:.2f} % (epoch {best['epoch']})"
+    assert [text.get_text() for text in errors.get_legend().get_texts()] == [*named[errors], said]
+    assert [axes.get_yscale() for axes in named] == ["linear", "linear", "log"]
+    assert len({axes.get_xlim() for axes in named}) == 1  # one axis for all
+    assert rates.get_position().height < losses.get_position().height / 3
+    rate_ticks = [label.get_text() for label in rates.get_yticklabels()]
+    assert rate_ticks == (["0.01"] if epochs == 1 else ["0.001", "0.01"])
+    assert titles(drawn[0]) == ["Training of runs/D-1", "network D, crop 64, width 0.25; data/photos, 6 classes"]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def test_axes_fit_the_data(tmp_path: Path, drawn: list[Any]) -> None:
+    records = [{**one, "loss": 2.0, "val_loss": 2.1, "top1_error": 40.0, "top5_error": 39.0} for one in LOG]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, records)))
+    save_curves(tmp_path / "log.jsonl", tmp_path / "c.png", RUN)
+    for axes, low, high in zip(drawn[0].axes, (2.0, 39.0), (2.1, 40.0), strict=False):
+        bottom, top = axes.get_ylim()
+        assert low - 0.1 <= bottom < low < high < top <= high + 0.1
+
+
+@pytest.mark.parametrize("classes", [5, 6])
+def test_training_error_is_drawn_where_it_is_known_and_top_5_where_it_means_something(
+    tmp_path: Path, drawn: list[Any], classes: int
+) -> None:
+    known = [None, 50.0, 40.0, 30.0, 20.0]
+    records = [{**one, "training_error": error} for one, error in zip(LOG, known, strict=True)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, records)))
+    run = replace(RUN, config=replace(RUN.config, classes=classes))
+    save_curves(tmp_path / "log.jsonl", tmp_path / "c.png", run)
+    lines = {line.get_label(): list(line.get_ydata()) for line in drawn[0].axes[1].lines}
+    np.testing.assert_array_equal(lines["training error"], [np.nan, *known[1:]])
+    assert ("validation error (top-5)" in lines) == (classes > 5)
 
 
 def test_a_confusion_matrix_shows_shares_counts_and_names(tmp_path: Path, drawn: list[Any]) -> None:
-    save_confusion(COUNTS, ["ape", "bee", "cat"], tmp_path / "c.png")
+    save_confusion(COUNTS, ["ape", "bee", "cat"], tmp_path / "c.png", TITLE)
     axes, bar = drawn[0].axes
     shares = np.array([[0.75, 0.25, 0], [0.25, 0.25, 0.5], [0, 0, 0]])
     np.testing.assert_allclose(axes.images[0].get_array(), shares)
@@ -74,7 +105,7 @@ def test_a_confusion_matrix_shows_shares_counts_and_names(tmp_path: Path, drawn:
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         assert [label.get_text() for label in labels] == ["ape", "bee", "cat"]
     assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == (
-        "taken for",
+        "predicted class",
         "true class",
         "share of the true class",
     )
@@ -84,63 +115,37 @@ def test_a_confusion_matrix_shows_shares_counts_and_names(tmp_path: Path, drawn:
 def test_many_classes_leave_out_what_could_not_be_read(
     tmp_path: Path, drawn: list[Any], classes: int, counts: int, names: int
 ) -> None:
-    save_confusion(np.eye(classes, dtype=np.int64), [f"class{k}" for k in range(classes)], tmp_path / "c.png")
+    save_confusion(np.eye(classes, dtype=np.int64), [f"class{k}" for k in range(classes)], tmp_path / "c.png", TITLE)
     axes = drawn[0].axes[0]
     assert len(axes.texts) == counts
     assert sum(label.get_text().startswith("class") for label in axes.get_yticklabels()) == names
 
 
-def written(text: str, width: int, height: int) -> np.ndarray[Any, Any]:
-    """A caption's line as Pillow draws it by itself."""
-    line = Image.new("RGB", (width, height), "white")
-    ImageDraw.Draw(line).text((2, 1), text, fill="black", font=caption_font())
-    return np.asarray(line)
-
-
-def test_a_sheet_shows_every_picture_whole_above_its_own_caption(tmp_path: Path) -> None:
-    draw = np.random.default_rng(5)
-    pictures = [draw.integers(0, 256, (40, 30, 3), dtype=np.uint8) for _ in range(11)]
-    save_sheet(pictures, [f"no {k}\nkind {k * k}" for k in range(11)], tmp_path / "s.png")
-    with Image.open(tmp_path / "s.png") as opened:
-        sheet = np.asarray(opened.convert("RGB"))
-    assert sheet.shape == (2 * 76, 8 * 100, 3)  # eight a row; two lines of 16 pixels below each
-    for k, picture in enumerate(pictures):
-        cell = sheet[(k // 8) * 76 : (k // 8 + 1) * 76, (k % 8) * 100 : (k % 8 + 1) * 100]
-        np.testing.assert_array_equal(cell[:40, 33:63], picture)
-        np.testing.assert_array_equal(cell[40:56], written(f"no {k}", 100, 16))
-        np.testing.assert_array_equal(cell[56:72], written(f"kind {k * k}", 100, 16))
-    assert (sheet[76:, 3 * 100 :] == 255).all()  # nothing where there is no picture
-
-
-def test_a_long_caption_ends_within_its_cell(tmp_path: Path) -> None:
-    pictures = [np.zeros((20, 120, 3), np.uint8)] * 2
-    save_sheet(pictures, ["class with a very long name that must be cut.jpg", "b"], tmp_path / "s.png")
-    with Image.open(tmp_path / "s.png") as opened:
-        sheet = np.asarray(opened.convert("L"))
-    assert sheet.shape == (40, 2 * 124)
-    inked = np.flatnonzero((sheet[20:, :124] < 200).any(0))
-    assert inked[0] < 6
-    assert 90 < inked[-1] < 121
-
-
-@pytest.mark.parametrize(
-    ("size", "box"), [((80, 40), (0, 10, 40, 30)), ((20, 60), (13, 0, 26, 40)), ((8, 8), (16,) * 2 + (24,) * 2)]
-)
-def test_a_fitted_image_is_whole_and_in_the_middle_of_grey(size: tuple[int, int], box: tuple[int, ...]) -> None:
-    square = fitted(Image.new("RGB", size, (250, 0, 0)), 40)
-    grey = (square == 200).all(2)
-    rows, columns = np.flatnonzero(~grey.all(1)), np.flatnonzero(~grey.all(0))
-    assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == box
-    assert (square[~grey] == (250, 0, 0)).all()
-
-
 def test_names_are_drawn_as_they_are_whatever_signs_they_hold(tmp_path: Path, drawn: list[Any]) -> None:
     names = ["$5 and $10", "$\\frac{$", "hat \udcff", "帽", "a_b^c"]
-    save_confusion(np.eye(5, dtype=np.int64), names, tmp_path / "c.png")
-    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
-    assert labels == ["$5 and $10", "$\\frac{$", "hat \\udcff", "帽", "a_b^c"]
-    with Image.open(tmp_path / "c.png") as picture:
-        assert picture.size[0] > 400
-    save_sheet([np.zeros((8, 8, 3), np.uint8)] * 5, names, tmp_path / "s.png")
-    with Image.open(tmp_path / "s.png") as sheet:
-        assert np.asarray(sheet.convert("L"))[14:].min() < 100  # captions
+    save_confusion(np.eye(5, dtype=np.int64), names, tmp_path / "c.png", ("$5 and $10", "帽"))
+    run = replace(RUN, path=Path("runs/$5 and $10"), data="帽 \udcff")
+    save_views([np.zeros((8, 8, 3), np.uint8)] * 5, [(name, name) for name in names], tmp_path / "s.png", run)
+    confusion, sheet = drawn
+    shown = ["$5 and $10", "$\\frac{$", "hat \\udcff", "帽", "a_b^c"]
+    labels = confusion.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == shown
+    assert [text.get_text() for text in sheet.texts[2:]] == [name for name in shown for _ in range(2)]
+    assert titles(sheet)[0] == "Training views of runs/$5 and $10, as the network sees them"
+    assert "; 帽 \\udcff, 6 classes" in titles(sheet)[1]
+    assert not any(text.get_parse_math() for text in (*labels, *confusion.texts, *sheet.texts))
+
+
+def test_long_class_names_are_whole_and_within_the_picture(tmp_path: Path, drawn: list[Any]) -> None:
+    names = ["n01443537 goldfish, Carassius auratus", "x" * 200, "two words", "hat"]
+    counts = np.diag([12345678, 1, 1, 1])
+    save_confusion(counts, names, tmp_path / "c.png", ("A title of a run with a long name " * 5, "more"))
+    figure = drawn[0]
+    labels = [*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()]
+    assert [label.get_text().replace("\n", "") for label in labels] == names * 2
+    assert "".join(titles(figure)).startswith("A title of a run with a long name " * 5)
+    for text in (*labels, *figure.texts, *figure.axes[0].texts, figure.axes[0].xaxis.label, figure.axes[0].yaxis.label):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+    assert figure.axes[0].texts[0].get_window_extent().width < figure.axes[0].get_window_extent().width / 4

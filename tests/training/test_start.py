@@ -3,7 +3,7 @@
 import inspect
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from vggcli.places import Places
 from vggcli.training.options import FinetuneOptions, Stopped, TrainOptions
 from vggcli.training.start import finetune, train
 from vggcli.training.state import EpochRecord, StepRecord
-from vggcli.training.surroundings import Pictures, Surroundings, Watch
+from vggcli.training.surroundings import PicturedRun, Pictures, Surroundings, Watch
 
 SMALL: dict[str, Any] = {"crop": 32, "scale": 36, "width": 0.0625, "batch_size": 8, "init": "he", "learning_rate": 0.01}
 FLAGS = "--arch A --crop 32 --scale 36 --width 0.0625 -b 8 --init he --lr 0.01 -j 0 -q --json".split()
@@ -59,13 +59,25 @@ def test_whoever_looks_on_is_told_of_everything_and_may_stop_the_run(
     def watching(classes: int, best: float) -> Iterator[Watch]:
         yield Watch(seen.append, lambda: len(seen) == 5)  # three steps, an epoch, and a step of the next
 
-    pictures = Pictures(lambda log, path: drawn.append(path.name), lambda views, names, path: drawn.append(path.name))
+    pictured = list[PicturedRun]()
+
+    def views(views_HWC: Any, names: Sequence[tuple[str, str]], path: Path, run: PicturedRun) -> None:
+        drawn.append(path.name)
+        pictured.append(run)
+        assert all(Path(run.data, "train", label, file).is_file() for label, file in names)
+
+    def curves(log: Path, path: Path, run: PicturedRun) -> None:
+        drawn.append(path.name)
+        pictured.append(run)
+
+    pictures = Pictures(curves, views)
     told = replace(around, surveyed=surveys.append, watching=watching, pictures=pictures)
     with pytest.raises(Stopped, match=r"stopped and saved; go on with `vgg train --resume .*A-1`"):
         train(told, photos, "A", epochs=2, **SMALL)
     assert [type(one) for one in seen] == [StepRecord] * 3 + [EpochRecord, StepRecord]
     assert surveys[0].train == (8, 8, 8)
     assert drawn == ["views.png", "curves.png"]
+    assert [(run.path.name, run.config.classes, run.data) for run in pictured] == [("A-1", 3, str(photos))] * 2
     again = train(around, resume="")
     assert (again.run, again.epochs, again.last.step) == (tmp_path / "runs" / "A-1", 2, 6)
     straight = train(around, photos, "A", epochs=2, **SMALL)

@@ -65,16 +65,13 @@ class ReportFlags:
         """Write the scores and pictures that were asked for, and add their paths to `written`."""
         from vggcli.evaluation.result import worst_mistakes
         from vggcli.evaluation.scores_file import save_scores
-        from vggcli.metrics import confusion_counts
-        from vggcli.report.evaluations import save_mistakes
-        from vggcli.report.plots import save_confusion
+        from vggcli.report.evaluations import draw_confusion, save_mistakes
 
         if self.save_scores is not None:
             save_scores(self.save_scores, measured.scores, measured.to_json())
             written["scores"] = str(self.save_scores)
         if self.confusion is not None:
-            counts_KK = confusion_counts(measured.scores.posteriors_NK, measured.scores.labels_N).numpy()
-            save_confusion(counts_KK, measured.scores.classes, self.confusion)
+            draw_confusion(measured, self.confusion)
             written["confusion"] = str(self.confusion)
         if self.worst is not None and (mistakes := worst_mistakes(measured.scores, self.worst)):
             path = _worst_path(measured.run)

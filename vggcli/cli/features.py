@@ -14,7 +14,7 @@ from vggcli import choices
 from vggcli.cli import options
 from vggcli.cli.signals import Terminated
 from vggcli.defaults import user_places, worker_count
-from vggcli.errors import ExitCode, Interrupted, UsageError, counted
+from vggcli.errors import ExitCode, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from vggcli.features.manifest import Part
@@ -134,7 +134,7 @@ def _describe(given: dict[str, Any]) -> None:
         if outcome is not None and asked.maps is not None:
             assert outcome.single is not None and outcome.single.maps_CHW is not None
             image = read_image(outcome.single.place)
-            save_maps(image, outcome.single.maps_CHW, outcome.how.options.layers[0], asked.maps)
+            save_maps(image, outcome.single.maps_CHW, outcome.how.options.layers[0], asked.maps, outcome.single.name)
             options.note(f"written: {asked.maps}")
     if outcome is not None:
         if given["json"]:
@@ -199,5 +199,4 @@ def _search(given: dict[str, Any]) -> None:
     if given["json"]:
         print(dumps(result.to_json()))
         return
-    title = f"Nearest to {query} of {counted(result.images, 'image')}, {result.layer} of {result.store}"
-    options.stdout_console().print(neighbours_table(title, [(one.name, one.cosine) for one in result.found]))
+    options.stdout_console().print(neighbours_table(result))

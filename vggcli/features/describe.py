@@ -1,24 +1,30 @@
-"""Descriptors from Python: `Features` gives arrays, a row for each image; `features` does what `vgg features` does."""
+"""Descriptors from Python: `Features` gives arrays, a row for each image, which may be in memory; `features` does what
+`vgg features` does."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
-from vggcli.data.paths import ImageList, texts_of
+from vggcli.data.decode import OpenedImage, Origin
+from vggcli.data.paths import texts_of
 from vggcli.device import pick_device
 from vggcli.errors import UsageError
 from vggcli.features.bulk import describe_images
 from vggcli.features.bulk_options import BulkOptions
-from vggcli.features.extract import check_options, described
+from vggcli.features.extract import check_options, described, row_shapes
 from vggcli.features.outcome import Outcome
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights, weights_file
 from vggcli.weights.preprocessing import ExpectedPixels
+
+Given = str | PurePath | Image.Image | NDArray[np.uint8]  # an image
 
 
 class Features:
@@ -32,10 +38,13 @@ class Features:
     "torchvision", "caffe", "keras" or a JSON file. With `places`, `weights` may be a published name too ("imagenet", of
     network `arch`).
 
+    Images are paths, Pillow images or arrays uint8 [H, W, 3], RGB; a list of them gives a row for each, one alone its row:
+
     >>> describe = vggcli.Features("runs/D-1", layer="fc7", pool="gap")
-    >>> rows_ND = describe(["a.jpg", "b.jpg"])
-    >>> len(rows_ND)
-    2
+    >>> describe(["a.jpg", PIL.Image.open("b.jpg")]).shape
+    (2, 512)
+    >>> describe(numpy.asarray(PIL.Image.open("a.jpg"))).shape
+    (512,)
 
     Raises WeightsError, UsageError or MachineError (`vggcli.errors`) where these do not fit the network or the machine.
     """
@@ -69,26 +78,62 @@ class Features:
         path = weights_file(at) if places is None else fetched(find_weights(at, arch, places), places)
         self.network, self.checkpoint = load_checkpoint(path, where, asked.pixels)
         self.options = asked.settled(self.checkpoint, where)
-        check_options(self.network, self.options)
+        self.outputs = check_options(self.network, self.options)
 
     def __repr__(self) -> str:
-        one = self.options
+        one, shapes = self.options, row_shapes(self.outputs, self.options)
         how = f"pool={one.pool!r}, scales={one.scales}, aggregate={one.aggregate!r}, norm={one.norm!r}, flip={one.flip}"
-        return f"Features({str(self.weights)!r}, {one.layers[0]!r}, {how}) of network {self.network.config.arch}"
+        size = f"{shapes[0][0]} numbers" if shapes else f"a map of {self.outputs[0].channels} channels"
+        network = f"network {self.network.config.arch}, {size} an image"
+        return f"Features({str(self.weights)!r}, {one.layers[0]!r}, {how}): {network}"
 
-    def __call__(self, images: Sequence[str | Path]) -> NDArray[np.float32]:
-        """The descriptors of image files, in their order: float32 [N, D], or [N, C, H, W] with the pool "none".
+    def __call__(self, images: Given | Iterable[Given]) -> NDArray[np.float32]:
+        """The descriptors of images, in their order: float32 [N, D], or [N, C, H, W] with the pool "none"; of one image
+        that is not in a list [D] or [C, H, W]. An image is a path, a Pillow image, or an array uint8 [H, W, 3], RGB; what
+        `Image.open` gives is made upright as a file is. No image is changed.
 
-        Raises ImageError for the first image that cannot be used, DataError where unpooled maps differ in size.
+        Raises UsageError for anything else, ImageError for the first image that cannot be used, DataError where unpooled
+        maps differ in size.
         """
-        if isinstance(images, str | Path):
-            raise UsageError(f"give a list of images, such as [{str(images)!r}]")
-        if not all(isinstance(image, str | Path) for image in images):
-            raise UsageError("give the paths of images, as texts or Path objects")
-        if not images:
+        if isinstance(images, str | PurePath | Image.Image | np.ndarray):
+            alone: NDArray[np.float32] = self([images])[0]
+            return alone
+        held = _Held(tuple(_origin(image, f"image {index}") for index, image in enumerate(images)))
+        if not len(held):
             raise UsageError("give one image or more")
-        paths = ImageList(Path(), tuple(map(str, images)))
-        return described(self.network, paths, self.checkpoint.preprocessing, self.options)[0]
+        in_memory = any(isinstance(origin, OpenedImage) for origin in held.origins)
+        options = (
+            replace(self.options, workers=0) if in_memory else self.options
+        )  # which would get copies of all images
+        return described(self.network, held, self.checkpoint.preprocessing, options)[0]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The images of a call."""
+
+    origins: tuple[Origin, ...]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def path(self, index: int) -> Origin:
+        return self.origins[index]
+
+
+def _origin(image: Given, name: str) -> Origin:
+    """What an image can be read from; `name` is that of one in memory."""
+    if isinstance(image, str | PurePath):
+        return Path(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            shape = f"{image.dtype} [{', '.join(map(str, image.shape))}]"
+            raise UsageError(f"{name} is an array {shape}; give RGB arrays of uint8 [height, width, 3], in a list")
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        what = f"{name} is {type(image).__name__}"
+        raise UsageError(f"{what}; give paths, Pillow images or RGB arrays of uint8 [height, width, 3]")
+    return OpenedImage(name, image)
 
 
 def features(

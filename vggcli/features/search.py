@@ -5,7 +5,9 @@ The query is described by the same weights and settings as the stored images.
 Shapes: N stored rows, D entries of a row.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import numpy as np
 
 from vggcli.choices import Precision
 from vggcli.data.decode import Place
+from vggcli.data.splits import role_of
 from vggcli.data.tars import SUFFIX, image_members
 from vggcli.device import ready_device
-from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
 from vggcli.features.extract import RowArray
 from vggcli.features.pooling import l2_normalised
@@ -30,16 +33,18 @@ from vggcli.weights.preprocessing import ExpectedPixels
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A stored image and the cosine between its row and the query's, -1 to 1."""
+    """A stored image, the cosine between its row and the query's, -1 to 1, and its class, where its folder tells one."""
 
     name: str
     cosine: float
+    label: str | None = None
 
 
 @dataclass(frozen=True)
 class Neighbours(Result):
     """The stored images nearest to `query`, the nearest first, of `images` in the store, whose rows are of `layer`
-    and whose names are relative to the folder `root`."""
+    and whose names are relative to the folder `root`. Where the query is stored itself, it is not among them: `itself` is
+    its name there. `label` is its class, where its folder tells one."""
 
     query: Path
     store: Path
@@ -47,14 +52,22 @@ class Neighbours(Result):
     layer: str
     root: Path
     found: tuple[Neighbour, ...]
+    itself: str | None = None
+    label: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `vgg features` prints of a search as JSON."""
-        return {"query": str(self.query), "store": str(self.store), "neighbours": self.table()}
+        about = {"query": str(self.query), "query_stored_as": self.itself, "store": str(self.store)}
+        return {**about, "neighbours": self.table()}
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each image, the nearest first."""
-        return [{"path": one.name, "cosine": one.cosine} for one in self.found]
+        return [{"path": one.name, "class": one.label, "cosine": one.cosine} for one in self.found]
+
+    def sentence(self) -> str:
+        """What was searched."""
+        left_out = "; the query itself, which is stored too, is left out" if self.itself is not None else ""
+        return f"{len(self.found)} of {counted(self.images, 'image')}, {self.layer} of {self.store.name}{left_out}"
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,18 @@ class OpenStore:
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise DataError(f"{self.path} was made with settings that do not fit its weights: {error}") from error
-        found = tuple(nearest(self.rows, describe([query])[0], top))
-        return Neighbours(Path(query), self.path, len(self.rows.names), about.layer, Path(about.root), found)
+        root, query, names = Path(about.root), Path(query), self.rows.names
+        place, same, label_of = query.resolve(), dict[str, bool](), folder_classes(names)
+
+        def is_query(name: str) -> bool:
+            if name not in same:
+                same[name] = Path(root, name).resolve() == place
+            return same[name]
+
+        rows = nearest(self.rows, describe(query), top, is_query)
+        found = tuple(replace(one, label=label_of(one.name)) for one in rows)
+        itself = next((name for name in same if same[name]), None)
+        return Neighbours(query, self.path, len(names), about.layer, root, found, itself, label_of(place.as_posix()))
 
 
 def search(
@@ -111,7 +134,8 @@ def search(
     precision: Precision = "auto",
 ) -> Neighbours:
     """The `top` images of a store of `vgg features` nearest to the image `query`, described as the store was, by `weights`
-    (by default those at the path that the store names).
+    (by default those at the path that the store names). An image is not its own neighbour: where the query is stored, it
+    is left out.
 
     >>> vggcli.search("photo.jpg", "photos.npz", top=2).found[0].name
     'photos/train/class0/0.jpg'
@@ -123,8 +147,11 @@ def search(
     return OpenStore.at(store).nearest_to(query, top, weights, device, precision)
 
 
-def nearest(stored: StoredRows, query_D: RowArray, count: int) -> list[Neighbour]:
+def nearest(
+    stored: StoredRows, query_D: RowArray, count: int, left_out: Callable[[str], bool] = lambda name: False
+) -> list[Neighbour]:
     """The `count` stored rows with the largest cosine to `query_D`, the nearest first; of equal ones the earlier first.
+    Images whose name is `left_out` are passed over.
 
     Raises DataError where rows and query differ in length, or the rows are damaged.
     """
@@ -135,7 +162,8 @@ def nearest(stored: StoredRows, query_D: RowArray, count: int) -> list[Neighbour
     for chunk in stored.chunks():
         cosines = np.concatenate([best_cosines, l2_normalised(chunk) @ unit_D])
         rows = np.concatenate([best_rows, np.arange(start, start + len(chunk))])
-        kept = np.argsort(-cosines, kind="stable")[:count]
+        order = np.argsort(-cosines, kind="stable")
+        kept = list(islice((place for place in order if not left_out(stored.names[rows[place]])), count))
         best_cosines, best_rows = cosines[kept], rows[kept]
         start += len(chunk)
     return [Neighbour(stored.names[row], float(cosine)) for row, cosine in zip(best_rows, best_cosines, strict=True)]
@@ -152,3 +180,15 @@ def place_of(root: Path, name: str) -> Place:
                     return member
             raise DataError(f"{parent} no longer holds {wanted}")
     return path
+
+
+def folder_classes(names: Iterable[str]) -> Callable[[str], str | None]:
+    """What tells the class of an image by its name: the folder that it lies in, where the images `names` lie in several
+    that are neither splits nor tars; else None."""
+    folders = {_folder(name) for name in names}
+    classes = {one for one in folders if one and role_of(one) is None and not one.lower().endswith(SUFFIX)}
+    return lambda name: _folder(name) if len(classes) > 1 and _folder(name) in classes else None
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0].rpartition("/")[2]

@@ -14,7 +14,7 @@ from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.paper_figures import imagenet_validation, published_fusion, published_result
 from vggcli.evaluation.protocol import PARTS, Scores
 from vggcli.evaluation.result import Mistake, correct_counts
-from vggcli.metrics import error_rate
+from vggcli.metrics import confusion_counts, error_rate
 from vggcli.paper import CROP
 from vggcli.report.paper_tables import (
     Errors,
@@ -26,11 +26,12 @@ from vggcli.report.paper_tables import (
     protocol_table,
     range_text,
 )
-from vggcli.report.plots import fitted, save_sheet
+from vggcli.report.plots import save_confusion
+from vggcli.report.sheets import Caption, fitted, save_sheet
 from vggcli.report.tables import ensemble_table, facts_table
-from vggcli.report.text import printable
+from vggcli.report.text import last_parts
 
-_THUMBNAIL = 128  # pixels
+_THUMBNAIL = 224  # pixels
 
 
 def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
@@ -56,13 +57,34 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
 
 
 def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:
-    """A sheet of some mistakes: each image with the answer, its posterior, the true class and the file's name."""
+    """A sheet of some mistakes: each image with its true class, the answer with its posterior, and the file's name."""
     pictures = [fitted(read_image(measured.images.root / one.image), _THUMBNAIL) for one in mistakes]
     captions = [
-        f"{printable(one.answer)} {one.posterior:.2f}, is {printable(one.label)}\n{printable(Path(one.image).name)}"
-        for one in mistakes
+        Caption((one.label, f"taken for {one.answer}, {one.posterior:.2f}"), Path(one.image).name) for one in mistakes
     ]
-    save_sheet(pictures, captions, path)
+    what = (
+        f"The {counted(len(mistakes), 'mistake')} that {_named(measured)} is surest of: true class, answer, posterior"
+    )
+    save_sheet(pictures, captions, path, (what, _how_measured(measured)))
+
+
+def draw_confusion(measured: Measured, path: Path) -> None:
+    """The confusion matrix of an evaluation as a PNG."""
+    counts_KK = confusion_counts(measured.scores.posteriors_NK, measured.scores.labels_N).numpy()
+    title = f"Confusion matrix of {_named(measured)}", _how_measured(measured)
+    save_confusion(counts_KK, measured.scores.classes, path, title)
+
+
+def _named(measured: Measured) -> str:
+    return last_parts(measured.run or measured.weights)
+
+
+def _how_measured(measured: Measured) -> str:
+    """The error, the data and the protocol of an evaluation in a line."""
+    one = measured.evaluation
+    how = f"{one.protocol} at Q = {', '.join(map(str, one.scales))}{', with flips' if one.flip else ''}"
+    images = f"{counted(one.images, 'image')} of {last_parts(one.data)} ({one.split})"
+    return f"network {one.arch}: top-1 error {one.top1_error:.2f} % on {images}; {how}"
 
 
 def networks_table(several: Sequence[Measured]) -> Table:

@@ -5,30 +5,35 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vggcli.data.decode import read_image
 from vggcli.features.pooling import strongest_channels
 from vggcli.features.search import Neighbours, place_of
-from vggcli.report.plots import fitted, save_sheet
-from vggcli.report.text import printable
+from vggcli.report.sheets import Caption, fitted, save_sheet
+from vggcli.report.text import last_parts
 
 DRAWN_CHANNELS = 15  # with the image itself, two rows
 SIDE = 224  # pixels of the longer side of each picture
-FOUND = 160  # pixels, of each image that was found
 GREY = 0.5  # brightness of the image where a channel is 0
 
 
-def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, path: Path) -> None:
-    """A PNG with the image, then the image under each of the channels with the largest mean, the largest first. A channel's
-    map is stretched over the image; its colours go from 0 to its own maximum."""
-    small = image.copy()
-    small.thumbnail((SIDE, SIDE))
-    pictures, captions = [np.asarray(small)], [f"{layer}\nmaps of {maps_CHW.shape[1]}x{maps_CHW.shape[2]}"]
+def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, path: Path, name: str) -> None:
+    """A PNG with the image, called `name`, then the image under each of the channels with the largest mean, the largest
+    first. A channel's map is stretched over the image; its colours go from 0 to its own maximum."""
+    small = ImageOps.contain(image, (SIDE, SIDE), Image.Resampling.BICUBIC)
+    pictures, captions = [np.asarray(small)], [Caption(("the image",))]
     for channel, mean in strongest_channels(maps_CHW, DRAWN_CHANNELS):
         pictures.append(overlaid(small, maps_CHW[channel]))
-        captions.append(f"channel {channel}\nmean {mean:.3g}, max {maps_CHW[channel].max():.3g}")
-    save_sheet(pictures, captions, path)
+        captions.append(Caption((f"channel {channel}", f"mean {mean:.3g}, max {maps_CHW[channel].max():.3g}")))
+    channels, height, width = maps_CHW.shape
+    what = f"{len(pictures) - 1} of its {channels} channels, by their means; maps of {height}x{width}"
+    save_sheet(
+        pictures,
+        captions,
+        path,
+        (f"Layer {layer} over {last_parts(name)}", f"{what}; colours from 0 to each one's maximum"),
+    )
 
 
 def overlaid(image: Image.Image, map_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -46,9 +51,15 @@ def overlaid(image: Image.Image, map_HW: NDArray[np.float32]) -> NDArray[np.uint
 
 
 def save_neighbours(result: Neighbours, path: Path) -> None:
-    """A PNG with thumbnails of the query and the images that were found, each with its cosine and name. Raises ImageError
-    or DataError for an image that is no longer there."""
+    """A PNG with thumbnails of the query and the images that were found, each with its class, where that is known, its
+    cosine and its name. Raises ImageError or DataError for an image that is no longer there."""
     places = [result.query, *(place_of(result.root, one.name) for one in result.found)]
-    captions = [f"query\n{printable(result.query.name)}"]
-    captions += [f"{one.cosine:.4f}\n{printable(Path(one.name).name)}" for one in result.found]
-    save_sheet([fitted(read_image(place), FOUND) for place in places], captions, path)
+    labels = [result.label, *(one.label for one in result.found)]
+    said = ["the query", *(f"cosine {one.cosine:.4f}" for one in result.found)]
+    files = [result.query.name, *(Path(one.name).name for one in result.found)]
+    captions = [
+        Caption((text,) if label is None else (label, text), file)
+        for label, text, file in zip(labels, said, files, strict=True)
+    ]
+    title = f"Nearest to {result.query.name}", result.sentence()
+    save_sheet([fitted(read_image(place), SIDE) for place in places], captions, path, title)

@@ -1,124 +1,159 @@
-"""Pictures of runs and evaluations: curves, read from log.jsonl alone, confusion matrices, and sheets of images."""
+"""Pictures of runs and evaluations: curves of training, sheets of training views, confusion matrices."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
-from vggcli.data.own_files import DRAWN_BY
-from vggcli.files import replacing
-from vggcli.report.text import printable
+from vggcli.errors import counted
+from vggcli.report.figures import (
+    LEAST_WIDTH,
+    MARGIN,
+    SMALL_LINE,
+    SMALL_SIZE,
+    draw_title,
+    drawing,
+    pixel_figure,
+    save_figure,
+    text_width,
+    title_height,
+    title_lines,
+    wrapped,
+)
+from vggcli.report.sheets import Caption, save_sheet
+from vggcli.report.text import last_parts, printable
+from vggcli.training.surroundings import PicturedRun
 
-SHEET_COLUMNS = 8
-CAPTION = 16  # pixels below each picture
+CURVES_SIZE = 1200, 1050  # pixels
+COLOURS = {
+    **{"loss": "C0", "training_error": "C0", "val_loss": "C1", "top1_error": "C1"},
+    **{"top5_error": "C2", "learning_rate": "dimgrey"},
+}
+MARKED_EPOCHS = 40  # up to which every epoch has a marker
+NAMED_RATES = 4  # of learning rates that are written beside the axis
+NAMED_CLASSES, COUNTED_CLASSES = 50, 30  # up to which a confusion matrix has their names and the counts
+CELL, SMALL_CELL = 54, 36  # pixels, of a confusion matrix with counts and without
+MATRIX = 400, 1800  # pixels of its side, at least and at most
+NAME_SIGNS, NAME_LINES = 30, 3  # of a class name in one line; longer ones have up to so many lines
+BAR = 150  # pixels, of the colour bar with its labels
 
 
-def save_curves(log: Path, path: Path) -> None:
-    """A PNG with loss, top-1 and top-5 error and learning rate by epoch, from the JSON lines of `log`."""
-    from matplotlib.figure import Figure
+def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
+    """A PNG with losses, errors and learning rate by epoch, from the JSON lines of `log`; the epoch of the lowest
+    validation error is marked."""
     from matplotlib.ticker import MaxNLocator
 
     records: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    epochs = [record["epoch"] for record in records]
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    best = min(records, key=lambda one: float(one["top1_error"]))
+    top5 = {"top5_error": "validation error (top-5)"} if run.config.classes > 5 else {}
     panels = {
-        "loss": {"loss": "training views", "val_loss": "validation"},
-        "validation error (%)": {"top1_error": "top-1", "top5_error": "top-5"},
-        "learning rate": {"learning_rate": ""},
+        "loss": {"loss": "training loss", "val_loss": "validation loss"},
+        "error (%)": {"training_error": "training error", "top1_error": "validation error (top-1)", **top5},
+        "learning rate": {"learning_rate": "learning rate"},
     }
-    for axes, (title, curves) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for key, label in curves.items():
-            axes.plot(epochs, [record[key] for record in records], label=label, marker="o", markersize=3)
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        if title == "learning rate":
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
+    with drawing():
+        figure = pixel_figure(*CURVES_SIZE)
+        lines = title_lines((f"Training of {last_parts(run.path)}", _network(run)), CURVES_SIZE[0] - 2 * MARGIN)
+        draw_title(figure, lines)
+        top = 1 - title_height(lines) / CURVES_SIZE[1]
+        places = {"left": 0.13, "right": 0.97, "bottom": 0.07, "top": top, "hspace": 0.1}
+        axes_of = figure.subplots(3, sharex=True, gridspec_kw={"height_ratios": (4, 4, 1), **places})
+        for axes, (quantity, curves) in zip(axes_of, panels.items(), strict=True):
+            _plot(axes, records, curves)
+            axes.axvline(best["epoch"], color="grey", linestyle="--", linewidth=1)
+            axes.set_ylabel(quantity)
+            axes.grid(alpha=0.3)
+        label = f"best: {best['top1_error']:.2f} % (epoch {best['epoch']})"
+        axes_of[1].plot(best["epoch"], best["top1_error"], "*", color="C3", markersize=10, zorder=3, label=label)
+        for axes in axes_of[:2]:
             axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata=DRAWN_BY)
+        _name_rates(axes_of[2], [one["learning_rate"] for one in records])
+        axes_of[2].set_xlabel("epoch")
+        axes_of[2].set_xlim(records[0]["epoch"] - 0.5, records[-1]["epoch"] + 0.5)
+        axes_of[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
+        figure.align_ylabels()
+        save_figure(figure, path)
 
 
-def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """A PNG with a confusion matrix: shares of each true class (rows), with the counts where there is room for them."""
-    from matplotlib.figure import Figure
+def _network(run: PicturedRun) -> str:
+    """The network and the data of a run in words."""
+    one = run.config
+    data = f"{last_parts(run.data)}, {counted(one.classes, 'class', 'classes')}"
+    return f"network {one.arch}, crop {one.crop}, width {one.width:g}; {data}"
 
+
+def _plot(axes: Any, records: Sequence[dict[str, Any]], curves: dict[str, str]) -> None:
+    """The numbers of the records by epoch, a curve for each key that has one; `curves` are their names by key."""
+    marker = "o" if len(records) <= MARKED_EPOCHS else ""
+    for key, label in curves.items():
+        values = [np.nan if one.get(key) is None else one[key] for one in records]
+        if not np.isnan(values).all():
+            epochs = [one["epoch"] for one in records]
+            axes.plot(epochs, values, label=label, marker=marker, markersize=3, color=COLOURS[key])
+
+
+def _name_rates(axes: Any, rates: Sequence[float]) -> None:
+    """The low strip of learning rates, which are written beside it where they are few."""
+    different = sorted({*rates})
+    axes.set_yscale("log")
+    axes.set_ylim(different[0] / 2, different[-1] * 2)
+    axes.set_ylabel("learning\nrate")
+    named = different if len(different) <= NAMED_RATES else [different[0], different[-1]]
+    axes.set_yticks(named, [f"{rate:.3g}" for rate in named])
+    axes.set_yticks([], minor=True)
+
+
+def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: Path, title: tuple[str, ...]) -> None:
+    """A PNG with a confusion matrix: shares of each true class (rows), with the counts where there is room for them. Class
+    names are whole, long ones in several lines."""
     count = len(classes)
-    side = min(24.0, max(4.5, 2.0 + 0.45 * count))
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    shares_KK = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))
-    image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("true class")
-    if count <= 50:
-        names = [printable(name) for name in classes]
-        axes.set_xticks(range(count), names, rotation=90, parse_math=False)
-        axes.set_yticks(range(count), names, parse_math=False)
-    if count <= 30:
-        for row, column in zip(*np.nonzero(counts_KK), strict=True):
-            colour = "white" if shares_KK[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of characters that the font lacks, which are drawn as boxes
-        figure.savefig(temporary, format="png", dpi=100, metadata=DRAWN_BY)
+    side = min(MATRIX[1], max(MATRIX[0], count * (CELL if count <= COUNTED_CLASSES else SMALL_CELL)))
+    with drawing():
+        names = [_in_lines(printable(name)) for name in classes] if count <= NAMED_CLASSES else []
+        measured = text_width(SMALL_SIZE)
+        beside = MARGIN + 2 * SMALL_LINE + round(max((measured(line) for name in names for line in name), default=50))
+        width = max(LEAST_WIDTH, beside + side + BAR + MARGIN)
+        lines = title_lines(tuple(map(printable, title)), width - 2 * MARGIN)
+        height = title_height(lines) + side + beside
+        figure = pixel_figure(width, height)
+        draw_title(figure, lines)
+        axes = figure.add_axes((beside / width, beside / height, side / width, side / height))
+        bar = figure.add_axes(((beside + side + MARGIN) / width, beside / height, MARGIN / width, side / height))
+        shares_KK = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))
+        image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1)
+        figure.colorbar(image, cax=bar, label="share of the true class")
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        if names:
+            axes.set_xticks(range(count), ["\n".join(name) for name in names], rotation=90)
+            axes.set_yticks(range(count), ["\n".join(name) for name in names])
+        if count <= COUNTED_CLASSES:
+            _write_counts(axes, counts_KK, shares_KK, side / count)
+        save_figure(figure, path)
 
 
-def save_sheet(pictures_HWC: Sequence[NDArray[np.uint8]], captions: Sequence[str], path: Path) -> None:
-    """A PNG with pictures of one size, eight in a row, each with its caption below (of as many lines as the first has)."""
-    height, width, _ = pictures_HWC[0].shape
-    columns = min(SHEET_COLUMNS, len(pictures_HWC))
-    lines = captions[0].count("\n") + 1
-    cell_width, cell_height = max(width, 96) + 4, height + 4 + CAPTION * lines
-    rows = -(-len(pictures_HWC) // columns)
-    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = caption_font()
-    for index, (picture, caption) in enumerate(zip(pictures_HWC, captions, strict=True)):
-        left, top = (index % columns) * cell_width, (index // columns) * cell_height
-        sheet.paste(Image.fromarray(picture), (left + (cell_width - 4 - width) // 2, top))
-        for line, text in enumerate(caption.split("\n")):
-            place = (left + 2, top + height + 1 + CAPTION * line)
-            draw.text(place, _shortened(draw, printable(text), font, cell_width - 6), fill="black", font=font)
-    mark = PngInfo()
-    for name, value in DRAWN_BY.items():
-        mark.add_text(name, value)
-    with replacing(path) as temporary:
-        sheet.save(temporary, format="PNG", pnginfo=mark)
+def _in_lines(name: str) -> list[str]:
+    """A class name in as many lines as it needs."""
+    longest = max(NAME_SIGNS, -(-len(name) // NAME_LINES) + 5)
+    return wrapped(name, lambda text: len(text) <= longest)
 
 
-def save_views(views_HWC: Sequence[NDArray[np.uint8]], names: Sequence[str], path: Path) -> None:
-    """A sheet of training views with their names, whatever characters these have."""
-    save_sheet(views_HWC, [printable(name) for name in names], path)
+def _write_counts(axes: Any, counts_KK: NDArray[np.int64], shares_KK: NDArray[np.float64], cell: float) -> None:
+    """Every count but 0 in its square, of `cell` pixels, in numbers small enough for the largest one."""
+    widest = text_width(SMALL_SIZE)(str(counts_KK.max()))
+    size = SMALL_SIZE * min(1.0, 0.9 * cell / widest)
+    for row, column in zip(*np.nonzero(counts_KK), strict=True):
+        colour = "white" if shares_KK[row, column] > 0.5 else "black"
+        number = str(counts_KK[row, column])
+        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
 
 
-def caption_font(size: int = 11) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: it has the letters of most alphabets."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
-
-
-def fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The whole image within a grey square of `side` pixels."""
-    square = Image.new("RGB", (side, side), (200, 200, 200))
-    small = image.copy()
-    small.thumbnail((side, side))
-    square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
-    return np.asarray(square)
-
-
-def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, width: int) -> str:
-    while len(text) > 3 and draw.textlength(text, font) > width:
-        text = text[:-2] + "…"
-    return text
+def save_views(
+    views_HWC: Sequence[NDArray[np.uint8]], names: Sequence[tuple[str, str]], path: Path, run: PicturedRun
+) -> None:
+    """A sheet of training views, each uint8 [H, W, 3], with the names of its class and its file."""
+    title = f"Training views of {last_parts(run.path)}, as the network sees them", _network(run)
+    save_sheet(views_HWC, [Caption((label,), file) for label, file in names], path, title)

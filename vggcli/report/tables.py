@@ -13,6 +13,7 @@ from vggcli.data.survey import Survey
 from vggcli.evaluation.result import ClassReport
 from vggcli.features.outcome import Outcome
 from vggcli.features.pooling import strongest_channels
+from vggcli.features.search import Neighbours
 from vggcli.report.text import printable
 from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
@@ -118,11 +119,14 @@ def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]])
     return table
 
 
-def neighbours_table(title: str, found: Sequence[tuple[str, float]]) -> Table:
-    """(path, cosine) each, the nearest first."""
-    table = titled(title, *right(""), *fold("image"), *right("cosine"))
-    for rank, (path, cosine) in enumerate(found, start=1):
-        table.add_row(str(rank), _name(path), f"{cosine:.4f}")
+def neighbours_table(result: Neighbours) -> Table:
+    """The images that were found, the nearest first, with their classes where these are known."""
+    known = any(one.label is not None for one in result.found)
+    title = f"Nearest to {result.query}: {result.sentence()}"
+    table = titled(title, *right(""), *(fold("class") if known else ()), *fold("image"), *right("cosine"))
+    for rank, one in enumerate(result.found, start=1):
+        label = [_name(one.label or "")] if known else []
+        table.add_row(str(rank), *label, _name(one.name), f"{one.cosine:.4f}")
     return table
 
 

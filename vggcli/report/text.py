@@ -1,6 +1,7 @@
 """Names with any characters, made safe to show on any terminal and in any font."""
 
 import unicodedata
+from pathlib import PurePath
 
 from rich.cells import cell_len, set_cell_size
 
@@ -21,3 +22,8 @@ def elided(text: str, width: int) -> str:
         return text
     half = width // 2
     return f"{set_cell_size(text, width - half - 1)}…{set_cell_size(text[::-1], half)[::-1]}"
+
+
+def last_parts(path: PurePath | str) -> str:
+    """The last two parts of a path, printable: enough to tell runs and data apart in a title."""
+    return printable("/".join(PurePath(path).parts[-2:]))

@@ -189,7 +189,7 @@ def _caught_up(folder: RunFolder, state: RunState, around: Surroundings) -> bool
     behind, curves = folder.write_log(state), folder.path / CURVES
     if not state.records or around.pictures is None or (not behind and curves.is_file()):
         return behind
-    around.pictures.curves(folder.path / LOG_FILE, curves)
+    around.pictures.curves(folder.path / LOG_FILE, curves, folder.pictured)
     return True
 
 

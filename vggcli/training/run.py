@@ -21,6 +21,7 @@ from vggcli.errors import MachineError, UsageError, WeightsError
 from vggcli.files import machine_error, sweep, working_folder, write_text
 from vggcli.locks import Busy, let_go, lock
 from vggcli.training.state import RunState
+from vggcli.training.surroundings import PicturedRun
 from vggcli.weights.checkpoint import (
     BEST,
     LAST,
@@ -43,6 +44,11 @@ class RunFolder:
 
     path: Path
     about: Checkpoint
+
+    @property
+    def pictured(self) -> PicturedRun:
+        """What the titles of its pictures say of it."""
+        return PicturedRun(self.path, self.about.config, str(self.about.training.get("data", "")))
 
     def save_best(self, network: VGG, state: RunState) -> None:
         """Write best.safetensors: the weights of the epoch just ended."""

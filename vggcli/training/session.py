@@ -31,7 +31,7 @@ from vggcli.training.options import LoopOptions, RunOptions, Stopped, TrainingDa
 from vggcli.training.plan import Plan
 from vggcli.training.run import CURVES, LOG_FILE, RunFolder, create_run, let_go_of_run
 from vggcli.training.state import EpochRecord, RunState
-from vggcli.training.surroundings import Pictures, Surroundings
+from vggcli.training.surroundings import PicturedRun, Pictures, Surroundings
 from vggcli.training.tensorboard import event_file
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.zoo.initialise import initialise
@@ -127,8 +127,9 @@ def begun(
             about["skipped"] = len(skipped)
         checkpoint = Checkpoint(network.config, data.train.classes, data.colour, plan.recipe.scale, about)
         if around.pictures is not None:
+            run = PicturedRun(folder, network.config, str(plan.data))
             with around.progress(f"drawing {VIEWS}", 1, "picture"):
-                _draw_views(around.pictures, folder / VIEWS, data, plan)
+                _draw_views(around.pictures, folder / VIEWS, data, plan, run)
     except BaseException as error:
         let_go_of_run(folder, held)
         if not again:
@@ -184,7 +185,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
                         epochs.append(record)
                         add_event(record)
                         if around.pictures is not None:
-                            around.pictures.curves(path / LOG_FILE, path / CURVES)
+                            around.pictures.curves(path / LOG_FILE, path / CURVES, session.folder.pictured)
             except Stopped:
                 raise Stopped(f"stopped and saved; go on with `{_resuming(plan, path)}`") from None
     except MachineError as error:
@@ -210,19 +211,19 @@ def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.d
     return chosen
 
 
-def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan) -> None:
+def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan, run: PicturedRun) -> None:
     """Draw the first training views as the network sees them, each with its class and file name."""
     recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
     order = epoch_order(len(data.train), plan.seed, 0)[:count]
-    names = [f"{data.train.classes[data.train.labels[index]]} {Path(data.train.names[index]).name}" for index in order]
+    names = [(data.train.classes[data.train.labels[index]], Path(data.train.names[index]).name) for index in order]
     if plan.cache_features:
         view = ViewPlan((recipe.test_scale,), centre_crop=recipe.crop)
         paths = [data.train.path(index) for index in order]
-        pictures.views([rescaled_views(path, read_image(path), view)[0] for path in paths], names, sheet)
+        pictures.views([rescaled_views(path, read_image(path), view)[0] for path in paths], names, sheet, run)
         return
     schedule, cpu = Schedule(len(data.train), count, count, epochs=1), torch.device("cpu")
     batch = next(training_batches(data.train, data.colour, recipe.scale, recipe.crop, plan.seed, schedule, 0, cpu))
     seen_NCHW = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
     divisor, mean = (torch.tensor(each).reshape(-1, 1, 1) for each in (data.colour.divisor, data.colour.mean))
     pixels = (seen_NCHW * divisor + mean).round().clamp(0, 255).to(torch.uint8)
-    pictures.views(list(pixels.permute(0, 2, 3, 1).numpy()), names, sheet)
+    pictures.views(list(pixels.permute(0, 2, 3, 1).numpy()), names, sheet, run)

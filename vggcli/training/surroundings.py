@@ -13,6 +13,7 @@ from vggcli.data.survey import Survey
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.training.state import EpochRecord, StepRecord
+from vggcli.zoo.layers import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,21 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Functions that draw a run's PNG files: `curves` from its log.jsonl, `views` a sheet of training views, each uint8
-    [H, W, 3] with its caption."""
+class PicturedRun:
+    """What the title of a run's picture says: its folder, its network, and its data by name."""
 
-    curves: Callable[[Path, Path], None]
-    views: Callable[[Sequence[NDArray[np.uint8]], Sequence[str], Path], None]
+    path: Path
+    config: NetworkConfig
+    data: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What draws a run's pictures as PNG files: `curves` from its log.jsonl, `views` a sheet of training views, each uint8
+    [H, W, 3] with the names of its class and its file."""
+
+    curves: Callable[[Path, Path, PicturedRun], None]
+    views: Callable[[Sequence[NDArray[np.uint8]], Sequence[tuple[str, str]], Path, PicturedRun], None]
 
 
 @dataclass(frozen=True)
