@@ -5,7 +5,6 @@ photo. A network that the framework has is built by its name; others are put tog
 """
 
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,8 +140,8 @@ def _keras_name(config: NetworkConfig) -> str | None:
 def _no_keras_network(written: Path, config: NetworkConfig) -> str:
     archive = written.with_name(written.name.removesuffix(".h5").removesuffix(".weights") + ".keras")
     what = f"network {config.arch}" + ("" if config.width == 1 else f" of width {config.width:g}")
-    command = shlex.join(["vgg", "convert", str(written), str(archive)])
-    return f"# keras.applications has no {what}; `{command}` writes the network with its weights, for load_model"
+    call = f"vggcli.convert({_quoted(written)}, {_quoted(archive)})"
+    return f"# keras.applications has no {what}; {call} writes the network with its weights, and says how to use it"
 
 
 def _caffe(written: Path, config: NetworkConfig) -> _Code:
