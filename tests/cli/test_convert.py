@@ -1,8 +1,10 @@
 """`vgg convert` from the command line, and other frameworks' weights in the other commands."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +102,21 @@ def test_what_was_exported_is_said(photos: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "a.prototxt" in shown
     assert "BGR" in shown
+
+
+def test_lines_that_use_what_was_written_can_be_pasted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["convert", "runs/A-1", "a.pth"]) == 0
+    shown = capsys.readouterr().out
+    code = shown[shown.index("# The posteriors") :]
+    assert max(map(len, code.splitlines())) > 80  # nothing is wrapped
+    shutil.copy(next((photos / "val").rglob("*.jpg")), "photo.jpg")
+    names: dict[str, Any] = {}
+    exec(compile(code, "pasted", "exec"), names)
+    assert names["posteriors"].sum() == pytest.approx(1, abs=1e-5)
+    Path("a.pth").unlink()
+    assert run(["convert", "runs/A-1", "a.pth", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["usage"] == code.rstrip("\n")
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.h5", "w.keras", "w.caffemodel", "w.onnx"])

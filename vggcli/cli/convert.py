@@ -34,7 +34,8 @@ def convert(
     """Convert weights, by content and suffix, between checkpoints, torchvision (.pth), timm (.safetensors, .pth), Keras
     (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt), and to ONNX. Tensors are renamed and reordered,
     never computed with, so a round trip gives the same bits. BGR is folded into the first layer, input channels and mean
-    together; the preprocessing that the network expects is printed."""
+    together; the preprocessing that the network expects is printed, and lines of Python that use what was written in the
+    other framework."""
     from json import dumps
 
     from vggcli.report.tables import facts_table
@@ -46,6 +47,7 @@ def convert(
     if json:
         print(dumps(facts))
         return
+    code = facts.pop("usage")
     shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
     if converted.exported:
         difference = converted.exported.difference
@@ -55,3 +57,4 @@ def convert(
     shown["class names"] = "kept" if facts["class_names"] else "none"
     title = "Converted; mean and divisor are for pixels from 0 to 255, in the order of the channels"
     options.stdout_console().print(facts_table(title, shown))
+    print(code)  # as it is, in lines of any length, to be pasted

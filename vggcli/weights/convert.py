@@ -16,9 +16,10 @@ from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, read_checkpoi
 from vggcli.weights.find import fetched, find_weights
 from vggcli.weights.keras_write import check_keras, save_keras
 from vggcli.weights.onnx_write import Exported, need_onnx, save_onnx
-from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
+from vggcli.weights.preprocessing import Channels, ExpectedPixels, read_pixels
 from vggcli.weights.torch_names import Framework, framework_names
 from vggcli.weights.torch_write import save_foreign
+from vggcli.weights.usage import usage_lines
 from vggcli.zoo.network import VGG
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {  # by suffix, the default first
@@ -43,10 +44,24 @@ class Converted(Result):
     prototxt: Path | None = None
     exported: Exported | None = None
 
+    @property
+    def channels(self) -> Channels:
+        """The order of channels that the written network expects."""
+        return "BGR" if self.layout in ("keras", "caffe") else "RGB"
+
+    @property
+    def usage(self) -> str:
+        """Python code that uses the written file in the other framework: the posteriors of an image photo.jpg."""
+        return usage_lines(self.layout, self.written, self.channels, self.checkpoint)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row, without the code."""
+        return [{name: value for name, value in super().table()[0].items() if name != "usage"}]
+
     def to_json(self) -> dict[str, Any]:
         """Mean and divisor are of pixels from 0 to 255, in the order of the layout's `channels`."""
         config, colour = self.checkpoint.config, self.checkpoint.preprocessing
-        expected = ExpectedPixels("BGR" if self.layout in ("keras", "caffe") else "RGB", colour.mean, colour.divisor)
+        expected = ExpectedPixels(self.channels, colour.mean, colour.divisor)
         more: dict[str, Any] = {} if self.prototxt is None else {"prototxt": str(self.prototxt)}
         if one := self.exported:
             more = {"checked_with_onnx_runtime": one.runtime, "largest_difference": one.difference}
@@ -61,6 +76,7 @@ class Converted(Result):
             "class_names": bool(self.checkpoint.classes),
             **expected.to_json(),
             "scale": list(self.checkpoint.scale),
+            "usage": self.usage,
         }
 
 
