@@ -59,7 +59,7 @@ def test_states_are_told_apart(photos: Path, capsys: Capture) -> None:
         "begun": ("stopped", 0),
         "damaged": ("damaged", 0),
     }
-    assert "log.jsonl cannot be read: epoch is 'one', and should be a valid integer" in seen.err
+    assert "log.jsonl cannot be read: epoch is 'one', and should be a whole number" in seen.err
     held = lock(Path("runs/held/.lock"), create=True)
     assert {one.state for one in list_runs([Path("runs/held")]).runs} == {"running"}
     let_go(held)
