@@ -10,6 +10,7 @@ from vggcli.cli import options
 from vggcli.defaults import user_places
 
 
+@options.with_groups
 def convert(
     source: Annotated[
         Path,
@@ -22,7 +23,11 @@ def convert(
         ),
     ],
     to: Annotated[
-        choices.Layout | None, Option(help="Layout of DST. (default: by its suffix; torchvision for .pth)")
+        choices.Layout | None,
+        Option(
+            metavar="LAYOUT",
+            help="Of DST: vgg, torchvision, timm, keras, caffe, onnx. (default: by its suffix; torchvision for .pth)",
+        ),
     ] = None,
     arch: Annotated[
         str | None, Option(metavar="NAME", help="The network of published weights, of a file a check. (default: D)")
@@ -31,10 +36,10 @@ def convert(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert weights, by content and suffix, between checkpoints, torchvision (.pth), timm (.safetensors, .pth), Keras
-    (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt), and to ONNX. Tensors are renamed and reordered,
-    never computed with, so a round trip gives the same bits. BGR is folded into the first layer, input channels and mean
-    together; the preprocessing that the network expects is printed."""
+    """Convert weights between frameworks, or export to ONNX. Content and suffix tell checkpoints, torchvision (.pth),
+    timm (.safetensors, .pth), Keras (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt) apart.
+    Tensors are renamed and reordered, never computed with, so a round trip gives the same bits. BGR is folded into the
+    first layer, input channels and mean together; the preprocessing that the network expects is printed."""
     from json import dumps
 
     from vggcli.report.tables import facts_table

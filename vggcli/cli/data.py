@@ -8,13 +8,14 @@ from vggcli.cli import options
 from vggcli.defaults import user_places, worker_count
 
 
+@options.with_groups
 def data(
-    source: Annotated[str | None, Argument(metavar="[SRC]", help="As --data of the other commands.")] = None,
+    source: Annotated[str | None, Argument(metavar="SRC", help="As --data of the other commands.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what a source holds: images by class in the training and the validation split, how uneven the classes are, how
-    many images cannot be read, and how many are in both splits."""
+    """Show what a data set holds, and what is odd about it. That is images by class in the training and the validation
+    split, how uneven the classes are, how many images cannot be read, and how many are in both splits."""
     from json import dumps
 
     from vggcli.data.find import find_source
