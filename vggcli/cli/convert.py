@@ -51,12 +51,19 @@ def convert(
     if json:
         print(dumps(facts))
         return
-    shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
+    shown = {name.replace("_", " "): _short(value) for name, value in facts.items()}
     if converted.exported:
         difference = converted.exported.difference
         missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
         measured = f"{difference:.1e} of the largest output, compared with the network itself"
         shown["largest difference"] = missing if difference is None else measured
     shown["class names"] = "kept" if facts["class_names"] else "none"
-    title = "Converted; mean and divisor are for pixels from 0 to 255, in the order of the channels"
+    title = "Converted (mean and divisor: of pixels from 0 to 255, channel by channel)"
     options.stdout_console().print(facts_table(title, shown))
+
+
+def _short(value: object) -> str:
+    """Numbers to 4 digits, and lists without brackets."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_short, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

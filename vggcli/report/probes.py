@@ -8,6 +8,7 @@ from vggcli.errors import counted
 from vggcli.probe.descriptors import SETTINGS
 from vggcli.probe.measure import Probed
 from vggcli.probe.svm import MEASURES
+from vggcli.report.cells import from_here
 from vggcli.report.tables import facts_table
 
 
@@ -43,7 +44,7 @@ def _facts(probed: Probed, measure: str) -> dict[str, str]:
         measure: f"{result.figure:.2f} %{deviation}",
         "protocol": f"{plan.protocol}: {_how(probed)}",
         "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {len(result.classes)} classes",
-        "data": probed.data,
+        "data": from_here(probed.data),
         "descriptors": "\n".join(stores),
         "dimension": f"{result.dimension}, {'each L2-normalised' if plan.norm == 'l2' else 'as stored'}",
         "C": "\n".join(_choice(one.cost, one.held_out, plan.costs) for one in result.splits),
