@@ -17,7 +17,7 @@ import pytest
 from pydantic import TypeAdapter
 from typer.main import get_command
 
-from vggcli.cli import signals
+from vggcli.cli import options, signals
 from vggcli.cli.app import _fail, app, run
 from vggcli.cli.greedy import expanded
 from vggcli.cli.help import PANELS
@@ -312,3 +312,29 @@ def test_urls_are_refused_whole(words: str, url: str, capsys: pytest.CaptureFixt
     assert f"{url} is a URL, and those are not read" in said
     assert "download it" in said
     assert "https:/e" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --epochs 1.5", "'--epochs': give a whole number"), ("train --lr x", "'--lr': give a number"),
+        ("eval --scales 0", "'--scales': give at least 1"), ("train -j 9999", "give at most 512"),
+        ("models D --classes 0", "give at least 1"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused_in_plain_words(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert not re.search("Input should|Value error|parse", error)
+
+
+def test_quiet_leaves_out_notes_of_progress_and_keeps_what_is_odd(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet, shown in ((False, "written: a.png\nthe data: odd\n"), (True, "the data: odd\n")):
+        run(["--version"])  # sets the notes up
+        options.progress(quiet)
+        options.written("a.png")
+        options.note("the data: odd")
+        assert capsys.readouterr().err == shown

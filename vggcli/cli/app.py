@@ -46,6 +46,14 @@ app = typer.Typer(
 
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
+PLAIN_WORDS = {  # for those of the option parser's library
+    "Value error, ": "",
+    "Input should be a valid integer.*": "give a whole number",
+    "Input should be a valid number.*": "give a number",
+    "Input should be greater than or equal to": "give at least",
+    "Input should be less than or equal to": "give at most",
+    "Input should be": "give",
+}
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
@@ -98,7 +106,7 @@ def run(arguments: list[str]) -> int:
     log = logging.getLogger("vggcli")
     if not any(isinstance(one, _Notes) for one in log.handlers):
         log.addHandler(_Notes())
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
     try:
         result = _dispatch(arguments)
         sys.stdout.flush()
@@ -148,7 +156,9 @@ def _other(error: Exception) -> int:
             name = error.option_name  # type: ignore[attr-defined]
             near = did_you_mean(name, error.possibilities or ())
             return _fail(f"there is no flag {name}{near or f'; see `{command} --help`'}", ExitCode.USAGE)
-        message = str(error.format_message()).rstrip(".").replace(": Value error, ", ": ")  # type: ignore[attr-defined]
+        message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
+        for words, plain in PLAIN_WORDS.items():
+            message = re.sub(words, plain, message)
         return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
     refused = _refused(error)
     if refused is not None:

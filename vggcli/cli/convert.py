@@ -42,28 +42,12 @@ def convert(
     first layer, input channels and mean together; the preprocessing that the network expects is printed."""
     from json import dumps
 
-    from vggcli.report.tables import facts_table
+    from vggcli.report.tables import converted_table
     from vggcli.weights.convert import convert
 
     places, progress = user_places(), options.progress(quiet)
     converted = convert(places, source, target, to=to, arch=arch, preprocessing=preprocessing, progress=progress)
-    facts = converted.to_json()
     if json:
-        print(dumps(facts))
-        return
-    shown = {name.replace("_", " "): _short(value) for name, value in facts.items()}
-    if converted.exported:
-        difference = converted.exported.difference
-        missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
-        measured = f"{difference:.1e} of the largest output, compared with the network itself"
-        shown["largest difference"] = missing if difference is None else measured
-    shown["class names"] = "kept" if facts["class_names"] else "none"
-    title = "Converted (mean and divisor: of pixels from 0 to 255, channel by channel)"
-    options.stdout_console().print(facts_table(title, shown))
-
-
-def _short(value: object) -> str:
-    """Numbers to 4 digits, and lists without brackets."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_short, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        print(dumps(converted.to_json()))
+    else:
+        options.stdout_console().print(converted_table(converted))

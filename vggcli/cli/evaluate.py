@@ -100,7 +100,7 @@ class ReportFlags:
         if self.table:
             console.print(networks_table(several))
             for path in (path for paths in written for path in paths.values()):
-                options.note(f"written: {path}")
+                options.written(path)
             return
         for measured, paths in zip(several, written, strict=True):
             console.print(evaluation_table(measured, paths))

@@ -137,7 +137,7 @@ def _describe(given: dict[str, Any]) -> None:
             assert outcome.single is not None and outcome.single.maps_CHW is not None
             image = read_image(outcome.single.place)
             save_maps(image, outcome.single.maps_CHW, outcome.how.options.layers[0], asked.maps)
-            options.note(f"written: {asked.maps}")
+            options.written(asked.maps)
     if outcome is not None:
         if given["json"]:
             print(dumps(outcome.to_json()))
@@ -197,7 +197,7 @@ def _search(given: dict[str, Any]) -> None:
     result = store.nearest_to(query, given["top"] or 12, given["weights"], given["device"], given["precision"])
     if out is not None:
         save_neighbours(result, out)
-        options.note(f"written: {out}")
+        options.written(out)
     if given["json"]:
         print(dumps(result.to_json()))
         return

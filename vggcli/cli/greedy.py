@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from vggcli.cli.help import last_of_all, tidied
+from vggcli.cli.help import tidied
 
 GREEDY = {  # what a value looks like
     "--scales": re.compile(r"\d+"),
@@ -32,7 +32,9 @@ class GreedyCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
     def get_help_option(self, ctx: Any) -> Any:
-        return last_of_all(super().get_help_option(ctx))
+        option: Any = super().get_help_option(ctx)
+        option.rich_help_panel, option.metavar, option.help = "Output", "", "Show this and exit."
+        return option
 
 
 def expanded(args: list[str], options: set[str]) -> list[str]:

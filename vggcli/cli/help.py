@@ -47,12 +47,6 @@ def tidied(parameter: Any) -> None:
         parameter.display_type_rich = lambda ctx: None
 
 
-def last_of_all(help_option: Any) -> Any:
-    """The flag --help of a command, in the panel Output."""
-    help_option.rich_help_panel, help_option.metavar, help_option.help = "Output", "", "Show this and exit."
-    return help_option
-
-
 def _described(one: inspect.Parameter) -> inspect.Parameter:
     kind, given = get_args(one.annotation)
     if not isinstance(given, type(Option())):

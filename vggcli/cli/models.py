@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from vggcli import paper
 from vggcli.cli import options
+from vggcli.errors import counted
 
 if TYPE_CHECKING:
     from vggcli.zoo.layers import NetworkConfig
@@ -80,7 +81,8 @@ def _show_network(config: "NetworkConfig", json: bool) -> None:
         return
     from vggcli.report.tables import layers_table, stacks_table
 
-    title = f"Network {config.arch}, {config.classes} classes, one image of {config.crop}x{config.crop}"
+    classes = counted(config.classes, "class", "classes")
+    title = f"Network {config.arch}, {classes}, one image of {config.crop}x{config.crop}"
     console = options.stdout_console()
     console.print(layers_table(title, costs))
     if stacks:

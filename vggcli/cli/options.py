@@ -5,6 +5,7 @@ Flags that go together are the fields of a frozen dataclass. A command takes suc
 """
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -179,13 +180,20 @@ def stdout_console() -> "Console":
 
 
 def note(text: str) -> None:
-    """One line on stderr about what is being done."""
+    """One line on stderr that also --quiet shows: what was picked or left out, or is odd."""
     LOG.info(text)
 
 
+def written(path: Path | str) -> None:
+    """One line on stderr that --quiet leaves out."""
+    LOG.debug(f"written: {path}")
+
+
 def progress(quiet: bool) -> Progress:
-    """Bars on stderr, or nothing."""
+    """Bars on stderr, or nothing; then notes that are progress, of the level DEBUG, are not shown either."""
     from vggcli.report.progress import Bar
+
+    LOG.setLevel(logging.INFO if quiet else logging.DEBUG)
 
     return silent if quiet else lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
 

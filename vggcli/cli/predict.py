@@ -45,7 +45,7 @@ def predict(
     try:
         if out is not None:
             found.write(out)
-            options.note(f"written: {out}")
+            options.written(out)
     except MachineError:  # hours of work are not lost with the file
         _show(found, json)
         raise

@@ -140,7 +140,7 @@ def combined_tables(fusion: Fusion) -> list[Table]:
         FusionRow(names, protocol, _errors(scores), published_fusion(about, protocol) if imagenet else None)
         for protocol, scores in (*fusion.parts.items(), (whole, fusion.whole))
     ]
-    title = f"Error of {len(about)} networks, their posteriors averaged: {_images(fusion, skipped)}"
+    title = f"Error of {counted(len(about), 'network')}, their posteriors averaged: {_images(fusion, skipped)}"
     return [fusion_table(title, rows), *([methods_table(len(about), rows)] if imagenet else [])]
 
 

@@ -7,6 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vggcli import paper
+from vggcli.errors import counted
 from vggcli.report.cells import Elided, Titled, fold, lowest_green, right
 
 Errors = tuple[float, float]  # top-1 and top-5, per cent
@@ -100,7 +101,9 @@ def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
     table = _narrow(title, Column("method", no_wrap=True), "", *errors)
     for row in rows:
         ours = [f"{error:.1f}" for error in row.errors]
-        table.add_row("these networks", f"{nets} nets, {_spelt(row.protocol)}", *ours, "-", end_section=row is rows[-1])
+        table.add_row(
+            "these networks", f"{counted(nets, 'net')}, {_spelt(row.protocol)}", *ours, "-", end_section=row is rows[-1]
+        )
     for one in paper.TABLE7:
         top5, test = (_figure(error) for error in (one.top5_error, one.test_top5_error))
         if one.one_cell:

@@ -36,6 +36,7 @@ def _facts(probed: Probed, measure: str) -> dict[str, str]:
     each = ", ".join(f"{one.measured.figure:.1f}" for one in result.splits)
     deviation = "" if result.deviation is None else f" ± {result.deviation:.1f} over the splits ({each})"
     skipped = f", {probed.labelled.skipped} without a descriptor" if probed.labelled.skipped else ""
+    classes = counted(len(result.classes), "class", "classes")
     stores = []
     for store in probed.stores:
         said = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
@@ -43,7 +44,7 @@ def _facts(probed: Probed, measure: str) -> dict[str, str]:
     return {
         measure: f"{result.figure:.2f} %{deviation}",
         "protocol": f"{plan.protocol}: {_how(probed)}",
-        "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {len(result.classes)} classes",
+        "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {classes}",
         "data": from_here(probed.data),
         "descriptors": "\n".join(stores),
         "dimension": f"{result.dimension}, {'each L2-normalised' if plan.norm == 'l2' else 'as stored'}",

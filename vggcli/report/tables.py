@@ -14,6 +14,7 @@ from vggcli.features.outcome import Outcome
 from vggcli.features.pooling import strongest_channels
 from vggcli.report.cells import Elided, Titled, fold, from_here, lowest_green, right
 from vggcli.report.text import printable
+from vggcli.weights.convert import Converted
 from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
 
@@ -165,6 +166,26 @@ def facts_table(title: str, facts: Mapping[str, str | Elided]) -> Table:
         lines = value.split("\n") if isinstance(value, str) else []
         table.add_row(Elided(name), Text("\n").join(map(_name, lines)) if isinstance(value, str) else value)
     return table
+
+
+def converted_table(converted: Converted) -> Table:
+    """What was written, and the preprocessing that it expects."""
+    facts = converted.to_json()
+    shown = {name.replace("_", " "): _short(value) for name, value in facts.items()}
+    if converted.exported:
+        difference = converted.exported.difference
+        missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
+        measured = f"{difference:.1e} of the largest output, compared with the network itself"
+        shown["largest difference"] = missing if difference is None else measured
+    shown["class names"] = "kept" if facts["class_names"] else "none"
+    return facts_table("Converted (mean and divisor: of pixels from 0 to 255, channel by channel)", shown)
+
+
+def _short(value: object) -> str:
+    """Numbers to 4 digits, and lists without brackets."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_short, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _name(text: str) -> Text:
