@@ -18,6 +18,8 @@ def data(
     split, how uneven the classes are, how many images cannot be read, and how many are in both splits."""
     from json import dumps
 
+    from rich.text import Text
+
     from vggcli.data.find import find_source
     from vggcli.data.sources import load_both
     from vggcli.data.survey import survey, survey_notes
@@ -31,6 +33,7 @@ def data(
     if json:
         print(dumps({"data": found_source.name, **found.to_json()}))
         return
-    options.stdout_console().print(survey_table(found))
+    console = options.stdout_console()
+    console.print(survey_table(found))
     for line in survey_notes(found):
-        print(printable(line))
+        console.print(Text(printable(line)), soft_wrap=not console.is_terminal)

@@ -5,8 +5,8 @@ from copy import copy
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from typer import Option
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in one command says so in its Option
     "Data": "data split train_split skip_bad skip_missing",
@@ -49,7 +49,7 @@ def tidied(parameter: Any) -> None:
 
 def _described(one: inspect.Parameter) -> inspect.Parameter:
     kind, given = get_args(one.annotation)
-    if not isinstance(given, type(Option())):
+    if not isinstance(given, OptionInfo):
         return one
     info = copy(given)
     info.rich_help_panel = info.rich_help_panel or PANEL_OF[one.name]
@@ -62,7 +62,6 @@ def _panel(one: inspect.Parameter) -> str:
 
 
 def _value(kind: Any) -> str | None:
-    (one,) = (
-        [each for each in get_args(kind) if each is not NoneType] if get_origin(kind) in (Union, UnionType) else [kind]
-    )
-    return "|".join(get_args(one)) if get_origin(one) is Literal else VALUES.get(one)
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    return "|".join(get_args(kind)) if get_origin(kind) is Literal else VALUES.get(kind)

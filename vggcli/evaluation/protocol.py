@@ -20,7 +20,7 @@ from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
 from vggcli.device import autocast
-from vggcli.errors import DataError, WeightsError
+from vggcli.errors import DataError, WeightsError, counted
 from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
@@ -129,9 +129,7 @@ def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipp
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
         first = next(iter(skipped.values()))
-        raise DataError(
-            f"none of the {len(images)} images can be used; the first: {first}" if len(images) > 1 else str(first)
-        )
+        raise DataError(f"none of the {counted(len(images), 'image')} can be used; the first: {first}")
     posteriors_PNK = sums_PNK[:, kept] / len(options.scales)
     posteriors_NK = posteriors_PNK.mean(0)
     if not torch.isfinite(posteriors_NK).all():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vggcli.data.decode import ImageError
-from vggcli.errors import DataError, UsageError
+from vggcli.errors import DataError, UsageError, counted
 from vggcli.features.extract import Rows, check_alike
 from vggcli.features.table import CHUNK_ROWS, AnyArray, Column, Table, column_names
 from vggcli.files import machine_error
@@ -88,7 +88,7 @@ class Spool:
 
 def none_usable(images: int, first: object) -> str:
     """The message where no image has a row; `first` is an image and its reason."""
-    return f"none of the {images} images can be used; the first: {first}" if images > 1 else str(first)
+    return f"none of the {counted(images, 'image')} can be used; the first: {first}"
 
 
 def stored(row: AnyArray, dtype: str, name: str) -> AnyArray:

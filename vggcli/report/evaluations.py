@@ -50,7 +50,7 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
         + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),
         "calibration": f"{one.calibration_error:.1f} % expected calibration error",
         "network": f"{one.arch}, crop {config.crop}, width {config.width:g}",
-        "weights": Elided(from_here(one.weights)),
+        "weights": from_here(one.weights),
         "SHA-256": f"{one.weights_sha256[:12]}…",
         "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s",
         **written,

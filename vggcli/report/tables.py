@@ -159,12 +159,14 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def facts_table(title: str, facts: Mapping[str, str | Elided]) -> Table:
-    """Names and values, one pair a line."""
+    """Names and values, one pair a line. A value of one word, such as a path, is elided where it is too long."""
     table = Titled(title, "", *fold(""))
     table.show_header = False
     for name, value in facts.items():
-        lines = value.split("\n") if isinstance(value, str) else []
-        table.add_row(Elided(name), Text("\n").join(map(_name, lines)) if isinstance(value, str) else value)
+        if isinstance(value, str) and len(value.split()) > 1:
+            table.add_row(Elided(name), Text("\n").join(map(_name, value.split("\n"))))
+        else:
+            table.add_row(Elided(name), Elided(value) if isinstance(value, str) else value)
     return table
 
 

@@ -43,7 +43,7 @@ def say_what_is_assumed(weights: Path, checkpoint: Checkpoint, places: Places) -
     if framework := checkpoint.training.get("framework"):
         mean, divisor = checkpoint.preprocessing.mean, checkpoint.preprocessing.divisor
         divisors = divisor if isinstance(divisor, tuple) else (divisor,)
-        shown = [", ".join(f"{value:.4g}" for value in values) for values in (mean, divisors)]
+        shown = [", ".join(f"{value:g}" for value in values) for values in (mean, divisors)]
         what = f"does not say which preprocessing it expects; {framework}'s is assumed"
         if channels := checkpoint.training.get("channels"):
             what = f"gets the preprocessing that was given ({channels}, shown here as RGB)"
