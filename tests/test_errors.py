@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vggcli.errors import counted
+from vggcli.errors import counted, did_you_mean
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
 
@@ -31,3 +31,8 @@ def test_no_length_is_put_before_images_or_files_as_it_is() -> None:
                     length = isinstance(value, ast.Call) and ast.unparse(value.func) == "len"
                     words = str(after.value).split()
                     assert not (length and words and words[0].strip(",;.") in ("images", "files")), f"{path}: {words}"
+
+
+def test_the_nearest_of_known_names_is_suggested_in_any_case() -> None:
+    assert did_you_mean("Hats", ["cat", "HAT", "coat"]) == ", did you mean HAT?"
+    assert did_you_mean("hats", ["boat"]) == did_you_mean("hats", []) == ""

@@ -12,8 +12,8 @@ from tests.features.stores import checkpoint, network
 from vggcli.cli.app import run
 from vggcli.data.sources import load_training
 from vggcli.data.survey import in_two_classes, repeated
-from vggcli.errors import DataError
-from vggcli.regular import irregular, need_regular
+from vggcli.errors import DataError, UsageError
+from vggcli.regular import irregular, need_local, need_regular
 
 
 def make_socket(path: Path) -> None:
@@ -92,3 +92,14 @@ def test_fifos_among_images_and_annotations_are_not_opened(make_folder: MakeFold
     os.mkfifo(voc / "annots" / "0.xml")
     with pytest.raises(DataError, match="a FIFO"):
         load_training(voc)
+
+
+@pytest.mark.parametrize("given", ["https://a.org/b c.zip", Path("https://a.org/b c.zip"), "S3://bucket"])
+def test_a_url_is_told_whole(given: str | Path) -> None:
+    with pytest.raises(UsageError, match=r"^(https://a.org/b c.zip|S3://bucket) is a URL"):
+        need_local(given)
+
+
+@pytest.mark.parametrize("given", ["a:b", "C:/photos", "a/b:/c", "runs/A-1", "label:/"])
+def test_a_path_is_no_url(given: str) -> None:
+    need_local(given)

@@ -5,12 +5,21 @@ what to do. The command line prints that sentence with the flags that it is abou
 exception is a bug.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import IntEnum
 
 
 def counted(number: int, one: str, many: str = "") -> str:
     """A number and what it counts: `1 image`, `2 images`; `many` is the plural where that is not `one` with an s."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`, did you mean X?`, where X is the one of `known` that is most like `name`, in any case; nothing where none is."""
+    folded = {one.casefold(): one for one in known}
+    near = get_close_matches(name.casefold(), folded, n=1)
+    return f", did you mean {folded[near[0]]}?" if near else ""
 
 
 class ExitCode(IntEnum):

@@ -1,9 +1,10 @@
 """Checks that a path is a regular file before it is opened: a FIFO would wait forever, a device may have side effects."""
 
+import re
 import stat
 from pathlib import Path
 
-from vggcli.errors import VGGError
+from vggcli.errors import UsageError, VGGError
 
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -12,6 +13,14 @@ KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def need_local(given: Path | str) -> None:
+    """Raises UsageError for a URL, also one with a slash lost in being made a path."""
+    scheme = re.match(r"([a-z][a-z0-9+]+):/+(?=.)", str(given), re.IGNORECASE)
+    if scheme:
+        url = f"{scheme[1]}://{str(given)[scheme.end() :]}"
+        raise UsageError(f"{url} is a URL, and those are not read; download it first, and name the file or folder")
 
 
 def irregular(path: Path | str) -> str | None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from typer.main import get_command
 
-from vggcli.cli import signals
+from vggcli.cli import options, signals
 from vggcli.cli.app import _fail, app, run
 from vggcli.cli.greedy import expanded
+from vggcli.cli.help import PANELS
 from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
 from vggcli.data.workers import loaded
 from vggcli.errors import ExitCode
@@ -244,3 +247,94 @@ def test_a_hangup_that_is_ignored_stays_so() -> None:
         assert not asked
         signal.raise_signal(signal.SIGTERM)
         assert (asked, told) == ([143], ["stopping"])
+
+
+@pytest.mark.parametrize("command", [info.name for info in app.registered_commands])
+def test_help_has_panels_and_no_word_is_broken_at_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("rich.console.Console.is_terminal", False)
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert not re.search(r"[<>…]|list\[|\[x", shown.replace("voc2007, …", ""))
+    headings = [heading for heading in re.findall(r"─ (\w+) ─", shown) if heading != "Arguments"]
+    assert headings == [panel for panel in PANELS if panel in headings]
+    assert "Output" in headings
+    parsed = get_command(app).commands[command]  # type: ignore[attr-defined]
+    words = " ".join(shown.replace("│", " ").split())
+    for parameter in parsed.params:
+        for text in (parameter.help, *parameter.opts, *parameter.secondary_opts):
+            described = parameter.param_type_name == "argument" or " ".join(text.split()) in words
+            assert described or _wrapped(parameter.help, shown), text
+
+
+def _wrapped(text: str, shown: str) -> bool:
+    """Whether all words of `text` are in `shown` as they are."""
+    return set(text.split()) <= set(shown.replace("│", " ").split())
+
+
+def test_the_help_of_all_has_one_line_a_command_and_fits_a_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert not any("<" in line for line in lines)
+    for info in app.registered_commands:
+        assert info.short_help is not None
+        assert len(info.short_help) <= 58
+        assert info.hidden or any(f" {info.name} " in line and info.short_help in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        ("evalate", "evaluate"), ("eval --dens", "--dense"), ("eval --scale 3", "--scales"), ("models vgg166", "vgg16"),
+        ("models d-bm", "D-BN"), ("data cifar1O", "cifar10"), ("eval --weights imagnet", "imagenet"),
+    ],
+)  # fmt: skip
+def test_what_is_mistyped_is_suggested(words: str, suggestion: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words.split()) in (2, 3, 4)
+    assert f"did you mean {suggestion}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train --data", "eval --weights", "predict", "features", "convert {} b.pth", "data", "probe", "train --init-from"],
+)
+@pytest.mark.parametrize("url", ["https://example.org/a.tar", "s3://bucket/a"])
+def test_urls_are_refused_whole(words: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = words.replace("{}", url).split()
+    assert run(line if "{}" in words else [*line, url]) in (2, 3, 4)
+    said = capsys.readouterr().err
+    assert f"{url} is a URL, and those are not read" in said
+    assert "download it" in said
+    assert "https:/e" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --epochs 1.5", "'--epochs': give a whole number"), ("train --lr x", "'--lr': give a number"),
+        ("eval --scales 0", "'--scales': give at least 1"), ("train -j 9999", "give at most 512"),
+        ("models D --classes 0", "give at least 1"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused_in_plain_words(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert not re.search("Input should|Value error|parse", error)
+
+
+def test_quiet_leaves_out_notes_of_progress_and_keeps_what_is_odd(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet, shown in ((False, "written: a.png\nthe data: odd\n"), (True, "the data: odd\n")):
+        run(["--version"])  # sets the notes up
+        options.progress(quiet)
+        options.written("a.png")
+        options.note("the data: odd")
+        assert capsys.readouterr().err == shown

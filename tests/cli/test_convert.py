@@ -1,6 +1,7 @@
 """`vgg convert` from the command line, and other frameworks' weights in the other commands."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_what_was_exported_is_said(photos: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "a.prototxt" in shown
     assert "BGR" in shown
+    assert re.search(r" mean +(\d{2,3}(\.\d{1,2})?(, |\s)){3}", shown)
+    assert not re.search(r"\d\.\d{5}", shown)
 
 
 def test_lines_that_use_what_was_written_can_be_pasted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ def test_the_table_shows_members_pairs_and_the_whole(photos: Path, capsys: pytes
     assert run(["ensemble", "runs/A-1", "runs/A-2", "runs/A-3", "--data", str(photos), "-q"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("pair") == 3
+    assert shown.count("A, centre-crop at Q = ") == 3
     assert "3 members" in shown
 
 

@@ -301,7 +301,7 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         ("photos --gap --out none/f.npy", 2, "there is no folder none"),
         ("photos --layer pool3 --out f.npy", 3, "unpooled maps must all have one size, but photos/"),
         ("photos --out f.csv", 2, "not maps"),
-        ("photos/000.jpg --layer conv9_9", 2, "nearest are"),
+        ("photos/000.jpg --layer conv9_9", 2, "did you mean conv"),
         ("photos/000.jpg --layer pool5:pre", 2, "no ReLU"),
         ("photos/000.jpg --flip", 2, "cannot be averaged with that of the mirror image"),
         ("photos/000.jpg --gap --scales 20", 2, "smallest Q is 32"),

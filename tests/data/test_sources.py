@@ -74,6 +74,10 @@ def test_a_class_that_only_val_has_is_an_error_and_one_it_lacks_is_not(make_fold
     (root / "val" / "class1").rename(root / "val" / "stranger")
     with pytest.raises(DataError, match="'stranger'"):
         load_training(root)
+    (root / "val" / "stranger").rename(root / "val" / "klass1")
+    with pytest.raises(DataError, match=r"no training image, did you mean class1\?"):
+        load_training(root)
+    (root / "val" / "klass1").rename(root / "val" / "stranger")
     for path in (root / "val" / "stranger").iterdir():
         path.unlink()
     (root / "val" / "stranger").rmdir()

@@ -195,7 +195,7 @@ def test_layers_by_name() -> None:
     assert [output.channels for output in outputs] == [8, 64, 3, 64]
     assert [smallest_scale(network("A-LRN", crop=64).config, [one]) for one in outputs] == [1, 32, 64, 8]
     for names, error, words in [
-        (["conv3_3"], UsageError, "nearest are conv3_"),
+        (["conv3_3"], UsageError, "did you mean conv3_"),
         (["fc9"], UsageError, "fc8"),
         (["pool5:pre"], UsageError, "no ReLU follows pool5"),
         (["fc7", "fc7"], UsageError, "twice"),

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -22,20 +23,22 @@ from vggcli.cli.evaluate import evaluate
 from vggcli.cli.features import features
 from vggcli.cli.finetune import finetune
 from vggcli.cli.greedy import GreedyCommand
+from vggcli.cli.help import Front
 from vggcli.cli.models import models
 from vggcli.cli.predict import predict
 from vggcli.cli.probe import probe
 from vggcli.cli.runs import runs
 from vggcli.cli.signals import Terminated, received
 from vggcli.cli.train import train
-from vggcli.errors import ExitCode, Interrupted, UsageError, VGGError
+from vggcli.errors import ExitCode, Interrupted, UsageError, VGGError, did_you_mean
+from vggcli.regular import need_local
 from vggcli.report.text import printable
 
 app = typer.Typer(
     name="vgg",
-    help="Train, measure and use the networks of Simonyan and Zisserman, Very Deep Convolutional Networks for "
-    "Large-Scale Image Recognition (ICLR 2015).",
-    epilog="A first session: `vgg train --recipe tiny --arch A`, then `vgg eval --arch A --dense`.",
+    cls=Front,
+    help="Train, measure and use the networks of Simonyan and Zisserman (ICLR 2015). "
+    "First: vgg train --recipe tiny --arch A, then vgg eval --arch A --dense",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -43,6 +46,14 @@ app = typer.Typer(
 
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
+PLAIN_WORDS = {  # for those of the option parser's library
+    "Value error, ": "",
+    "Input should be a valid integer.*": "give a whole number",
+    "Input should be a valid number.*": "give a number",
+    "Input should be greater than or equal to": "give at least",
+    "Input should be less than or equal to": "give at most",
+    "Input should be": "give",
+}
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
@@ -64,12 +75,14 @@ def root(
 
 
 def _register(name: str, function: Callable[..., Any], example: str, hidden: bool = False) -> None:
-    app.command(name, cls=GreedyCommand, epilog=f"Example: {example}", hidden=hidden)(function)
+    """Its line in `vgg --help` is the first sentence of its docstring."""
+    first = " ".join((function.__doc__ or "").partition(". ")[0].split())
+    app.command(name, cls=GreedyCommand, short_help=first, epilog=f"Example: {example}", hidden=hidden)(function)
 
 
 _register("train", train, "vgg train --arch D --scale-jitter 256 512 --data photos/")
 _register("finetune", finetune, "vgg finetune --weights imagenet --arch D --data photos/ --layers fc --cache-features")
-_register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense   (short: vgg eval)")
+_register("evaluate", evaluate, "vgg evaluate --arch E --scales 256 384 512 --dense")
 _register("eval", evaluate, "vgg eval --arch E --scales 256 384 512 --dense", hidden=True)
 _register("ensemble", ensemble, "vgg ensemble runs/D-1 runs/E-1 dense.safetensors --dense --scales 256 384 512")
 _register("features", features, "vgg features photos/ --gap --scales 256 384 512 --out photos.safetensors")
@@ -93,7 +106,7 @@ def run(arguments: list[str]) -> int:
     log = logging.getLogger("vggcli")
     if not any(isinstance(one, _Notes) for one in log.handlers):
         log.addHandler(_Notes())
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
     try:
         result = _dispatch(arguments)
         sys.stdout.flush()
@@ -122,8 +135,12 @@ def run(arguments: list[str]) -> int:
 def _dispatch(arguments: list[str]) -> Any:
     if "" in arguments:
         raise UsageError("an argument is empty (a shell variable that is not set?); leave it out or give a value")
+    for argument in arguments:
+        need_local(re.sub("^--[a-z-]+=", "", argument))
     command: Any = get_command(app)
     name = arguments[0] if arguments else ""
+    if name and not name.startswith("-") and name not in command.commands:
+        raise UsageError(f"there is no command {name!r}{did_you_mean(name, command.commands) or '; see `vgg --help`'}")
     if name in command.commands and {"-h", "--help"} & set(arguments):  # whatever else is on the line
         return command.commands[name].main(args=["--help"], prog_name=f"vgg {name}", standalone_mode=False)
     return command.main(args=arguments, prog_name="vgg", standalone_mode=False)
@@ -135,7 +152,13 @@ def _other(error: Exception) -> int:
             return ExitCode.USAGE
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "vgg"
-        message = str(error.format_message()).rstrip(".").replace(": Value error, ", ": ")  # type: ignore[attr-defined]
+        if hasattr(error, "possibilities"):
+            name = error.option_name  # type: ignore[attr-defined]
+            near = did_you_mean(name, error.possibilities or ())
+            return _fail(f"there is no flag {name}{near or f'; see `{command} --help`'}", ExitCode.USAGE)
+        message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
+        for words, plain in PLAIN_WORDS.items():
+            message = re.sub(words, plain, message)
         return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
     refused = _refused(error)
     if refused is not None:

@@ -10,6 +10,7 @@ from vggcli.cli import options
 from vggcli.defaults import user_places
 
 
+@options.with_groups
 def convert(
     source: Annotated[
         Path,
@@ -22,7 +23,11 @@ def convert(
         ),
     ],
     to: Annotated[
-        choices.Layout | None, Option(help="Layout of DST. (default: by its suffix; torchvision for .pth)")
+        choices.Layout | None,
+        Option(
+            metavar="LAYOUT",
+            help="Of DST: vgg, torchvision, timm, keras, caffe, onnx. (default: by its suffix; torchvision for .pth)",
+        ),
     ] = None,
     arch: Annotated[
         str | None, Option(metavar="NAME", help="The network of published weights, of a file a check. (default: D)")
@@ -31,30 +36,20 @@ def convert(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert weights, by content and suffix, between checkpoints, torchvision (.pth), timm (.safetensors, .pth), Keras
-    (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt), and to ONNX. Tensors are renamed and reordered,
-    never computed with, so a round trip gives the same bits. BGR is folded into the first layer, input channels and mean
-    together; the preprocessing that the network expects is printed, and lines of Python that use what was written in the
-    other framework."""
+    """Convert weights between frameworks, or export to ONNX. Content and suffix tell checkpoints, torchvision (.pth),
+    timm (.safetensors, .pth), Keras (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt) apart.
+    Tensors are renamed and reordered, never computed with, so a round trip gives the same bits. BGR is folded into the
+    first layer, input channels and mean together; the preprocessing that the network expects is printed, and Python code
+    that uses what was written in the other framework."""
     from json import dumps
 
-    from vggcli.report.tables import facts_table
+    from vggcli.report.tables import converted_table
     from vggcli.weights.convert import convert
 
     places, progress = user_places(), options.progress(quiet)
     converted = convert(places, source, target, to=to, arch=arch, preprocessing=preprocessing, progress=progress)
-    facts = converted.to_json()
     if json:
-        print(dumps(facts))
-        return
-    code = facts.pop("usage")
-    shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
-    if converted.exported:
-        difference = converted.exported.difference
-        missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
-        measured = f"{difference:.1e} of the largest output, compared with the network itself"
-        shown["largest difference"] = missing if difference is None else measured
-    shown["class names"] = "kept" if facts["class_names"] else "none"
-    title = "Converted; mean and divisor are for pixels from 0 to 255, in the order of the channels"
-    options.stdout_console().print(facts_table(title, shown))
-    print(code)  # as it is, in lines of any length, to be pasted
+        print(dumps(converted.to_json()))
+    else:
+        options.stdout_console().print(converted_table(converted))
+        print(converted.usage)  # as it is, in lines of any length, to be pasted

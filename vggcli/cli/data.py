@@ -8,14 +8,17 @@ from vggcli.cli import options
 from vggcli.defaults import user_places, worker_count
 
 
+@options.with_groups
 def data(
-    source: Annotated[str | None, Argument(metavar="[SRC]", help="As --data of the other commands.")] = None,
+    source: Annotated[str | None, Argument(metavar="SRC", help="As --data of the other commands.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what a source holds: images by class in the training and the validation split, how uneven the classes are, how
-    many images cannot be read, and how many are in both splits."""
+    """Show what a data set holds, and what is odd about it. That is images by class in the training and the validation
+    split, how uneven the classes are, how many images cannot be read, and how many are in both splits."""
     from json import dumps
+
+    from rich.text import Text
 
     from vggcli.data.find import find_source
     from vggcli.data.sources import load_both
@@ -30,6 +33,7 @@ def data(
     if json:
         print(dumps({"data": found_source.name, **found.to_json()}))
         return
-    options.stdout_console().print(survey_table(found))
+    console = options.stdout_console()
+    console.print(survey_table(found))
     for line in survey_notes(found):
-        print(printable(line))
+        console.print(Text(printable(line)), soft_wrap=not console.is_terminal)

@@ -15,7 +15,7 @@ MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(opti
 @options.with_groups
 def ensemble(
     context: typer.Context,
-    members: Annotated[list[Path], Argument(metavar="MEMBER...", help="Run folders, checkpoints, saved scores.")],
+    members: Annotated[list[Path], Argument(metavar="MEMBER", help="Run folders, checkpoints, saved scores.")],
     data: options.Data = None,
     split: Annotated[str | None, Option(metavar="NAME", help="Which part of the data. (default: val)")] = None,
     *,
@@ -34,9 +34,9 @@ def ensemble(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Average the posteriors of any mix of run folders, checkpoints and saved scores, and measure the error of every
-    member, every pair and the whole. Networks are evaluated by the flags below, each image decoded once for all of them;
-    saved scores are taken as they are."""
+    """Measure the error of several networks averaged. Posteriors of any mix of run folders, checkpoints and saved
+    scores are averaged, for every member, every pair and the whole. Networks are evaluated by the flags below, each
+    image decoded once for all of them; saved scores are taken as they are."""
     from json import dumps
 
     from vggcli.evaluation.ensemble import fuse

@@ -26,7 +26,7 @@ class ReportFlags:
 
     save_scores: options.SaveScores = None
     per_class: Annotated[bool, Option("--per-class", help="Error, support and worst confusion by class.")] = False
-    confusion: Annotated[Path | None, Option(metavar="FILE.png", help="Write the confusion matrix.")] = None
+    confusion: Annotated[Path | None, Option(metavar="FILE", help="Write the confusion matrix to this .png.")] = None
     worst: Annotated[
         int | None,
         Option(min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
@@ -97,7 +97,7 @@ class ReportFlags:
         if self.table:
             console.print(networks_table(several))
             for path in (path for paths in written for path in paths.values()):
-                options.note(f"written: {path}")
+                options.written(path)
             return
         for measured, paths in zip(several, written, strict=True):
             console.print(evaluation_table(measured, paths))
@@ -109,7 +109,7 @@ class ReportFlags:
 def evaluate(
     several: Annotated[
         list[Path] | None,
-        Argument(metavar="[RUN]...", help="Run folders or checkpoints, in place of --weights or --arch."),
+        Argument(metavar="RUN", help="Run folders or checkpoints, in place of --weights or --arch."),
     ] = None,
     data: options.Data = None,
     split: Annotated[str, Option(metavar="NAME", help="Which part of the data to take.")] = "val",
@@ -122,8 +122,8 @@ def evaluate(
     report: ReportFlags,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the top-1 and top-5 error of a network, or of several, by centre crop, or --dense, --multi-crop or both
-    (sections 3.2 and 4.3); several --scales are averaged."""
+    """Measure the error of networks. Top-1 and top-5 error by centre crop, or --dense, --multi-crop or both (sections
+    3.2 and 4.3); several --scales are averaged. `vgg eval` is the same."""
     from vggcli.evaluation.measure import measure
     from vggcli.evaluation.result import keep_record
 

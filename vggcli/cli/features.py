@@ -25,7 +25,7 @@ NOT_WITH_SEARCH = (  # the query is described as the store says
 )
 _Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."),
+    typer.Argument(metavar="PATH", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."),
 ]
 _Data = Annotated[str | None, typer.Option(metavar="SRC", help="Instead of PATH...: the images of a data set.")]
 _Split = Annotated[str | None, typer.Option(metavar="NAME", help="Which part of --data. (default: train, then val)")]
@@ -67,7 +67,7 @@ _ShardSize = Annotated[
     typer.Option(min=1, metavar="N", help="Write shards of N images and an index; a killed run can be continued."),
 ]
 _Maps = Annotated[
-    Path | None, typer.Option(metavar="FILE.png", help="Draw a layer's strongest channels over an image.")
+    Path | None, typer.Option(metavar="FILE", help="Draw a layer's strongest channels over an image, to this .png.")
 ]
 _Search = Annotated[
     Path | None, typer.Option(metavar="QUERY", help="Find the images of the store PATH that are nearest to this one.")
@@ -75,6 +75,7 @@ _Search = Annotated[
 _Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many --search finds. (default: 12)")]
 
 
+@options.with_groups
 def features(
     paths: _Paths = None,
     data: _Data = None,
@@ -103,9 +104,10 @@ def features(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Describe images by a layer's output: pooled over space, averaged with the mirror image and over scales, normalised
-    (Appendix B). One image is summed up on the terminal; many go to --out, with their names. A file that cannot be used
-    does not stop the others: it is listed at the end, and the exit code is 3."""
+    """Describe images by a layer's output, or find alike ones. Descriptors are pooled over space, averaged with the
+    mirror image and over scales, and normalised (Appendix B). One image is summed up on the terminal; many go to --out,
+    with their names. A file that cannot be used does not stop the others: it is listed at the end, and the exit code is
+    3."""
     given = dict(locals())
     if search is not None:
         _search(given)
@@ -135,7 +137,7 @@ def _describe(given: dict[str, Any]) -> None:
             assert outcome.single is not None and outcome.single.maps_CHW is not None
             image = read_image(outcome.single.place)
             save_maps(image, outcome.single.maps_CHW, outcome.how.options.layers[0], asked.maps, outcome.single.name)
-            options.note(f"written: {asked.maps}")
+            options.written(asked.maps)
     if outcome is not None:
         if given["json"]:
             print(dumps(outcome.to_json()))
@@ -195,7 +197,7 @@ def _search(given: dict[str, Any]) -> None:
     result = store.nearest_to(query, given["top"] or 12, given["weights"], given["device"], given["precision"])
     if out is not None:
         save_neighbours(result, out)
-        options.note(f"written: {out}")
+        options.written(out)
     if given["json"]:
         print(dumps(result.to_json()))
         return

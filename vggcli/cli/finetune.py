@@ -42,9 +42,9 @@ def finetune(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Go on from weights (a run, a checkpoint, another framework's file, or published ones): to new classes, with a new
-    last layer; to a new scale, by the paper's curriculum (section 3.1: S=384 from 256, scale jitter from 384); or from
-    net A to a deeper network."""
+    """Train on from given weights: new classes, a new scale. These are a run, a checkpoint, another framework's file,
+    or published ones; new classes get a new last layer, a new scale is the paper's curriculum (section 3.1: S=384 from
+    256, scale jitter from 384), and net A begins a deeper network."""
     flags = dict(locals())
     from vggcli.training.options import FinetuneOptions
 

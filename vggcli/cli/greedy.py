@@ -9,6 +9,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from vggcli.cli.help import tidied
+
 GREEDY = {  # what a value looks like
     "--scales": re.compile(r"\d+"),
     "--costs": re.compile(r"\d*\.?\d+(e[+-]?\d+)?"),
@@ -23,6 +25,16 @@ class GreedyCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         mine = {name for parameter in self.params for name in parameter.opts}
         return super().parse_args(ctx, expanded(args, mine))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.get_params(ctx):
+            tidied(parameter)
+        super().format_help(ctx, formatter)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option: Any = super().get_help_option(ctx)
+        option.rich_help_panel, option.metavar, option.help = "Output", "", "Show this and exit."
+        return option
 
 
 def expanded(args: list[str], options: set[str]) -> list[str]:

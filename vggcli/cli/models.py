@@ -7,21 +7,26 @@ from typer import Argument, Option
 
 from vggcli import paper
 from vggcli.cli import options
+from vggcli.errors import counted
 
 if TYPE_CHECKING:
     from vggcli.zoo.layers import NetworkConfig
 
 
+@options.with_groups
 def models(
-    name: Annotated[str | None, Argument(metavar="[NETWORK]", help="Show this network layer by layer.")] = None,
-    crop: Annotated[int | None, Option(min=32, help="Side of the input in pixels. (default: 224)")] = None,
+    name: Annotated[str | None, Argument(metavar="NETWORK", help="Show this network layer by layer.")] = None,
+    crop: Annotated[
+        int | None, Option(min=32, rich_help_panel="Network", help="Side of the input in pixels. (default: 224)")
+    ] = None,
     width: Annotated[float | None, Option(help="Factor on all channel counts. (default: 1)")] = None,
     classes: Annotated[int | None, Option(min=1, help="Number of classes. (default: 1000)")] = None,
     head: Annotated[Literal["fc", "gap"] | None, Option(help="The last layers. (default: fc)")] = None,
     json: options.Json = False,
 ) -> None:
-    """Show the zoo (layers, parameters, GMACs, published errors and weights), or NETWORK layer by layer with the size of
-    its output, its receptive field, parameters, MACs and memory, and what its stacks of 3x3 layers save (section 2.3)."""
+    """Show all networks and published weights, or one by layers. The zoo has layers, parameters, GMACs and published
+    errors; NETWORK has the size of every output, its receptive field, parameters, MACs and memory, and what its stacks
+    of 3x3 layers save (section 2.3)."""
     from vggcli.zoo.layers import NetworkConfig, arch_of
 
     chosen: dict[str, Any] = {"crop": crop, "width": width, "classes": classes, "head": head}
@@ -76,7 +81,8 @@ def _show_network(config: "NetworkConfig", json: bool) -> None:
         return
     from vggcli.report.tables import layers_table, stacks_table
 
-    title = f"Network {config.arch}, {config.classes} classes, one image of {config.crop}x{config.crop}"
+    classes = counted(config.classes, "class", "classes")
+    title = f"Network {config.arch}, {classes}, one image of {config.crop}x{config.crop}"
     console = options.stdout_console()
     console.print(layers_table(title, costs))
     if stacks:

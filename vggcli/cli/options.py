@@ -5,6 +5,7 @@ Flags that go together are the fields of a frozen dataclass. A command takes suc
 """
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from vggcli import choices, paper
+from vggcli.cli.help import paneled
 from vggcli.defaults import worker_count
 from vggcli.errors import MachineError, UsageError
 from vggcli.files import writable_output
@@ -69,6 +71,7 @@ PassSize = Annotated[
         "--batch-size",
         "-b",
         min=1,
+        rich_help_panel="Machine",
         help="Views in one forward pass, as many as take at most 4 GiB. (default: that many)",
     ),
 ]
@@ -77,7 +80,7 @@ Workers = Annotated[
     Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"),
 ]
 SkipBad = Annotated[bool, Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
-SaveScores = Annotated[Path | None, Option(metavar="FILE.safetensors", help="Write the posteriors.")]
+SaveScores = Annotated[Path | None, Option(metavar="FILE", help="Write the posteriors to this .safetensors.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]
 
@@ -120,14 +123,16 @@ class PassFlags:
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """`command` for typer: each of its parameters that is annotated with a dataclass is replaced by the fields of that
-    dataclass, with their defaults; when it is called, it gets them as one object again."""
+    dataclass, with their defaults; when it is called, it gets them as one object again. Flags are put in panels."""
     own = inspect.signature(command).parameters.values()
     groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
-    parameters = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for one in own
-        for each in (inspect.signature(groups[one.name]).parameters.values() if one.name in groups else [one])
-    ]
+    parameters = paneled(
+        [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for one in own
+            for each in (inspect.signature(groups[one.name]).parameters.values() if one.name in groups else [one])
+        ]
+    )
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -183,13 +188,20 @@ def shown_path(path: Path) -> str:
 
 
 def note(text: str) -> None:
-    """One line on stderr about what is being done."""
+    """One line on stderr that also --quiet shows: what was picked or left out, or is odd."""
     LOG.info(text)
 
 
+def written(path: Path | str) -> None:
+    """One line on stderr that --quiet leaves out."""
+    LOG.debug(f"written: {path}")
+
+
 def progress(quiet: bool) -> Progress:
-    """Bars on stderr, or nothing."""
+    """Bars on stderr, or nothing; then notes that are progress, of the level DEBUG, are not shown either."""
     from vggcli.report.progress import Bar
+
+    LOG.setLevel(logging.INFO if quiet else logging.DEBUG)
 
     return silent if quiet else lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)
 

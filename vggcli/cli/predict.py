@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @options.with_groups
 def predict(
     paths: Annotated[
-        list[str], Argument(metavar="PATH...", help="Images, folders, globs, .csv lists, - for a list on stdin.")
+        list[str], Argument(metavar="PATH", help="Images, folders, globs, .csv lists, - for a list on stdin.")
     ],
     arch: options.Arch = None,
     weights: options.Weights = None,
@@ -31,8 +31,8 @@ def predict(
     json: Annotated[bool, Option("--json", help="One JSON object a line and image on stdout.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the most probable classes of images, by the protocols of `vgg evaluate`. A file that cannot be used does not
-    stop the others: it is listed at the end, and the exit code is 3."""
+    """Show the most probable classes of images. The protocols are those of `vgg evaluate`. A file that cannot be used
+    does not stop the others: it is listed at the end, and the exit code is 3."""
     from vggcli.evaluation.predict import predicted
     from vggcli.weights.find import find_weights
 
@@ -45,7 +45,7 @@ def predict(
     try:
         if out is not None:
             found.write(out)
-            options.note(f"written: {out}")
+            options.written(out)
     except MachineError:  # hours of work are not lost with the file
         _show(found, json)
         raise

@@ -1,23 +1,17 @@
 """`vgg probe`: linear SVMs on stored descriptors, by the protocols of Appendix B."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from vggcli import choices
 from vggcli.cli import options
 from vggcli.defaults import user_places, worker_count
-from vggcli.errors import counted
-
-if TYPE_CHECKING:
-    from vggcli.probe.measure import Probed
-
 
 _Stores = Annotated[
     list[Path],
-    typer.Argument(metavar="STORE...", help="Files of `vgg features`: parts of one are joined, others stacked."),
+    typer.Argument(metavar="STORE", help="Files of `vgg features`: parts of one are joined, others stacked."),
 ]
 _Protocol = Annotated[
     choices.ProbeProtocol, typer.Option(help="accuracy; caltech: mean class recall over random splits; voc: mean AP.")
@@ -39,7 +33,10 @@ _Points = Annotated[
 _Costs = Annotated[
     list[float] | None, typer.Option(metavar="C...", help="Values to choose C from. (default: 0.01 0.1 1 10 100)")
 ]
-_Norm = Annotated[Literal["l2", "none"], typer.Option(help="Divide each store's rows by this norm, before stacking.")]
+_Norm = Annotated[
+    Literal["l2", "none"],
+    typer.Option(rich_help_panel="Recipe", help="Divide each store's rows by this norm, before stacking."),
+]
 _SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
 ]
@@ -53,6 +50,7 @@ _Parallel = Annotated[
 ]
 
 
+@options.with_groups
 def probe(
     stores: _Stores,
     data: options.Data = None,
@@ -72,13 +70,15 @@ def probe(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a linear SVM, one class against the rest, on descriptors that `vgg features` has stored, and measure it. Labels
-    come from --data, matched by the names of the images; C is chosen on a fifth of the training images, held out."""
+    """Train a linear SVM on stored descriptors, and measure it. It tells one class from the rest, by what `vgg
+    features` stored; labels come from --data, matched by the names of the images; C is chosen on a fifth of the
+    training images, held out."""
     given = dict(locals())
     from json import dumps
 
     from vggcli.probe import measure
     from vggcli.probe.plan import COSTS
+    from vggcli.report.probes import probe_tables
 
     for name in ("stores", "data", "json", "quiet", "per_class"):
         del given[name]
@@ -87,66 +87,5 @@ def probe(
     if json:
         print(dumps(found.to_json(per_class)))
     else:
-        _show(found, per_class)
-
-
-def _show(probed: "Probed", per_class: bool) -> None:
-    """Tables on stdout."""
-    from vggcli.probe.svm import MEASURES
-    from vggcli.report.tables import facts_table
-
-    result, measure = probed.result, MEASURES[probed.plan.protocol]
-    console = options.stdout_console()
-    console.print(facts_table("Linear SVM, one class against the rest", _facts(probed, measure)))
-    if per_class:
-        by_class = zip(result.classes, result.per_class, strict=True)
-        rows = {name: "no test image" if value is None else f"{value:.1f}" for name, value in by_class}
-        unit = "average precision" if probed.plan.protocol == "voc" else "recall"
-        console.print(facts_table(f"By class: {unit} %", rows))
-    if probed.published:
-        where = ", on its test images" if probed.data == "voc2012" else ""
-        theirs = {row.method: getattr(row, probed.data) for row in probed.published}
-        shown = {
-            name: f"{one[0]:.1f} ± {one[1]:.1f}" if isinstance(one, tuple) else f"{one:.1f}"
-            for name, one in theirs.items()
-        }
-        console.print(facts_table(f"The paper's Table 11: {measure} %{where}", shown))
-
-
-def _facts(probed: "Probed", measure: str) -> dict[str, str]:
-    from vggcli.probe.descriptors import SETTINGS
-
-    result, plan, first = probed.result, probed.plan, probed.result.splits[0]
-    each = ", ".join(f"{one.measured.figure:.1f}" for one in result.splits)
-    deviation = "" if result.deviation is None else f" ± {result.deviation:.1f} over the splits ({each})"
-    skipped = f", {probed.labelled.skipped} without a descriptor" if probed.labelled.skipped else ""
-    stores = []
-    for store in probed.stores:
-        said = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
-        stores.append(f"{store.path}: {counted(store.dimension, 'number')}{f' ({said})' if said else ''}")
-    return {
-        measure: f"{result.figure:.2f} %{deviation}",
-        "protocol": f"{plan.protocol}: {_how(probed)}",
-        "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {len(result.classes)} classes",
-        "data": probed.data,
-        "descriptors": "\n".join(stores),
-        "dimension": f"{result.dimension}, {'each L2-normalised' if plan.norm == 'l2' else 'as stored'}",
-        "C": "\n".join(_choice(one.cost, one.held_out, plan.costs) for one in result.splits),
-        "time": f"{probed.seconds:.1f} s",
-    }
-
-
-def _how(probed: "Probed") -> str:
-    plan, drawing = probed.plan, probed.drawing
-    if drawing is not None:
-        tested = "the rest" if drawing.test_per_class is None else f"at most {drawing.test_per_class}"
-        count = f"{drawing.splits} random splits" if drawing.splits > 1 else "a random split"
-        trained = f"{counted(drawing.train_per_class, 'image')} a class to train"
-        return f"{count}, {trained}, {tested} to test, seed {plan.seed}"
-    points = f", AP {'at 11 recalls' if plan.ap == '11' else 'over all recalls'}" if plan.protocol == "voc" else ""
-    return f"trained on {plan.train_split}, measured on {plan.split}{points}"
-
-
-def _choice(cost: float, held_out: Sequence[float], grid: Sequence[float]) -> str:
-    tried = ", ".join(f"{one:g}: {figure:.1f}" for one, figure in zip(grid, held_out, strict=False))
-    return f"{cost:g}, best on a fifth of the training images held out ({tried})" if tried else f"{cost:g}"
+        for table in probe_tables(found, per_class):
+            options.stdout_console().print(table)

@@ -10,18 +10,19 @@ from vggcli.defaults import user_places
 from vggcli.errors import UsageError
 
 
+@options.with_groups
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="Run folders, or folders of runs. (default: runs)"),
+        typer.Argument(metavar="FOLDER", help="Run folders, or folders of runs. (default: runs)"),
     ] = None,
     json: options.Json = False,
     csv: Annotated[
         bool, typer.Option("--csv", help="Print every epoch of every run as CSV, as log.jsonl has them.")
     ] = False,
 ) -> None:
-    """List runs, the newest first: network, data, recipe, epochs, best top-1 error, the weights they began from, and when
-    they were saved last."""
+    """List the runs here, the newest first. Each has its network, data, recipe, epochs, best top-1 error, the weights
+    that it began from, and when it was saved last."""
     from json import dumps
 
     from vggcli.report.runs import runs_table

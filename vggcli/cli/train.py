@@ -81,7 +81,7 @@ def train(
     arch: options.Arch = None,
     recipe: Annotated[
         choices.RecipeName | None,
-        Option(help="Sets all of the following: the paper's numbers, or a laptop's. (default: paper)"),
+        Option(help="Sets all below, and the width: the paper's numbers, or a laptop's. (default: paper)"),
     ] = None,
     scale: Annotated[
         int | None, Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)")
@@ -101,8 +101,9 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a network from scratch by the paper's recipe (section 3.1): SGD with momentum, dropout, random crops with
-    scale jitter, flips and colour shift, and a learning rate that is divided by 10 when the validation error stalls."""
+    """Train a network from scratch. The recipe is the paper's (section 3.1): SGD with momentum, dropout, random crops
+    with scale jitter, flips and colour shift, and a learning rate that is divided by 10 when the validation error
+    stalls."""
     flags = dict(locals())
     from vggcli.training.options import TrainOptions
 

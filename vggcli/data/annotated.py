@@ -13,7 +13,7 @@ from vggcli.data.left_out import readable, unread_images
 from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, hashed, picked, role_of
 from vggcli.data.voc import LISTS, annotated_image, annotation_files, by_stem, listed_stems
 from vggcli.data.walking import KNOWN_SUFFIXES, composed, folders_in, images_below
-from vggcli.errors import DataError, counted
+from vggcli.errors import DataError, counted, did_you_mean
 
 ANNOTATION_FOLDERS = ("annotations", "annots", "annotation", "labels", "xml", "xmls")  # in any case
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
@@ -41,7 +41,7 @@ def annotated_records(source: Path, split: str, remarks: list[str]) -> Iterable[
         lists = listed_stems(source, (*SPLIT_NAMES, "trainval"), {*whole.files, *images})
         listed = [name for name in (split, *(VALIDATION_NAMES if split == "val" else ())) if name in lists]
         if lists and not listed:
-            raise DataError(f"{source} has no split {split!r} (it has {', '.join(lists)})")
+            raise DataError(f"{source} has no split {split!r} (it has {', '.join(lists)}){did_you_mean(split, lists)}")
         if lists:
             return _records(source, whole, images, lists[listed[0]], remarks)
     own = {name: place for name in _split_folders(source) if (place := _place(source / name))}

@@ -8,6 +8,7 @@ from vggcli.data.catalogue import KNOWN, fetch
 from vggcli.files import sweep
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
+from vggcli.regular import need_local
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ def find_source(data: str | None, places: Places, workers: int, progress: Progre
     if not data:
         data, origin = (places.data, "from $VGG_DATA") if places.data else ("shapes", "the embedded set")
         LOG.info(f"data: {data} ({origin})")
+    need_local(data)
     if data == "shapes":
         return Source(data, shapes_index(places, workers, progress))
     if data in KNOWN:

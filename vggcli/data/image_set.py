@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggcli.data.voc import MarkedObject
-from vggcli.errors import DataError, WeightsError, counted
+from vggcli.errors import DataError, WeightsError, counted, did_you_mean
 from vggcli.imagenet import imagenet_ids, imagenet_names
 
 Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels of the upright image
@@ -83,7 +83,7 @@ def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     if unknown:
         lacking, have = (", ".join(map(repr, some[:3])) + ", …" * (len(some) > 3) for some in (unknown, classes))
         what = f"{len(unknown)} of the data's classes ({lacking}); they have {len(classes)}: {have}"
-        raise WeightsError(f"the weights lack {what}")
+        raise WeightsError(f"the weights lack {what}{did_you_mean(unknown[0], classes)}")
     return images.with_classes(classes)
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vggcli.data.annotated import annotated_records
+from vggcli.data.catalogue import KNOWN
 from vggcli.data.class_folders import class_folder_records
 from vggcli.data.csv_file import csv_records
 from vggcli.data.image_set import Box, ImageSet, Record, joined
 from vggcli.data.left_out import left_out_below, readable
 from vggcli.data.splits import hashed, picked_role
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
-from vggcli.errors import DataError
+from vggcli.errors import DataError, did_you_mean
 from vggcli.regular import need_regular
 
 __all__ = ["IMAGE_SUFFIXES", "Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
@@ -36,8 +37,9 @@ def load_split(source: Path, split: str) -> ImageSet:
         source = source.parent
     else:
         need_regular(source, DataError)
-        known = "a folder of class folders, a CSV, shapes or the name of a set such as cifar10"
-        raise DataError(f"there is no folder or CSV file {source}; give {known}", "data")
+        known = "; give a folder of class folders, a CSV, shapes or the name of a set such as cifar10"
+        near = did_you_mean(source.name, (*KNOWN, "shapes"))
+        raise DataError(f"there is no folder or CSV file {source}{near or known}", "data")
     kept = sorted(records, key=lambda record: record.name)
     if not kept:
         raise DataError(f"the {split} split of {named} is empty: there is no image in it")
@@ -70,8 +72,8 @@ def load_both(source: Path) -> tuple[ImageSet, ImageSet]:
     train, val = load_split(source, "train"), load_split(source, "val")
     missing = sorted(set(val.classes) - set(train.classes))
     if missing:
-        alike = next((name for name in train.classes if name.casefold() == missing[0].casefold()), None)
-        hint = f" (the training class is called {alike!r}; call both the same)" if alike else ""
+        near = did_you_mean(missing[0], sorted(set(train.classes) - set(val.classes)) or train.classes)
+        hint = f"{near} (then call both the same)" if near else ""
         raise DataError(f"class {missing[0]!r} of {source} has validation images but no training image{hint}")
     return train, val.with_classes(train.classes)
 

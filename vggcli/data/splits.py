@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vggcli.data.image_set import Record
-from vggcli.errors import DataError
+from vggcli.errors import DataError, did_you_mean
 
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
 SPLIT_NAMES = ("train", *VALIDATION_NAMES)
@@ -52,8 +52,8 @@ def picked(split: str, present: Sequence[str], source: Path, role: Callable[[str
         if first:
             return first[0]
     have = ", ".join(f"{name}/" for name in names)
-    advice = "add one, or rename any class that is named like a split"
-    raise DataError(f"{source} has no {split}/ folder (it has {have}); {advice}")
+    advice = did_you_mean(split, names) or "; add one, or rename any class that is named like a split"
+    raise DataError(f"{source} has no {split}/ folder (it has {have}){advice}")
 
 
 def _rank(name: str) -> int:

@@ -164,7 +164,7 @@ def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -
     missing, there = job.mine(part, written=False), len(job.mine(part, written=True))
     if there:
         shards = counted(there + len(missing), "shard")
-        LOG.info(f"of {shards}, {there} {'exists' if there == 1 else 'exist'} already; computing the others")
+        LOG.debug(f"of {shards}, {there} {'exists' if there == 1 else 'exist'} already; computing the others")
     order = [index for number in missing for index in manifest.span(number)]
     started, turned = time.perf_counter(), 0
     with progress("describing", len(order) * len(options.scales), "views") as tell:

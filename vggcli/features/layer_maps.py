@@ -4,14 +4,13 @@ The name of a layer means its output after the ReLU that follows it (and after i
 with `:pre` it means the output of the layer itself.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from vggcli import paper
-from vggcli.errors import UsageError, WeightsError
+from vggcli.errors import UsageError, WeightsError, did_you_mean
 from vggcli.zoo.layers import NetworkConfig, network_layers, scaled_channels
 from vggcli.zoo.network import VGG
 
@@ -30,7 +29,7 @@ class LayerOutput:
 def layer_outputs(network: VGG, names: Sequence[str]) -> tuple[LayerOutput, ...]:
     """What `names` mean in `network`, in their order.
 
-    Raises UsageError for a name that the network does not have (its nearest are offered), one that is given twice, or
+    Raises UsageError for a name that the network does not have (the nearest is offered), one that is given twice, or
     `:pre` where no ReLU follows; WeightsError for a fully connected layer that these weights do not have.
     """
     for name in names:
@@ -50,8 +49,7 @@ def _layer_output(network: VGG, asked: str) -> LayerOutput:
         what = f"these weights of network {arch} have no layer {name}"
         raise WeightsError(f"{what}; ask for one that they have: {', '.join(known)}", "layer")
     if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[-3:])
-        what = f"network {arch} has no layer {name!r}; the nearest are {near}"
+        what = f"network {arch} has no layer {name!r}{did_you_mean(name, known)}"
         raise UsageError(f"{what} (`vgg models {arch}` lists them all)", "layer")
     relu = f"relu{name.removeprefix('fc').removeprefix('conv').removeprefix('bn')}"
     has_relu = name in ("fc6", "fc7") or (  # whose ReLUs are not modules

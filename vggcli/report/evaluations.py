@@ -16,6 +16,7 @@ from vggcli.evaluation.protocol import PARTS, Scores
 from vggcli.evaluation.result import Mistake, correct_counts
 from vggcli.metrics import confusion_counts, error_rate
 from vggcli.paper import CROP
+from vggcli.report.cells import Elided, from_here
 from vggcli.report.paper_tables import (
     Errors,
     FusionRow,
@@ -41,19 +42,26 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
     averaged = ", ".join(name for name, more in several if more)
     skipped = f", {one.skipped} left out" if one.skipped else ""
     crops = f"{counted(one.crops, 'crop')} an image; " if one.crops else ""
-    facts = {
+    facts: dict[str, str | Elided] = {
         "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
         "top-5 error": f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)",
-        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}: {one.data} ({one.split})",
-        "protocol": f"{one.protocol} at Q = {', '.join(map(str, one.scales))}; {crops}"
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}",
+        "data": Elided(f"{from_here(one.data)} ({one.split})"),
+        "protocol": f"{protocol_text(one.protocol, one.scales)}; {crops}"
         + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),
         "calibration": f"{one.calibration_error:.1f} % expected calibration error",
         "network": f"{one.arch}, crop {config.crop}, width {config.width:g}",
-        "weights": f"{one.weights} (SHA-256 {one.weights_sha256[:12]}…)",
+        "weights": from_here(one.weights),
+        "SHA-256": f"{one.weights_sha256[:12]}…",
         "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s",
         **written,
     }
     return facts_table("Evaluation", facts)
+
+
+def protocol_text(protocol: str, scales: Sequence[int]) -> str:
+    """A protocol as it is named everywhere: dense at Q = 256, 384."""
+    return f"{protocol} at Q = {', '.join(map(str, scales))}"
 
 
 def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:
@@ -91,7 +99,9 @@ def networks_table(several: Sequence[Measured]) -> Table:
     """Evaluations by one protocol in the form of Tables 3 and 4; dense and multi-crop evaluation as in Table 5."""
     first = several[0].evaluation
     skipped = f" ({first.skipped} left out)" if first.skipped else ""
-    images = f"{counted(first.images, 'image')}{skipped} of {first.data} ({first.split}); posteriors averaged"
+    images = (
+        f"{counted(first.images, 'image')}{skipped} of {from_here(first.data)} ({first.split}); posteriors averaged"
+    )
     flips = ", with flips" if first.flip else ""
     if not several[0].scores.parts:
         rows = [_network_row(one, [(one.scores, None, None)]) for one in several]
@@ -129,7 +139,10 @@ def _errors(scores: Scores) -> Errors:
 def members_table(fusion: Fusion) -> Table:
     """The errors of every member, of every pair where there are more than two, and of the whole ensemble."""
     result = fusion.to_json()
-    rows = [(one["name"], f"{one['arch']}, {one['protocol']} at {one['scales']}", one) for one in result["members"]]
+    rows = [
+        (one["name"], f"{one['arch']}, {protocol_text(one['protocol'], one['scales'])}", one)
+        for one in result["members"]
+    ]
     if len(fusion.members) > 2:
         rows += [(" + ".join(pair["members"]), "pair", pair) for pair in result["pairs"]]
     rows.append(("all", counted(len(fusion.members), "member"), result))
@@ -149,13 +162,13 @@ def combined_tables(fusion: Fusion) -> list[Table]:
         FusionRow(names, protocol, _errors(scores), published_fusion(about, protocol) if imagenet else None)
         for protocol, scores in (*fusion.parts.items(), (whole, fusion.whole))
     ]
-    title = f"Error of {len(about)} networks, their posteriors averaged: {_images(fusion, skipped)}"
+    title = f"Error of {counted(len(about), 'network')}, their posteriors averaged: {_images(fusion, skipped)}"
     return [fusion_table(title, rows), *([methods_table(len(about), rows)] if imagenet else [])]
 
 
 def _images(fusion: Fusion, skipped: int) -> str:
     left_out = f" ({skipped} left out)" if skipped else ""
-    data = f" of {fusion.data} ({fusion.split})" if fusion.data else ""
+    data = f" of {from_here(fusion.data)} ({fusion.split})" if fusion.data else ""
     return f"{counted(len(fusion.whole.images), 'image')}{left_out}{data}"
 
 

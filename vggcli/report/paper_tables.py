@@ -7,7 +7,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vggcli import paper
-from vggcli.report.tables import fold, right, titled
+from vggcli.errors import counted
+from vggcli.report.cells import Elided, Titled, fold, lowest_green, right
 
 Errors = tuple[float, float]  # top-1 and top-5, per cent
 
@@ -46,30 +47,32 @@ def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
     published = any(row.errors[0][1] for row in rows)
     theirs_column = [Column("the paper's\ntop-1, top-5", justify="right", overflow="fold")] if published else []
     errors = right("top-1\nerror (%)", "top-5\nerror (%)")
-    table = _narrow(title, *fold("ConvNet config."), *sides, *errors, *theirs_column, *fold("weights"))
-    for row in rows:
-        ((top1, top5), theirs) = row.errors[0]
-        cells = [f"{top1:.1f}", f"{top5:.1f}"]
+    table = _narrow(title, *fold("ConvNet config."), *sides, *errors, *theirs_column, "weights")
+    values = [[row.errors[0][0][rank] for row in rows] for rank in (0, 1)]
+    columns = [lowest_green([f"{value:.1f}" for value in column], column) for column in values]
+    for row, *errors_of in zip(rows, *columns, strict=True):
+        theirs = row.errors[0][1]
+        cells: list[Text | str] = [*errors_of]
         if published:
             cells.append(f"{theirs.top1_error:.1f}, {theirs.top5_error:.1f} (Table {theirs.table})" if theirs else "-")
-        table.add_row(*_sides(row), *cells, Text(row.weights))
+        table.add_row(*_sides(row), *cells, Elided(row.weights))
     return table
 
 
 def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) -> Table:
     """Rows with one column of errors for each of `columns`, which are protocols, as in Table 5."""
     errors = _unbroken(*(f"{name}\ntop-1, top-5" for name in columns))
-    table = _narrow(title, *fold("ConvNet\nconfig.", "train (S)\ntest (Q)"), *errors, *fold("weights"))
+    table = _narrow(title, *fold("ConvNet\nconfig.", "train (S)\ntest (Q)"), *errors, "weights")
     for row in rows:
         cells = []
         for (top1, top5), theirs in row.errors:
             beside = f"\n({theirs.top1_error:.1f}, {theirs.top5_error:.1f})" if theirs else ""
             cells.append(f"{top1:.1f}, {top5:.1f}{beside}")
         name, *sides = _sides(row)
-        table.add_row(name, "\n".join(sides), *cells, Text(row.weights))
+        table.add_row(name, "\n".join(sides), *cells, Elided(row.weights))
     published = any(theirs for row in rows for _, theirs in row.errors)
     brackets = "; in brackets the paper's (Table 5)" if published else ""
-    table.caption = Text(f"Errors in per cent{brackets}.")
+    table.remark = f"Errors in per cent{brackets}."
     return table
 
 
@@ -98,19 +101,21 @@ def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
     table = _narrow(title, Column("method", no_wrap=True), "", *errors)
     for row in rows:
         ours = [f"{error:.1f}" for error in row.errors]
-        table.add_row("these networks", f"{nets} nets, {_spelt(row.protocol)}", *ours, "-", end_section=row is rows[-1])
+        table.add_row(
+            "these networks", f"{counted(nets, 'net')}, {_spelt(row.protocol)}", *ours, "-", end_section=row is rows[-1]
+        )
     for one in paper.TABLE7:
         top5, test = (_figure(error) for error in (one.top5_error, one.test_top5_error))
         if one.one_cell:
             top5, test = f"({top5})", f"({test})"
         table.add_row(one.method, one.nets, _figure(one.top1_error), top5, test)
-    table.caption = Text("In brackets: one figure for both columns.")
+    table.remark = "In brackets: one figure for both columns."
     return table
 
 
-def _narrow(title: str, *columns: Column | str) -> Table:
-    table = titled(title, *columns)
-    table.collapse_padding, table.caption_justify = True, "left"
+def _narrow(title: str, *columns: Column | str) -> Titled:
+    table = Titled(title, *columns)
+    table.collapse_padding = True
     return table
 
 

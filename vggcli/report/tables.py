@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -14,58 +13,59 @@ from vggcli.evaluation.result import ClassReport
 from vggcli.features.outcome import Outcome
 from vggcli.features.pooling import strongest_channels
 from vggcli.features.search import Neighbours
+from vggcli.report.cells import Elided, Titled, fold, from_here, lowest_green, right
 from vggcli.report.text import printable
+from vggcli.weights.convert import Converted
 from vggcli.weights.published import BASE, Published
 from vggcli.zoo.layers import LayerCost, Stack
 
 POOLS = {"gap": "averaged over space", "gmp": "maximum over space", "none": "not pooled"}
 NAMED_CHANNELS = 8  # the strongest of a row
-BAR = 24  # characters of a posterior of 1
+BAR = 16  # characters of a posterior of 1
 SHOWN_CLASSES = 6  # at either end of a long list
-
-
-def titled(title: str, *columns: Column | str) -> Table:
-    """An empty table in the style of all of them."""
-    shown = Text(printable(title), "table.title")
-    return Table(*columns, title=shown, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def right(*names: str) -> list[Column]:
-    """Columns of numbers."""
-    return [Column(name, justify="right") for name in names]
-
-
-def fold(*names: str) -> list[Column]:
-    """Columns whose text is folded where it is too long, and never cut."""
-    return [Column(name, overflow="fold") for name in names]
 
 
 def zoo_table(rows: Iterable[tuple[paper.Row, int, float]]) -> Table:
     """The zoo: (row of Table 1, parameters, GMACs) each."""
-    title = "Networks of Table 1, with the shallow net of section 4.1 and the batch-normalised variants"
-    numbers = right("layers", "parameters", "GMACs", "top-1 %", "top-5 %")
-    table = titled(title, "network", "also", *numbers, "published in")
+    title = "Networks of Table 1, the shallow net of section 4.1, and with batch norm"
+    numbers = right("layers", "parameters", "GMACs", "top-1 %", "top-5 %", "from")
+    table = Titled(title, "network", "also", *numbers)
+    sources: dict[str, str] = {}
     for row, parameters, gmacs in rows:
-        errors = ["" if error is None else f"{error:g}" for error in (row.top1_error, row.top5_error)]
+        errors = ["-" if error is None else _percent(error) for error in (row.top1_error, row.top5_error)]
         size = (str(row.weight_layers), f"{parameters:,}", f"{gmacs:.3f}")
-        table.add_row(row.arch, row.alias or "", *size, *errors, row.error_source or "error not printed in the paper")
+        source = sources.setdefault(row.error_source, str(len(sources) + 1)) if row.error_source else ""
+        table.add_row(row.arch, row.alias or "", *size, *errors, source)
+    table.remark = "\n".join(f"Errors from ({number}) {source}." for source, number in sources.items())
     return table
+
+
+def _percent(error: float) -> str:
+    """With one decimal, or two where it has them."""
+    return f"{error:.2f}".removesuffix("0")
 
 
 def published_table(weights: Iterable[Published]) -> Table:
     """Weights that can be fetched by name."""
-    title = f"Published weights, by name and network, from {BASE} (their publisher's errors: centre crop at 256)"
-    numbers = right("MiB", "top-1 %", "top-5 %")
-    table = titled(title, "name", "network", *numbers, Column("file", no_wrap=True), *fold("licence"))
+    names = [Column(name, no_wrap=True) for name in ("name", "arch", "file")]
+    table = Titled(
+        "Published weights, by name and network", *names[:2], *right("MiB", "top-1\n%", "top-5\n%"), names[2]
+    )
+    licences: dict[str, str] = {}
     for one in weights:
-        errors = ["no classifier", ""] if one.top1_error is None else [f"{one.top1_error:.2f}", f"{one.top5_error:.2f}"]
-        table.add_row(one.name, one.arch, f"{one.mebibytes:.0f}", *errors, one.file, one.licence)
+        errors = ["-", "-"] if one.top1_error is None else [f"{one.top1_error:.2f}", f"{one.top5_error:.2f}"]
+        table.add_row(one.name, one.arch, f"{one.mebibytes:.0f}", *errors, one.file)
+        licences[one.name] = one.licence
+    table.remark = (
+        f"Files from {BASE}; errors are the publisher's (centre crop at 256), none where there is no classifier.\n"
+        f"Licences: {'; '.join(f'{name}: {licence}' for name, licence in licences.items())}."
+    )
     return table
 
 
 def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
     """Every layer of a network and what it costs for one image."""
-    table = titled(title, "layer", *right("output", "receptive field", "parameters", "MACs (M)", "memory (MB)"))
+    table = Titled(title, "layer", *right("output", "receptive field", "parameters", "MACs (M)", "memory (MB)"))
     for cost in costs:
         output, field = "x".join(map(str, cost.output)), f"{cost.receptive_field}x{cost.receptive_field}"
         macs = f"{cost.macs / 1e6:,.1f}" if cost.macs else ""
@@ -79,8 +79,8 @@ def layers_table(title: str, costs: Sequence[LayerCost]) -> Table:
 
 def stacks_table(stacks: Sequence[Stack]) -> Table:
     """The argument of section 2.3 in numbers: stacks of 3x3 layers against one filter of their receptive field."""
-    title = "Each stack of 3x3 layers against one filter with the same receptive field (section 2.3)"
-    table = titled(title, "stack", *right("sees", "weights of the stack", "as one filter", "more"))
+    title = "Stacks of 3x3 layers against one filter of equal receptive field (section 2.3)"
+    table = Titled(title, "stack", *right("sees", "weights of the stack", "as one filter", "more"))
     for stack in stacks:
         side = stack.receptive_field
         more = f"{100 * (stack.single_weights / stack.stack_weights - 1):.0f} %"
@@ -92,29 +92,31 @@ def stacks_table(stacks: Sequence[Stack]) -> Table:
 
 def classes_table(reports: Sequence[ClassReport]) -> Table:
     """Error, support and worst confusion by class, the worst class first."""
-    table = titled("By class", "class", *right("images", "top-1 error %"), "most confused with")
+    table = Titled("By class", "class", *right("images", "top-1 error %"), "most confused with")
     for report in sorted(reports, key=lambda one: (-one.top1_error, one.name)):
         confused = f"{report.confused_with} ({report.confused})" if report.confused_with is not None else ""
-        table.add_row(_name(report.name), str(report.support), f"{report.top1_error:.1f}", _name(confused))
+        table.add_row(Elided(report.name), str(report.support), f"{report.top1_error:.1f}", Elided(confused))
     return table
 
 
 def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
     """(name, what it is, its errors) each: members, pairs, and last the whole."""
-    table = titled(title, *fold("posteriors of", ""), *right("top-1 error %", "top-5 error %"))
-    for index, (name, what, errors) in enumerate(rows):
+    table = Titled(title, "posteriors of", *fold(""), *right("top-1\nerror %", "top-5\nerror %"))
+    values = [[errors[name] for _, _, errors in rows] for name in ("top1_error", "top5_error")]
+    columns = [lowest_green([f"{value:.2f}" for value in column], column) for column in values]
+    for index, (name, what, _) in enumerate(rows):
         if index == len(rows) - 1:
             table.add_section()
-        table.add_row(_name(name), _name(what), f"{errors['top1_error']:.2f}", f"{errors['top5_error']:.2f}")
+        table.add_row(Elided(name), _name(what), *(column[index] for column in columns))
     return table
 
 
 def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> Table:
     """(path, its top classes with posteriors) each, with bars."""
-    table = titled("", *fold("image", "class"), *right("posterior"), Column("", min_width=BAR))
+    table = Titled("", "image", "class", *right("posterior"), Column("", min_width=BAR, no_wrap=True))
     for path, top in images:
         for rank, (name, posterior) in enumerate(top):
-            cells = _name(path if rank == 0 else ""), _name(name), f"{posterior:.4f}", "█" * round(BAR * posterior)
+            cells = Elided(path if rank == 0 else ""), Elided(name), f"{posterior:.4f}", "█" * round(BAR * posterior)
             table.add_row(*cells, end_section=rank == len(top) - 1)
     return table
 
@@ -123,10 +125,10 @@ def neighbours_table(result: Neighbours) -> Table:
     """The images that were found, the nearest first, with their classes where these are known."""
     known = any(one.label is not None for one in result.found)
     title = f"Nearest to {result.query}: {result.sentence()}"
-    table = titled(title, *right(""), *(fold("class") if known else ()), *fold("image"), *right("cosine"))
+    table = Titled(title, *right(""), *(fold("class") if known else ()), "image", *right("cosine"))
     for rank, one in enumerate(result.found, start=1):
-        label = [_name(one.label or "")] if known else []
-        table.add_row(str(rank), *label, _name(one.name), f"{one.cosine:.4f}")
+        label = [Elided(one.label or "")] if known else []
+        table.add_row(str(rank), *label, Elided(one.name), f"{one.cosine:.4f}")
     return table
 
 
@@ -149,10 +151,10 @@ def features_table(outcome: Outcome) -> Table:
     scales = f"Q = {', '.join(map(str, one.scales))}" + (f" ({one.aggregate})" if len(one.scales) > 1 else "")
     facts["layer"] = f"{' '.join(one.layers)} of network {how.arch}; {POOLS[one.pool]}"
     facts["views"] = f"{scales}{', mirror image averaged' if one.flip else ''}; norm {one.norm}"
-    facts["weights"] = str(how.weights)
+    facts["weights"] = from_here(how.weights)
     if outcome.out is not None:
         facts["speed"] = f"{outcome.images_per_second:.1f} images/s, {outcome.seconds:.1f} s"
-        facts["written"] = str(outcome.out)
+        facts["written"] = from_here(outcome.out)
     return facts_table("Features", facts)
 
 
@@ -160,13 +162,36 @@ def _size(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def facts_table(title: str, facts: Mapping[str, str]) -> Table:
-    """Names and values, one pair a line."""
-    table = titled(title, "", *fold(""))
+def facts_table(title: str, facts: Mapping[str, str | Elided]) -> Table:
+    """Names and values, one pair a line. A value of one word, such as a path, is elided where it is too long."""
+    table = Titled(title, "", *fold(""))
     table.show_header = False
     for name, value in facts.items():
-        table.add_row(_name(name), Text("\n").join(_name(line) for line in value.split("\n")))
+        if isinstance(value, str) and len(value.split()) > 1:
+            table.add_row(Elided(name), Text("\n").join(map(_name, value.split("\n"))))
+        else:
+            table.add_row(Elided(name), Elided(value) if isinstance(value, str) else value)
     return table
+
+
+def converted_table(converted: Converted) -> Table:
+    """What was written, and the preprocessing that it expects."""
+    facts = converted.to_json()
+    shown = {name.replace("_", " "): _short(value) for name, value in facts.items() if name != "usage"}
+    if converted.exported:
+        difference = converted.exported.difference
+        missing = "not measured: onnxruntime is not installed (pip install 'vggcli[onnx]')"
+        measured = f"{difference:.1e} of the largest output, compared with the network itself"
+        shown["largest difference"] = missing if difference is None else measured
+    shown["class names"] = "kept" if facts["class_names"] else "none"
+    return facts_table("Converted (mean and divisor: of pixels from 0 to 255, channel by channel)", shown)
+
+
+def _short(value: object) -> str:
+    """Numbers to 4 digits, and lists without brackets."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_short, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _name(text: str) -> Text:
@@ -176,12 +201,12 @@ def _name(text: str) -> Text:
 
 def survey_table(found: Survey) -> Table:
     """Images by class in both splits, the largest class first; of more than 12 classes the largest and the smallest."""
-    table = titled("Images by class", "class", *right("train", "val"))
+    table = Titled("Images by class", "class", *right("train", "val"))
     order = sorted(range(len(found.classes)), key=lambda row: (-found.train[row], found.classes[row]))
     ends = len(order) if len(order) <= 2 * SHOWN_CLASSES else SHOWN_CLASSES
     for place, row in enumerate(order):
         if place < ends or place >= len(order) - ends:
-            table.add_row(_name(found.classes[row]), f"{found.train[row]:,}", f"{found.val[row]:,}")
+            table.add_row(Elided(found.classes[row]), f"{found.train[row]:,}", f"{found.val[row]:,}")
         elif place == ends:
             table.add_row(f"... {len(order) - 2 * ends} more", "", "", style="dim")
     table.add_row("all", f"{sum(found.train):,}", f"{sum(found.val):,}", style="bold")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from vggcli import paper
 from vggcli.data.image_set import ImageSet, match_classes
-from vggcli.errors import DataError, UsageError, WeightsError
+from vggcli.errors import DataError, UsageError, WeightsError, did_you_mean
 from vggcli.imagenet import imagenet_names
 from vggcli.metrics import is_chance
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
-from vggcli.regular import irregular
+from vggcli.regular import irregular, need_local
 from vggcli.weights.checkpoint import BEST, LAST, glanced_at, read_checkpoint
 from vggcli.weights.published import CONVOLUTIONS, IMAGENET, PUBLISHED, download, find_published, published_file, verify
 from vggcli.zoo.layers import arch_of
@@ -116,7 +116,7 @@ def fetched(path: Path, places: Places, progress: Progress = silent, images: Seq
 def weights_file(path: Path) -> Path:
     """The weights that `path` names: itself, or a run folder's best (else last) checkpoint.
 
-    Raises WeightsError where there is no such file.
+    Raises WeightsError where there is no such file, UsageError for a URL.
     """
     if path.is_dir():
         for name in (BEST, LAST):
@@ -124,9 +124,12 @@ def weights_file(path: Path) -> Path:
                 return path / name
         raise WeightsError(f"{path} has no {BEST} or {LAST}: it is not a run folder, or its training never saved")
     if not path.is_file():
+        need_local(path)
         kind = irregular(path)
         what = f"is {kind}, not a regular file" if kind else "is not there"
-        raise WeightsError(f"{path} {what}; give a run folder, a checkpoint, or another framework's weights file")
+        near = did_you_mean(str(path), (IMAGENET, CONVOLUTIONS))
+        advice = near or "; give a run folder, a checkpoint, or another framework's weights file"
+        raise WeightsError(f"{path} {what}{advice}")
     return path
 
 

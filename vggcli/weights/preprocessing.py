@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from vggcli.errors import UsageError
+from vggcli.errors import UsageError, did_you_mean
 from vggcli.records import OPEN, Positive, parsed, read_record
 from vggcli.regular import irregular
 
@@ -93,7 +93,8 @@ def read_pixels(given: str) -> ExpectedPixels:
         kind = irregular(path)
         there = f"is {kind}, not a regular file" if kind else "is not there"
         what = f"{path} {there}" if path.suffix.lower() == ".json" else f"there is no preprocessing {given!r}"
-        raise UsageError(f"{what}; give {', '.join(PIXELS)} or a FILE.json with {KEYS}", "preprocessing")
+        advice = did_you_mean(given, PIXELS) or f"; give {', '.join(PIXELS)} or a FILE.json with {KEYS}"
+        raise UsageError(f"{what}{advice}", "preprocessing")
     try:
         if path.stat().st_size > _LONGEST:
             raise ValueError("it is over 1 MiB")

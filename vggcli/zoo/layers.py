@@ -10,7 +10,7 @@ from typing import Literal
 
 from vggcli import paper
 from vggcli.choices import Head
-from vggcli.errors import UsageError
+from vggcli.errors import UsageError, did_you_mean
 from vggcli.records import RECORD
 
 Kind = Literal["conv", "bn", "relu", "lrn", "pool", "fc"]
@@ -191,5 +191,6 @@ def arch_of(name: str) -> str:
     for arch, row in paper.NETWORKS.items():
         if lowered in (arch.lower(), row.alias):
             return arch
-    known = ", ".join(paper.NETWORKS)
-    raise UsageError(f"there is no network {name!r}; the networks are {known} (and torchvision's names, such as vgg16)")
+    near = did_you_mean(name, [*paper.NETWORKS, *(row.alias for row in paper.NETWORKS.values() if row.alias)])
+    known = f"(the networks are {', '.join(paper.NETWORKS)}, and torchvision's names, such as vgg16)"
+    raise UsageError(f"there is no network {name!r}{near} {known}")
