@@ -59,6 +59,7 @@ def failed(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str]:
 def test_accuracy_on_the_validation_split(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = probed(capsys, "d.safetensors", "--data", str(photos))
     assert result["protocol"] == result["measure"] == "accuracy"
+    assert result["error"] == 100 - result["figure"]
     assert result["figure"] == 100
     assert (result["train_split"], result["split"], result["images"], result["skipped"]) == ("train", "val", 54, 0)
     (only,) = result["results"]

@@ -18,7 +18,7 @@ from vggcli.places import Places
 from vggcli.probe.descriptors import SETTINGS, Descriptors, read_descriptors, stacked, with_parts_joined
 from vggcli.probe.labelled import Labelled, drawn_images, split_images
 from vggcli.probe.plan import COSTS, PUBLISHED_PLANS, ProbePlan
-from vggcli.probe.svm import MEASURES, ProbeResult, best_at_an_end, probe_splits, require_scikit_learn, svms_in
+from vggcli.probe.svm import ERRORS, MEASURES, ProbeResult, best_at_an_end, probe_splits, require_scikit_learn, svms_in
 from vggcli.probe.targets import Drawing
 from vggcli.progress import LOG, Progress, silent
 from vggcli.records import Ordinal, check_value
@@ -52,13 +52,14 @@ class Probed(Result):
         return [row for row in paper.TABLE11 if getattr(row, self.data) is not None]
 
     def to_json(self, per_class: bool = False) -> dict[str, Any]:
-        """What `vgg probe` prints as JSON, with `per_class` the figure of each class too."""
+        """What `vgg probe` prints as JSON: figures in per cent, with `per_class` those of each class."""
         result, plan = self.result, self.plan
         chosen = vars(self.drawing) if self.drawing else {"split": plan.split, "train_split": plan.train_split}
         return {
             "protocol": plan.protocol,
             "measure": MEASURES[plan.protocol],
             "figure": result.figure,
+            "error": 100 - result.figure if plan.protocol in ERRORS else None,
             "deviation": result.deviation,
             "data": self.data,
             **chosen,

@@ -24,6 +24,7 @@ MEASURES: dict[ProbeProtocol, str] = {
     "caltech": "mean class recall",
     "voc": "mean average precision",
 }
+ERRORS: dict[ProbeProtocol, str] = {"accuracy": "top-1 error", "caltech": "mean class error"}  # 100 % less the figure
 ITERATIONS = 1000  # of the solver; scikit-learn's own
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from rich.table import Table
 from vggcli.errors import counted
 from vggcli.probe.descriptors import SETTINGS
 from vggcli.probe.measure import Probed
-from vggcli.probe.svm import MEASURES
+from vggcli.probe.svm import ERRORS, MEASURES
 from vggcli.report.cells import from_here
 from vggcli.report.tables import facts_table
 
@@ -41,7 +41,9 @@ def _facts(probed: Probed, measure: str) -> dict[str, str]:
     for store in probed.stores:
         said = ", ".join(f"{key} {store.about[key]}" for key in SETTINGS[1:] if key in store.about)
         stores.append(f"{store.path}: {counted(store.dimension, 'number')}{f' ({said})' if said else ''}")
+    error = {ERRORS[plan.protocol]: f"{100 - result.figure:.2f} %"} if plan.protocol in ERRORS else {}
     return {
+        **error,
         measure: f"{result.figure:.2f} %{deviation}",
         "protocol": f"{plan.protocol}: {_how(probed)}",
         "images": f"{first.train_images} to train, {first.test_images} to test{skipped}; {classes}",
