@@ -25,7 +25,7 @@ LOG = [  # no two curves alike
     }
     for epoch in (1, 2, 3, 4, 5)
 ]
-RUN = PicturedRun(Path("/home/me/runs/D-1"), NetworkConfig("D", 6, 64, 0.25, "fc"), "/data/photos")
+RUN = PicturedRun(Path("/data/runs/D-1"), NetworkConfig("D", 6, 64, 0.25, "fc"), "/data/photos")
 TITLE = "Confusion matrix", "of a test"
 COUNTS = np.array([[6, 2, 0], [1, 1, 2], [0, 0, 0]])
 

@@ -178,5 +178,5 @@ def _network(
     replaced = f"; fc8 is new: {count} classes of the data in place of {before}" if "fc8" in new and had else ""
     others = [name for name in new if name != "fc8" or not had]
     also = f"; new{' too' if had else ''}: {', '.join(others)}" if others else ""
-    LOG.debug(f"starting from {start.path}{replaced}{also}")
+    LOG.info(f"starting from {start.path}{replaced}{also}")
     return network

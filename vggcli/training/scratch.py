@@ -37,7 +37,7 @@ def prepare(plan: Plan, options: RunOptions, around: Surroundings, again: bool =
         copied = initialise_from_network_a(
             network, source, [about.classes.index(one) for one in classes] if known else None
         )
-        LOG.debug(f"initialised from {donor}: {', '.join(copied)}")
+        LOG.info(f"initialised from {donor}: {', '.join(copied)}")
         if not known:
             LOG.info(f"fc8 is new: {donor} {'has other classes' if about.classes else 'does not name its classes'}")
         del source  # frees the memory of its weights

@@ -171,8 +171,8 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
     steps = f"steps of {min(plan.recipe.batch_size, images)} by {micro_batch}"
-    LOG.debug(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
-    LOG.debug(f"run: {path}")
+    LOG.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
+    LOG.info(f"run: {path}")
     started, epochs = time.monotonic(), list(session.state.history)
     try:
         best = min((record.top1_error for record in epochs), default=math.inf)
