@@ -74,13 +74,13 @@ class _Live:
         if not self.bars.disable:  # some versions of rich leave an empty line even then
             self.bars.stop()
 
-    def say(self, line: str, indent: int = 0) -> None:
+    def say(self, line: str, indent: int = 0, style: str = "") -> None:
         """A line that stays, unless quiet; a terminal breaks it between words, with what follows indented."""
         self.said = time.monotonic()
         if self.console.is_terminal:
             line = textwrap.fill(line, self.console.width, subsequent_indent=" " * indent, break_on_hyphens=False)
         if not self.quiet:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(line, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
     def say_now_and_then(self, line: str) -> None:
         """A line on a pipe, if the last one is PLAIN_SECONDS old."""
@@ -176,11 +176,11 @@ class TrainingDisplay(_Live):
         if is_chance(record.top1_error, self.classes):
             said = f", which is chance ({chance_error(self.classes):.4g} %)"
         elif record.top1_error < self.best:
-            said = "; the best so far"
+            said = ", best so far"
         self.best = min(self.best, record.top1_error)
         self.say(
             f"epoch {record.epoch:>2}: training loss {record.loss:.3f}{training}, validation loss {record.val_loss:.3f}, "
-            f"validation error {record.top1_error:.2f} %{top5}{said}; lr {record.learning_rate:g}, "
-            f"{record.images_per_second:.0f} images/s, {record.seconds:.1f} s",
+            f"validation error {record.top1_error:.2f} %{top5}{said}; lr {record.learning_rate:g}, {record.seconds:.1f} s",
             indent=10,
+            style="green" if "best" in said else "",
         )
