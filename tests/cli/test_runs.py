@@ -28,7 +28,7 @@ def test_a_run_is_listed_with_its_network_data_recipe_and_best_error(photos: Pat
     assert run(["runs"]) == 0
     shown = capsys.readouterr().out
     assert f"{record['top1_error']:.2f} % at 1" in shown
-    assert "1 of 1 " in shown
+    assert "paper +6     1/1" in shown
 
 
 def test_the_epochs_of_all_runs_are_given_as_csv(photos: Path, capsys: Capture) -> None:

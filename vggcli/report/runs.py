@@ -6,22 +6,34 @@ from rich.table import Table
 
 from vggcli.report.cells import Elided, Titled, from_here
 from vggcli.training.list_runs import RunSummary
+from vggcli.weights.checkpoint import BEST, LAST
+
+COLUMNS = {  # what a terminal of 80 columns leaves to each at least, where all are needed; those of numbers on the right
+    **{"run": 12, "net": 3, "data": 8, "recipe": 7},
+    **{"epochs": 5, "best error": 10, "saved": 10, "from": 8},
+}
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
-    """Runs, one per line: the epochs done of those planned, with the state of a run that is not finished, and the lowest
-    top-1 error of the validation images with its epoch."""
-    table = Titled("Runs, the newest first")
+    """Runs, one per line: the recipe with how many of its numbers were changed, the epochs done of those planned (and the
+    state of a run that is not finished), and the lowest top-1 error of the validation images with its epoch."""
+    table = Titled("Runs, the newest first; the best validation error, and at which epoch")
+    table.collapse_padding = True
     began = any(run.plan and (run.plan.weights or run.plan.init_from) for run in runs)
-    for name in ("run", "network", "data", "recipe", "epochs", "best error", "saved", *(["from"] if began else [])):
-        number = name in ("epochs", "best error")
-        table.add_column(name, justify="right" if number else "left", no_wrap=number or name == "saved")
+    for name, width in COLUMNS.items():
+        if began or name != "from":
+            number = name in ("epochs", "best error")
+            table.add_column(name, justify="right" if number else "left", min_width=width, no_wrap=number)
     for run in runs:
         one = run.to_json()
-        folder, data, weights = (Elided(from_here(str(one[key] or ""))) for key in ("run", "data", "weights"))
+        start = (one["weights"] or "").removesuffix(f"/{BEST}").removesuffix(f"/{LAST}")
+        folder, data, weights = (Elided(from_here(name or "")) for name in (one["run"], one["data"], start))
+        recipe, *changes = (one["recipe"] or "").split(", ")
         best = f"{one['top1_error']:.2f} % at {one['best_epoch']}" if run.best else ""
-        state = "" if run.state == "finished" else f" ({run.state})"
-        epochs = f"{one['epochs']} of {one['planned']}{state}" if run.plan else run.state
-        more = [weights] if began else []
-        table.add_row(folder, one["arch"] or "", data, one["recipe"] or "", epochs, best, run.saved[:10], *more)
+        epochs = f"{one['epochs']}/{one['planned']}" if run.plan else ""
+        epochs = epochs if run.state == "finished" else f"{run.state} {epochs}".strip()
+        changed = f"{recipe} +{len(changes)}" if changes else recipe
+        table.add_row(
+            folder, one["arch"] or "", data, changed, epochs, best, run.saved[:10], *([weights] if began else [])
+        )
     return table
