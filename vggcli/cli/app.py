@@ -46,7 +46,7 @@ app = typer.Typer(
 
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
-PLAIN_WORDS = {  # for those of the option parser's library
+_PLAIN_WORDS = {  # for those of the option parser's library
     "Value error, ": "",
     "Input should be a valid integer.*": "give a whole number",
     "Input should be a valid number.*": "give a number",
@@ -157,7 +157,7 @@ def _other(error: Exception) -> int:
             near = did_you_mean(name, error.possibilities or ())
             return _fail(f"there is no flag {name}{near or f'; see `{command} --help`'}", ExitCode.USAGE)
         message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
-        for words, plain in PLAIN_WORDS.items():
+        for words, plain in _PLAIN_WORDS.items():
             message = re.sub(words, plain, message)
         return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
     refused = _refused(error)

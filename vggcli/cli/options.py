@@ -179,14 +179,6 @@ def stdout_console() -> "Console":
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
-def shown_path(path: Path) -> str:
-    """A path as people read it: from the current folder on, where it lies below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
-
-
 def note(text: str) -> None:
     """One line on stderr that also --quiet shows: what was picked or left out, or is odd."""
     LOG.info(text)

@@ -13,8 +13,7 @@ from vggcli.errors import UsageError
 @options.with_groups
 def runs(
     folders: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FOLDER", help="Run folders, or folders of runs. (default: runs)"),
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Run folders, or folders of runs. (default: runs)")
     ] = None,
     json: options.Json = False,
     csv: Annotated[
@@ -27,7 +26,6 @@ def runs(
 
     from vggcli.report.runs import runs_table
     from vggcli.training.list_runs import list_runs
-    from vggcli.training.state import EpochRecord
 
     if json and csv:
         raise UsageError("JSON and CSV exclude each other; give one", "json", "csv")
@@ -40,11 +38,6 @@ def runs(
     if json:
         print(dumps(found.to_json()))
     elif csv:
-        from csv import DictWriter
-        from sys import stdout
-
-        writer = DictWriter(stdout, ["run", *EpochRecord.__dataclass_fields__])
-        writer.writeheader()
-        writer.writerows(found.epochs())
+        print(found.to_csv(), end="")
     else:
         options.stdout_console().print(runs_table(found.runs))

@@ -160,6 +160,7 @@ def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator
 def _show(result: "TrainingResult") -> None:
     """Print the best epoch of a finished run, its files, and the command to evaluate it."""
     from vggcli.data.own_files import CONFIG, VIEWS
+    from vggcli.report.cells import from_here
     from vggcli.report.tables import facts_table
     from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
@@ -169,9 +170,9 @@ def _show(result: "TrainingResult") -> None:
     facts = {
         "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
-        "run": options.shown_path(run),
+        "run": from_here(str(run)),
         "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
     data = f" --data {quote(result.data)}" if user_places().data not in (None, result.data) else ""
-    print(f"next: vgg eval --weights {quote(options.shown_path(run))}{data} --dense")
+    print(f"next: vgg eval --weights {quote(from_here(str(run)))}{data} --dense")

@@ -38,7 +38,7 @@ NAMED_CLASSES, COUNTED_CLASSES = 50, 30  # up to which a confusion matrix has th
 CELL, SMALL_CELL = 54, 36  # pixels, of a confusion matrix with counts and without
 MATRIX = 400, 1800  # pixels of its side, at least and at most
 NAME_SIGNS, NAME_LINES = 30, 3  # of a class name in one line; longer ones have up to so many lines
-BAR = 150  # pixels, of the colour bar with its labels
+_BAR = 150  # pixels, of the colour bar with its labels
 
 
 def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
@@ -115,7 +115,7 @@ def save_confusion(counts_KK: NDArray[np.int64], classes: Sequence[str], path: P
         names = [_in_lines(printable(name)) for name in classes] if count <= NAMED_CLASSES else []
         measured = text_width(SMALL_SIZE)
         beside = MARGIN + 2 * SMALL_LINE + round(max((measured(line) for name in names for line in name), default=50))
-        width = max(LEAST_WIDTH, beside + side + BAR + MARGIN)
+        width = max(LEAST_WIDTH, beside + side + _BAR + MARGIN)
         lines = title_lines(tuple(map(printable, title)), width - 2 * MARGIN)
         height = title_height(lines) + side + beside
         figure = pixel_figure(width, height)

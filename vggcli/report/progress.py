@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PLAIN_SECONDS = 20.0  # between two lines inside an epoch, on a pipe
-WIDEST = 78  # columns of what moves: a narrower window, or a ^C that the terminal shows, then breaks no line
+_WIDEST = 78  # columns of what moves: a narrower window, or a ^C that the terminal shows, then breaks no line
 LONGEST_TITLE = 30  # columns
 LONG_WORK, LONG_RUN = 60.0, 3600.0  # seconds from which the time that bars and runs will take is said
 FEW = 2.0  # seconds of work that an estimate rests on
@@ -52,7 +52,7 @@ class _Narrow:
     whole: RenderableType
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.whole, options.update(width=max(1, min(WIDEST, options.max_width - 2))))
+        yield from console.render(self.whole, options.update(width=max(1, min(_WIDEST, options.max_width - 2))))
 
 
 class _Live:

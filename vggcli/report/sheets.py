@@ -28,7 +28,7 @@ from vggcli.report.text import printable
 SHEET_COLUMNS = range(3, 9)
 LEAST_SIDE = 192  # pixels; smaller images are enlarged
 GAP = 18  # pixels between images
-GREY = (200, 200, 200)  # beside an image that is not square
+_GREY = (200, 200, 200)  # beside an image that is not square
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,4 @@ def _columns(count: int) -> int:
 
 def fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
     """The whole image, enlarged if it is small, within a grey square of `side` pixels: uint8 [side, side, 3]."""
-    return np.asarray(ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, color=GREY))
+    return np.asarray(ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, color=_GREY))

@@ -1,8 +1,10 @@
 """The runs below a folder, as `vgg runs` lists them: each with its network, data, recipe and best error."""
 
 from collections.abc import Sequence
+from csv import DictWriter
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,13 @@ class Runs(Result):
     def table(self) -> list[dict[str, Any]]:
         return self.to_json()
 
-    def epochs(self) -> list[dict[str, Any]]:
-        """Every epoch of every run: the run folder, then what a line of its log.jsonl says."""
-        return [{"run": str(run.run), **asdict(record)} for run in self.runs for record in run.records]
+    def to_csv(self) -> str:
+        """Every epoch of every run as CSV with a header: the run folder, then what a line of its log.jsonl says."""
+        text = StringIO()
+        writer = DictWriter(text, ["run", *(field.name for field in fields(EpochRecord))], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"run": str(run.run), **asdict(record)} for run in self.runs for record in run.records)
+        return text.getvalue()
 
 
 def list_runs(folders: Sequence[Path]) -> Runs:

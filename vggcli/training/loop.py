@@ -8,12 +8,12 @@ interrupted.
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from vggcli.data.decode import ImageError
 from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, tasks, training_batches
@@ -57,56 +57,65 @@ def train_epochs(
     scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
     if state.scaler:
         scaler.load_state_dict(state.scaler)
-    saved_state: RunState | None = None
-
-    def save() -> float:
-        nonlocal saved_state
-        if state is not saved_state:
-            phase("saving")
-            folder.save_last(network, _momentum(stages, optimizer), state)
-            saved_state = state
-        return time.monotonic()
-
-    saved = clock = save()
+    save = _Saves(folder, stages, optimizer, phase)
+    saved = clock = save(state)
     batches = _batches(data, options, state)
     phase("the first micro-batch")
-    hooks = _stop_between_layers(network, stop)
-    try:
-        while not (state.epoch >= recipe.epochs or state.plateau.finished or _enough_steps(state, options)):
-            while state.step < steps and not _enough_steps(state, options):
-                loss_sum, correct, images = yield from _accumulate(stages, batches, data, options, state, scaler, stop)
-                where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
-                _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
-                optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(recipe.learning_rate)
-                scaler.step(optimizer)
-                scaler.update()
-                clock, seconds = time.monotonic(), time.monotonic() - clock
-                state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
-                if clock - saved > SAVE_SECONDS:
-                    saved = save()
-                    phase("training")
-            phase("validation")
-            record = _epoch_record(validate(stages, data, options, stop), state, options, clock)
-            _check_finite("validation loss", record.val_loss, f"after step {state.total_steps};", folder)
-            improved = record.top1_error < state.plateau.best_error
-            whole = state.step == steps
-            state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
-            if improved:
-                phase("saving the best weights")
-                folder.save_best(network, state)
-            saved = clock = save()
-            phase("training")
-            yield record
-    except (Stopped, ImageError, WorkerLost, GeneratorExit):
-        save()
-        raise
-    finally:
-        for hook in hooks:
-            hook.remove()
-        batches.close()  # ends the workers before this process ends
+    with _stop_between_layers(network, stop), closing(batches):  # whose workers end before this process
+        try:
+            while not (state.epoch >= recipe.epochs or state.plateau.finished or _enough_steps(state, options)):
+                while state.step < steps and not _enough_steps(state, options):
+                    loss_sum, correct, images = yield from _accumulate(
+                        stages, batches, data, options, state, scaler, stop
+                    )
+                    where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
+                    _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
+                    optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(recipe.learning_rate)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    clock, seconds = time.monotonic(), time.monotonic() - clock
+                    state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
+                    if clock - saved > SAVE_SECONDS:
+                        saved = save(state)
+                        phase("training")
+                phase("validation")
+                record = _epoch_record(validate(stages, data, options, stop), state, options, clock)
+                _check_finite("validation loss", record.val_loss, f"after step {state.total_steps};", folder)
+                improved = record.top1_error < state.plateau.best_error
+                whole = state.step == steps
+                state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
+                if improved:
+                    phase("saving the best weights")
+                    folder.save_best(network, state)
+                saved = clock = save(state)
+                phase("training")
+                yield record
+        except (Stopped, ImageError, WorkerLost, GeneratorExit):
+            save(state)
+            raise
 
 
-def _stop_between_layers(network: VGG, stop: Callable[[], bool]) -> list[RemovableHandle]:
+@dataclass
+class _Saves:
+    """Saves the state of a run, each state once."""
+
+    folder: RunFolder
+    stages: Stages
+    optimizer: torch.optim.SGD
+    phase: Callable[[str], None]
+    last: RunState | None = None
+
+    def __call__(self, state: RunState) -> float:
+        """Save, unless that is done already; returns the time."""
+        if state is not self.last:
+            self.phase("saving")
+            self.folder.save_last(self.stages.network, _momentum(self.stages, self.optimizer), state)
+            self.last = state
+        return time.monotonic()
+
+
+@contextmanager
+def _stop_between_layers(network: VGG, stop: Callable[[], bool]) -> Iterator[None]:
     """Let a pass through `network`, forward or backward, raise Stopped at its next layer once `stop()` is true: on a CPU a
     micro-batch of D takes many seconds."""
 
@@ -119,7 +128,12 @@ def _stop_between_layers(network: VGG, stop: Callable[[], bool]) -> list[Removab
         if output.requires_grad:
             output.register_hook(check)
 
-    return [layer.register_forward_hook(check_both) for layer in network.children()]
+    hooks = [layer.register_forward_hook(check_both) for layer in network.children()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _check_finite(name: str, loss: float, where: str, folder: RunFolder) -> None:
