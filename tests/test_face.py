@@ -91,6 +91,7 @@ face: Any = vggcli  # for calls that the type checker would refuse
         (lambda: face.train("photos", workers=600), "workers is 600, and should be at most 512"),
         (lambda: face.train("photos", recipe="huge"), "recipe is 'huge', and should be 'paper' or 'tiny'"),
         (lambda: face.finetune("w", layers="x"), "layers is 'x', and should be 'all', 'fc' or 'last'"),
+        (lambda: face.evaluate(["v", "w"]), "weights is ['v', 'w'], and should be text"),
         (lambda: face.evaluate("w", scales=72), "scales is 72, and should be a list"),
         (lambda: face.evaluate("w", scales=["72"]), "scales is ['72'], and should be a whole number"),
         (lambda: face.evaluate("w", dense="yes"), "dense is 'yes', and should be true or false"),

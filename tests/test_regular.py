@@ -102,4 +102,7 @@ def test_a_url_is_told_whole(given: str | Path) -> None:
 
 @pytest.mark.parametrize("given", ["a:b", "C:/photos", "a/b:/c", "runs/A-1", "label:/"])
 def test_a_path_is_no_url(given: str) -> None:
-    need_local(given)
+    try:
+        need_local(given)
+    except UsageError as error:
+        pytest.fail(str(error))

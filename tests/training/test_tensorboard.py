@@ -37,7 +37,9 @@ def test_events_say_what_the_log_says_and_go_on_with_the_run(make_folder: MakeFo
     assert train(make_folder(), "--out", "run", "--epochs", "1", "--tensorboard") == 0
     first = events(here / "run" / "tensorboard")
     assert {tag: [step for step, _ in found] for tag, found in first.items()} == {tag: [1] for tag in TITLES.values()}
+    (here / "run" / "tensorboard" / "notes.txt").write_text("mine")
     assert run(["train", "--resume", "run", "--epochs", "2", "-q"]) == 0
+    assert (here / "run" / "tensorboard" / "notes.txt").read_text() == "mine"
     found, wanted = events(here / "run" / "tensorboard"), logged(here / "run")
     assert found.keys() == wanted.keys()
     for tag, pairs in wanted.items():

@@ -16,7 +16,7 @@ MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(opti
 def ensemble(
     context: typer.Context,
     members: Annotated[list[Path], Argument(metavar="MEMBER", help="Run folders, checkpoints, saved scores.")],
-    data: options.Data = None,
+    data: options.DataOfWeights = None,
     split: Annotated[str | None, Option(metavar="NAME", help="Which part of the data. (default: val)")] = None,
     *,
     views: options.ViewFlags,

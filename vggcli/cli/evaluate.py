@@ -111,7 +111,7 @@ def evaluate(
         list[Path] | None,
         Argument(metavar="RUN", help="Run folders or checkpoints, in place of --weights or --arch."),
     ] = None,
-    data: options.Data = None,
+    data: options.DataOfWeights = None,
     split: Annotated[str, Option(metavar="NAME", help="Which part of the data to take.")] = "val",
     arch: options.Arch = None,
     weights: options.Weights = None,

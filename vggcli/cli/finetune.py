@@ -11,7 +11,7 @@ from vggcli.cli.train import LearningFlags, RunFlags, ScaleJitter, train_and_sho
 
 @options.with_groups
 def finetune(
-    data: options.Data = None,
+    data: options.DataOfWeights = None,
     arch: Annotated[
         str | None, Option(metavar="NAME", help="The network; a deeper one takes net A's layers. (default: that of W)")
     ] = None,

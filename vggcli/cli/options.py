@@ -31,13 +31,11 @@ if TYPE_CHECKING:
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 
-Data = Annotated[
+_SOURCES = "Folder of class folders or with VOC annotations, CSV, a set's name (cifar10, voc2007, …), or shapes."
+Data = Annotated[str | None, Option(metavar="SRC", help=f"{_SOURCES} (default: $VGG_DATA, else shapes)")]
+DataOfWeights = Annotated[
     str | None,
-    Option(
-        metavar="SRC",
-        help="Folder of class folders or with VOC annotations, CSV, a set's name (cifar10, voc2007, …), or shapes. "
-        "(default: $VGG_DATA, else shapes)",
-    ),
+    Option(metavar="SRC", help=f"{_SOURCES} (default: $VGG_DATA, else what the weights were trained on, else shapes)"),
 ]
 Arch = Annotated[
     str | None, Option(metavar="NAME", help=f"{', '.join(paper.NETWORKS)}; torchvision's names too. (default: D)")

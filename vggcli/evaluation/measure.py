@@ -19,6 +19,7 @@ from vggcli.evaluation.result import Evaluation, evaluation_of, keep_record
 from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
+from vggcli.records import check_value
 from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
@@ -80,6 +81,7 @@ def evaluate(
     >>> measured.evaluation.images, measured.to_json()["protocol"]
     (12, 'dense')
     """
+    check_value("weights", weights, str | Path | None)
     options = MeasureOptions(**asked)
     file = find_weights(None if weights is None else Path(weights), arch, places)
     (measured,) = measure([file], data, split, options, places=places, progress=progress)

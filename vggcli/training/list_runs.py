@@ -135,10 +135,11 @@ def _lines(log: Path) -> list[str]:
 
 def _state(run: Path, plan: Plan, records: Sequence[EpochRecord]) -> str:
     try:
-        let_go(lock(run / LOCK))
+        if (run / LOCK).is_file():  # to open a FIFO would wait forever
+            let_go(lock(run / LOCK))
     except Busy:
         return "running"
-    except OSError:  # never locked, or not ours to lock
+    except OSError:  # not ours to lock
         pass
     plateau = Plateau()
     for record in records:

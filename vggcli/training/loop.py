@@ -50,8 +50,7 @@ def train_epochs(
     loss that is not finite (before the step, leaving the last save as it was).
     """
     recipe = options.recipe
-    steps = steps_an_epoch(len(data.train), recipe.batch_size)
-    stages = Stages(network, options.layers)
+    steps, stages = steps_an_epoch(len(data.train), recipe.batch_size), Stages(network, options.layers)
     stages.train()
     optimizer = _optimizer(stages, options, momentum)
     scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
@@ -60,14 +59,13 @@ def train_epochs(
     save = _Saves(folder, stages, optimizer, phase)
     saved = clock = save(state)
     batches = _batches(data, options, state)
+    source = (stages, batches, data, options)
     phase("the first micro-batch")
     with _stop_between_layers(network, stop), closing(batches):  # whose workers end before this process
         try:
             while not (state.epoch >= recipe.epochs or state.plateau.finished or _enough_steps(state, options)):
                 while state.step < steps and not _enough_steps(state, options):
-                    loss_sum, correct, images = yield from _accumulate(
-                        stages, batches, data, options, state, scaler, stop
-                    )
+                    loss_sum, correct, images = yield from _accumulate(*source, state, scaler, stop)
                     where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
                     _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
                     optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(recipe.learning_rate)

@@ -1,6 +1,5 @@
 """A run's log for TensorBoard: the numbers of log.jsonl by epoch, in the folder tensorboard/ of the run."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -36,14 +35,15 @@ def need_tensorboard() -> None:
 @contextmanager
 def event_file(run: Path, history: Sequence[EpochRecord], asked: bool) -> Iterator[Callable[[EpochRecord], None]]:
     """A function that adds an epoch to the events of a run, if that is `asked` or the run has events already; else one that
-    does nothing. The file is begun anew with the `history` of a resumed run, so that it always agrees with log.jsonl."""
+    does nothing. The events begin anew with the `history` of a resumed run, so that it always agrees with log.jsonl."""
     folder = run / FOLDER
     if not asked and folder.is_dir() and find_spec("tensorboard") is None:
         LOG.info(f"{folder} is not continued, because the package tensorboard is not installed")
     elif asked or folder.is_dir():
         from torch.utils.tensorboard import SummaryWriter
 
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
         with SummaryWriter(str(folder)) as writer:
 
             def add(record: EpochRecord) -> None:

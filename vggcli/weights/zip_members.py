@@ -12,6 +12,9 @@ from vggcli.weights.once import once
 
 LARGEST_DIRECTORY = 1 << 20  # bytes; a network of a hundred tensors needs ten thousand
 _END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+UNREADABLE = (  # what zipfile raises for damaged archives, whichever part of them is damaged
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, OverflowError, ValueError),
+)
 LONGEST_END = (1 << 16) + 22  # bytes: the record and its comment
 
 
@@ -40,7 +43,7 @@ def directory(path: Path) -> dict[str, zipfile.ZipInfo]:
             raise ValueError("its directory is far too long")
         with zipfile.ZipFile(path) as archive:
             return {one.filename: one for one in archive.infolist()}
-    except (zipfile.BadZipFile, OSError, NotImplementedError, OverflowError, struct.error) as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from error
 
 
@@ -74,7 +77,7 @@ def check_sums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except UNREADABLE as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
     if broken is not None:
         raise WeightsError(
