@@ -226,3 +226,9 @@ def test_a_fine_tuned_runs_config_is_not_replayed_from_scratch(
     assert finetune("--weights", "runs/A-1", "--data", str(source), "--max-steps", "1") == 0
     assert run(["train", "--config", "runs/A-2/config.json", "-q"]) == 2
     assert "vgg finetune --config" in capsys.readouterr().err
+
+
+def test_a_run_is_fine_tuned_on_its_own_data_unless_told_otherwise(photos: Path) -> None:
+    own = json.loads(Path("runs/A-1/config.json").read_text())["data"]
+    assert run(["finetune", "--weights", "runs/A-1", "--max-steps", "1", "-q", "-j", "0"]) == 0
+    assert json.loads(Path("runs/A-2/config.json").read_text())["data"] == own
