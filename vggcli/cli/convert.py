@@ -26,11 +26,12 @@ def convert(
         choices.Layout | None,
         Option(
             metavar="LAYOUT",
-            help="Of DST: vgg, torchvision, timm, keras, caffe, onnx. (default: by its suffix; torchvision for .pth)",
+            help="Layout of DST: vgg, torchvision, timm, keras, caffe, onnx. (default: by its suffix; .pth: torchvision)",
         ),
     ] = None,
     arch: Annotated[
-        str | None, Option(metavar="NAME", help="The network of published weights, of a file a check. (default: D)")
+        str | None,
+        Option(metavar="NAME", help="The network to take from published weights; of a file, a check. (default: D)"),
     ] = None,
     preprocessing: options.Preprocessing = None,
     json: options.Json = False,
@@ -38,9 +39,9 @@ def convert(
 ) -> None:
     """Convert weights between frameworks, or export to ONNX. Content and suffix tell checkpoints, torchvision (.pth),
     timm (.safetensors, .pth), Keras (.h5, .weights.h5, .keras) and Caffe (.caffemodel with its .prototxt) apart.
-    Tensors are renamed and reordered, never computed with, so a round trip gives the same bits. BGR is folded into the
-    first layer, input channels and mean together; the preprocessing that the network expects is printed, and Python code
-    that uses what was written in the other framework."""
+    Tensors are renamed and reordered, never computed with, so a round trip gives the same bits. Where one side expects
+    BGR and the other RGB, the input channels of the first layer are exchanged. The preprocessing that the network expects
+    is printed, and Python code that uses the new file in the other framework."""
     from json import dumps
 
     from vggcli.report.tables import converted_table

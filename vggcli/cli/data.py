@@ -15,7 +15,8 @@ def data(
     quiet: options.Quiet = False,
 ) -> None:
     """Show what a data set holds, and what is odd about it. That is images by class in the training and the validation
-    split, how uneven the classes are, how many images cannot be read, and how many are in both splits."""
+    split, how uneven the classes are, how many files do not begin like an image (only
+    headers are read), and how many are in both splits."""
     from json import dumps
 
     from rich.text import Text

@@ -17,7 +17,7 @@ def ensemble(
     context: typer.Context,
     members: Annotated[list[Path], Argument(metavar="MEMBER", help="Run folders, checkpoints, saved scores.")],
     data: options.DataOfWeights = None,
-    split: Annotated[str | None, Option(metavar="NAME", help="Which part of the data. (default: val)")] = None,
+    split: Annotated[str | None, Option(metavar="NAME", help="Which split of the data to use. (default: val)")] = None,
     *,
     views: options.ViewFlags,
     passes: options.PassFlags,
@@ -27,8 +27,8 @@ def ensemble(
         bool,
         Option(
             "--table",
-            help="The whole as in the paper's Table 6 (ImageNet: and 7); with --dense --multi-crop by each and by both "
-            "averaged, from the same passes.",
+            help="As in the paper's Table 6 (with ImageNet also Table 7); with --dense --multi-crop by each and by both "
+            "averaged.",
         ),
     ] = False,
     json: options.Json = False,

@@ -29,14 +29,13 @@ class ReportFlags:
     confusion: Annotated[Path | None, Option(metavar="FILE", help="Write the confusion matrix to this .png.")] = None
     worst: Annotated[
         int | None,
-        Option(min=1, max=1000, help="The N surest mistakes as a sheet: worst.png of the run, else a new one here."),
+        Option(min=1, max=1000, help="Draw the N most confident mistakes: worst.png in the run, else here."),
     ] = None
     table: Annotated[
         bool,
         Option(
             "--table",
-            help="One line a network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5: each and "
-            "both averaged, from the same passes.",
+            help="One line per network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5.",
         ),
     ] = False
     json: options.Json = False
@@ -112,7 +111,7 @@ def evaluate(
         Argument(metavar="RUN", help="Run folders or checkpoints, in place of --weights or --arch."),
     ] = None,
     data: options.DataOfWeights = None,
-    split: Annotated[str, Option(metavar="NAME", help="Which part of the data to take.")] = "val",
+    split: Annotated[str, Option(metavar="NAME", help="Which split of the data to use.")] = "val",
     arch: options.Arch = None,
     weights: options.Weights = None,
     *,

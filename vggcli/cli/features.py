@@ -28,25 +28,27 @@ _Paths = Annotated[
     typer.Argument(metavar="PATH", help="Images, folders, globs, .csv lists, .tar shards, - for a list on stdin."),
 ]
 _Data = Annotated[str | None, typer.Option(metavar="SRC", help="Instead of PATH...: the images of a data set.")]
-_Split = Annotated[str | None, typer.Option(metavar="NAME", help="Which part of --data. (default: train, then val)")]
+_Split = Annotated[str | None, typer.Option(metavar="NAME", help="Which split of --data. (default: train, then val)")]
 _Layer = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME...", help="As `vgg models` lists them; NAME:pre is before its ReLU. (default: fc7)"),
+    typer.Option(
+        metavar="NAME...", help="Layers, as `vgg models D` names them; NAME:pre is before its ReLU. (default: fc7)"
+    ),
 ]
 _Gap = Annotated[bool, typer.Option("--gap", help="Global average pooling: the paper's descriptor.")]
-_Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (with neither, the unpooled map)")]
+_Gmp = Annotated[bool, typer.Option("--gmp", help="Global max pooling. (default, without --gap too: the unpooled map)")]
 _Scales = Annotated[
     list[int] | None,
     typer.Option(
         min=1,
         max=options.LARGEST_SCALE,
         metavar="Q...",
-        help="Shorter sides in pixels. (default: the training S, or its middle)",
+        help="Shorter sides Q in pixels. (default: S, or the middle of its range)",
     ),
 ]
 _Aggregate = Annotated[choices.Aggregate | None, typer.Option(help="How several scales make one row. (default: mean)")]
 _Norm = Annotated[
-    choices.Norm | None, typer.Option(help="Finally divide the descriptor by this norm. (default: l2; none for maps)")
+    choices.Norm | None, typer.Option(help="Divide the finished descriptor by this norm. (default: l2; none for maps)")
 ]
 _Flip = Annotated[
     bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image. (default: with --gap and --gmp)")
@@ -61,7 +63,9 @@ _Out = Annotated[
         ".png with --search.",
     ),
 ]
-_RowType = Annotated[choices.RowType | None, typer.Option(help="Of the numbers in --out. (default: float32)")]
+_RowType = Annotated[
+    choices.RowType | None, typer.Option(help="Number type of the descriptors in --out. (default: float32)")
+]
 _ShardSize = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Write shards of N images and an index; a killed run can be continued."),
@@ -72,7 +76,7 @@ _Maps = Annotated[
 _Search = Annotated[
     Path | None, typer.Option(metavar="QUERY", help="Find the images of the store PATH that are nearest to this one.")
 ]
-_Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many --search finds. (default: 12)")]
+_Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many images --search shows. (default: 12)")]
 
 
 @options.with_groups

@@ -13,27 +13,34 @@ from vggcli.cli.train import LearningFlags, RunFlags, ScaleJitter, train_and_sho
 def finetune(
     data: options.DataOfWeights = None,
     arch: Annotated[
-        str | None, Option(metavar="NAME", help="The network; a deeper one takes net A's layers. (default: that of W)")
+        str | None,
+        Option(metavar="NAME", help="The network; a deeper one starts from net A's layers. (default: that of W)"),
     ] = None,
     weights: options.Weights = None,
     preprocessing: options.Preprocessing = None,
     layers: Annotated[
-        choices.Layers | None, Option(help="What learns: all layers, the FC layers, or the last. (default: all)")
+        choices.Layers | None,
+        Option(help="Which layers are trained: all, the FC layers, or the last one. (default: all)"),
     ] = None,
     cache_features: Annotated[
         bool | None,
         Option(
             "--cache-features/--no-cache-features",
-            help="Run the frozen layers once an image, unaugmented, and keep that on disk.",
+            help="Run each image through the frozen layers once, without augmentation, and store the result.",
         ),
     ] = None,
     recipe: Annotated[
         choices.RecipeName | None,
-        Option(help="Whose numbers, with a tenth of its learning rate. (default: the recipe of W, else paper)"),
+        Option(
+            help="Defaults of the flags below, with a tenth of its learning rate. (default: the recipe of W, else paper)"
+        ),
     ] = None,
     scale: Annotated[
         int | None,
-        Option(metavar="S", help="Shorter side in pixels. (default: that of W; for its own classes 384 after 256)"),
+        Option(
+            metavar="S",
+            help="Shorter side that images are rescaled to, in pixels. (default: that of W; same classes: 384 after 256)",
+        ),
     ] = None,
     scale_jitter: ScaleJitter = None,
     *,
@@ -42,9 +49,9 @@ def finetune(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train on from given weights: new classes, a new scale. These are a run, a checkpoint, another framework's file,
-    or published ones; new classes get a new last layer, a new scale is the paper's curriculum (section 3.1: S=384 from
-    256, scale jitter from 384), and net A begins a deeper network."""
+    """Continue training from given weights: new classes, a new scale. The weights are a run, a checkpoint, another
+    framework's file, or published ones; new classes get a new last layer, a new scale is the paper's curriculum (section
+    3.1: S=384 from 256, scale jitter from 384), and net A begins a deeper network."""
     flags = dict(locals())
     from vggcli.training.options import FinetuneOptions
 

@@ -21,7 +21,9 @@ def models(
     ] = None,
     width: Annotated[float | None, Option(help="Factor on all channel counts. (default: 1)")] = None,
     classes: Annotated[int | None, Option(min=1, help="Number of classes. (default: 1000)")] = None,
-    head: Annotated[Literal["fc", "gap"] | None, Option(help="The last layers. (default: fc)")] = None,
+    head: Annotated[
+        Literal["fc", "gap"] | None, Option(help="fc: three FC layers; gap: one linear layer. (default: fc)")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show all networks and published weights, or one by layers. The zoo has layers, parameters, GMACs and published

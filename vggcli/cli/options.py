@@ -52,8 +52,8 @@ Preprocessing = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="Preprocessing of weights whose file does not say it: torchvision, caffe, keras or FILE.json. (default: "
-        "their framework's)",
+        help="How weights of other frameworks expect their input: torchvision, caffe, keras or FILE.json. (default: their "
+        "framework's)",
     ),
 ]
 MultiScale = Annotated[
@@ -61,7 +61,7 @@ MultiScale = Annotated[
 ]
 Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 DevicePrecision = Annotated[
-    choices.Precision, Option(help="Numbers of the heavy arithmetic. auto: bf16 on CUDA, else fp32.")
+    choices.Precision, Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32.")
 ]
 PassSize = Annotated[
     int | None,
@@ -70,15 +70,17 @@ PassSize = Annotated[
         "-b",
         min=1,
         rich_help_panel="Machine",
-        help="Views in one forward pass, as many as take at most 4 GiB. (default: that many)",
+        help="Views in one forward pass. (default: as many as fit in 4 GiB)",
     ),
 ]
 Workers = Annotated[
     int | None,
-    Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one a core)"),
+    Option("--workers", "-j", min=0, max=MOST_WORKERS, help="Processes that decode images. (default: one per core)"),
 ]
-SkipBad = Annotated[bool, Option("--skip-bad", help="Leave unreadable images out, and say how many.")]
-SaveScores = Annotated[Path | None, Option(metavar="FILE", help="Write the posteriors to this .safetensors.")]
+SkipBad = Annotated[bool, Option("--skip-bad", help="Leave out images that cannot be read, and say how many.")]
+SaveScores = Annotated[
+    Path | None, Option(metavar="FILE", help="Write the posteriors of every image to this .safetensors file.")
+]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]
 
@@ -88,9 +90,11 @@ class ViewFlags:
     """Which views of an image a network is run over."""
 
     preprocessing: Preprocessing = None
-    dense: Annotated[bool, Option("--dense", help="Whole images, fully convolutionally (section 3.2).")] = False
+    dense: Annotated[bool, Option("--dense", help="Run over whole images, fully convolutionally (section 3.2).")] = (
+        False
+    )
     multi_crop: Annotated[
-        bool, Option("--multi-crop", help="A regular grid of crops; with --dense, both averaged (section 4.3).")
+        bool, Option("--multi-crop", help="Average a regular grid of crops; with --dense, both (section 4.3).")
     ] = False
     grid: Annotated[int | None, Option(help="Crops along each side with --multi-crop. (default: 5)")] = None
     multi_scale: MultiScale = False
@@ -100,7 +104,7 @@ class ViewFlags:
             min=1,
             max=LARGEST_SCALE,
             metavar="Q...",
-            help="Shorter sides; several are averaged. (default: the training S, or its middle)",
+            help="Shorter sides Q in pixels; several are averaged. (default: S, or the middle of its range)",
         ),
     ] = None
     flip: Annotated[

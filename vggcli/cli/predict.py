@@ -21,14 +21,14 @@ def predict(
     ],
     arch: options.Arch = None,
     weights: options.Weights = None,
-    top: Annotated[int, Option(min=1, help="How many classes.")] = 5,
+    top: Annotated[int, Option(min=1, help="How many classes to show.")] = 5,
     *,
     views: options.ViewFlags,
     passes: options.PassFlags,
     out: Annotated[
         Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file.")
     ] = None,
-    json: Annotated[bool, Option("--json", help="One JSON object a line and image on stdout.")] = False,
+    json: Annotated[bool, Option("--json", help="Print one JSON object per image, each on a line of its own.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show the most probable classes of images. The protocols are those of `vgg evaluate`. A file that cannot be used

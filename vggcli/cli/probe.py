@@ -22,20 +22,24 @@ _Split = Annotated[
 _TrainSplit = Annotated[
     str | None, typer.Option(metavar="NAME", help="Split to train on. (default: train; voc on voc2007: trainval)")
 ]
-_TrainPerClass = Annotated[int | None, typer.Option(min=1, help="With caltech. (default: 30; caltech256: 60)")]
+_TrainPerClass = Annotated[
+    int | None, typer.Option(min=1, help="Training images per class with caltech. (default: 30; caltech256: 60)")
+]
 _TestPerClass = Annotated[
-    int | None, typer.Option(min=1, help="With caltech, at most. (default: 50; caltech256: the rest)")
+    int | None,
+    typer.Option(min=1, help="Test images per class with caltech, at most. (default: 50; caltech256: the rest)"),
 ]
 _Splits = Annotated[int | None, typer.Option(min=1, max=1000, help="Random splits, with caltech. (default: 3)")]
 _Points = Annotated[
-    Literal["11", "all"] | None, typer.Option(help="Points of average precision, with voc. (default: all; voc2007: 11)")
+    Literal["11", "all"] | None,
+    typer.Option(help="Recall levels of average precision, with voc. (default: all; voc2007: 11)"),
 ]
 _Costs = Annotated[
     list[float] | None, typer.Option(metavar="C...", help="Values to choose C from. (default: 0.01 0.1 1 10 100)")
 ]
 _Norm = Annotated[
     Literal["l2", "none"],
-    typer.Option(rich_help_panel="Recipe", help="Divide each store's rows by this norm, before stacking."),
+    typer.Option(rich_help_panel="Recipe", help="Divide each descriptor by this norm, before stores are stacked."),
 ]
 _SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Leave images without a descriptor out, and say how many.")
@@ -46,7 +50,9 @@ _Seed = Annotated[
 ]
 _Parallel = Annotated[
     int | None,
-    typer.Option("--workers", "-j", min=1, max=options.MOST_WORKERS, help="SVMs trained in parallel. (default: cores)"),
+    typer.Option(
+        "--workers", "-j", min=1, max=options.MOST_WORKERS, help="SVMs trained in parallel. (default: one per core)"
+    ),
 ]
 
 

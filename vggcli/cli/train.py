@@ -20,28 +20,37 @@ if TYPE_CHECKING:
     from vggcli.training.session import TrainingResult
     from vggcli.training.surroundings import Watch
 
-ScaleJitter = Annotated[tuple[int, int] | None, Option(metavar="SMIN SMAX", help="S drawn anew for each view.")]
+ScaleJitter = Annotated[
+    tuple[int, int] | None, Option(metavar="SMIN SMAX", help="Draw S for every view between these two, in pixels.")
+]
 
 
 @dataclass(frozen=True)
 class LearningFlags:
     """The numbers of the recipe that both commands take."""
 
-    epochs: Annotated[int | None, Option(help="The most epochs. (paper: 74; tiny: 14)")] = None
+    epochs: Annotated[int | None, Option(help="Maximum number of epochs. (paper: 74; tiny: 14)")] = None
     max_steps: Annotated[
-        int | None, Option(min=1, max=2**63 - 1, metavar="N", help="Stop after so many steps in all.")
+        int | None,
+        Option(min=1, max=2**63 - 1, metavar="N", help="Stop after N steps, those of earlier sittings included."),
     ] = None
-    batch_size: Annotated[int | None, Option("--batch-size", "-b", help="Images a step. (paper: 256; tiny: 16)")] = None
+    batch_size: Annotated[int | None, Option("--batch-size", "-b", help="Images per step. (paper: 256; tiny: 16)")] = (
+        None
+    )
     learning_rate: Annotated[
         float | None,
-        Option("--lr", help="First learning rate. (paper: 0.01; tiny: 0.003; to fine-tune, a tenth of these)"),
+        Option("--lr", help="Initial learning rate. (paper: 0.01; tiny: 0.003; finetune: a tenth of these)"),
     ] = None
     momentum: Annotated[float | None, Option(help="Momentum of SGD. (default: 0.9)")] = None
-    weight_decay: Annotated[float | None, Option(help="L2 penalty. (default: 0.0005)")] = None
-    dropout: Annotated[float | None, Option(help="On the first two FC layers. (paper: 0.5; tiny: 0.3)")] = None
-    init: Annotated[choices.Init | None, Option(help="Random weights. (paper: glorot; tiny: he)")] = None
+    weight_decay: Annotated[float | None, Option(help="Factor of the L2 penalty. (default: 0.0005)")] = None
+    dropout: Annotated[
+        float | None, Option(help="Share of values dropped after fc6 and fc7. (paper: 0.5; tiny: 0.3)")
+    ] = None
+    init: Annotated[choices.Init | None, Option(help="How new layers are initialised. (paper: glorot; tiny: he)")] = (
+        None
+    )
     init_std: Annotated[
-        float | None, Option(help="For --init gaussian; 0.1 is the paper's literal text. (default: 0.01)")
+        float | None, Option(help="Standard deviation with --init gaussian; the paper says 0.1. (default: 0.01)")
     ] = None
 
 
@@ -49,20 +58,25 @@ class LearningFlags:
 class RunFlags:
     """Where a run begins and is kept, and how it is carried out."""
 
-    config: Annotated[Path | None, Option(metavar="FILE", help="Replay a run's config.json; flags beside it win.")] = (
-        None
-    )
-    resume: Annotated[str | None, Option(metavar="[RUN]", help="Go on with the newest run, or the one named.")] = None
+    config: Annotated[
+        Path | None, Option(metavar="FILE", help="Repeat the run of this config.json; flags given here override it.")
+    ] = None
+    resume: Annotated[str | None, Option(metavar="[RUN]", help="Continue the newest run, or RUN.")] = None
     micro_batch: Annotated[
         int | None,
-        Option(min=1, help="Images computed at once: changes the last bit of a sum. (default: what fits, then kept)"),
+        Option(
+            min=1,
+            help="Images in one forward and backward pass; several add up to a step. (default: as many as fit in memory)",
+        ),
     ] = None
     skip_bad: Annotated[
-        bool, Option("--skip-bad", help="Look at every image first; leave out, and list, what cannot be used.")
+        bool, Option("--skip-bad", help="Decode every image first, and leave out those that cannot be used.")
     ] = False
     seed: Annotated[
         int | None,
-        Option(min=0, max=2**63 - 1, metavar="N", help="Of random weights, order, views and dropout. (default: 0)"),
+        Option(
+            min=0, max=2**63 - 1, metavar="N", help="Seed of initial weights, order, views and dropout. (default: 0)"
+        ),
     ] = None
     out: Annotated[
         Path | None, Option("--out", "-o", metavar="FOLDER", help="The run folder. (default: runs/ARCH-N)")
@@ -71,7 +85,10 @@ class RunFlags:
         bool, Option("--tensorboard", help="Write the log for TensorBoard too, in tensorboard/ of the run folder.")
     ] = False
     device: options.Device = "auto"
-    precision: Annotated[choices.Precision | None, Option(help="Of the heavy arithmetic; auto: bf16 on CUDA.")] = None
+    precision: Annotated[
+        choices.Precision | None,
+        Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32."),
+    ] = None
     workers: options.Workers = None
 
 
@@ -81,21 +98,26 @@ def train(
     arch: options.Arch = None,
     recipe: Annotated[
         choices.RecipeName | None,
-        Option(help="Sets all below, and the width: the paper's numbers, or a laptop's. (default: paper)"),
+        Option(
+            help="Defaults of the flags below and of --width: the paper's, or small ones for a laptop. (default: paper)"
+        ),
     ] = None,
     scale: Annotated[
-        int | None, Option(metavar="S", help="Shorter side in pixels before the crop. (paper: 256; tiny: 64 to 80)")
+        int | None,
+        Option(metavar="S", help="Shorter side that images are rescaled to, in pixels. (paper: 256; tiny: 64 to 80)"),
     ] = None,
     scale_jitter: ScaleJitter = None,
     crop: Annotated[int | None, Option(help="Side of the crop in pixels. (paper: 224; tiny: 64)")] = None,
     *,
     learning: LearningFlags,
     init_from: Annotated[
-        Path | None, Option(metavar="WEIGHTS", help="Take net A's layers from a run or checkpoint (section 3.1).")
+        Path | None,
+        Option(metavar="WEIGHTS", help="Start from the layers of this run or checkpoint of net A (section 3.1)."),
     ] = None,
     width: Annotated[float | None, Option(help="Factor on all channel counts. (paper: 1; tiny: 0.25)")] = None,
     head: Annotated[
-        Literal["fc", "gap"] | None, Option(help="gap: the last map averaged, one linear layer. (default: fc)")
+        Literal["fc", "gap"] | None,
+        Option(help="fc: three FC layers; gap: the last map averaged, then one linear layer. (default: fc)"),
     ] = None,
     run: RunFlags,
     json: options.Json = False,
