@@ -49,7 +49,7 @@ def finetune(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Continue training from given weights: new classes, a new scale. The weights are a run, a checkpoint, another
+    """Continue from trained weights: new classes, a new scale. The weights are a run, a checkpoint, another
     framework's file, or published ones; new classes get a new last layer, a new scale is the paper's curriculum (section
     3.1: S=384 from 256, scale jitter from 384), and net A begins a deeper network."""
     flags = dict(locals())
