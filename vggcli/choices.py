@@ -6,6 +6,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]  # auto: bfloat16 on a CUDA 
 Head = Literal["fc", "gap", "none"]  # gap: global average pooling and one linear layer; none: no classifier
 Init = Literal["glorot", "gaussian", "he"]
 RecipeName = Literal["paper", "tiny"]
+Boxes = Literal["scr", "pcr"]  # box regression: one box for all classes, or one for each (Appendix A)
 Layers = Literal["all", "fc", "last"]  # the layers that learn
 Pool = Literal["gap", "gmp", "none"]  # over positions: mean, maximum, or none
 Aggregate = Literal["mean", "stack", "max"]  # over scales

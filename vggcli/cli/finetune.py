@@ -18,6 +18,10 @@ def finetune(
     ] = None,
     weights: options.Weights = None,
     preprocessing: options.Preprocessing = None,
+    boxes: Annotated[
+        choices.Boxes | None,
+        Option(help="Learn the box of each image's object: one for all classes, or one per class (Appendix A)."),
+    ] = None,
     layers: Annotated[
         choices.Layers | None,
         Option(help="Which layers are trained: all, the FC layers, or the last one. (default: all)"),

@@ -188,13 +188,15 @@ def _show(result: "TrainingResult") -> None:
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
-    top5 = f" (top-5 {best.top5_error:.2f} %)" if result.classes > 5 else ""
+    kind, more = "validation", f" (top-5 {best.top5_error:.2f} %)" if result.classes > 5 else ""
+    if best.mean_iou is not None:
+        kind, more = "localisation", f" (mean IoU {best.mean_iou:.3f})"
     facts = {
-        "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
+        "best": f"{kind} error {best.validation_error:.2f} %{more}, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": from_here(str(run)),
         "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
     data = f" --data {quote(result.data)}" if user_places().data not in (None, result.data) else ""
-    print(f"next: vgg eval --weights {quote(from_here(str(run)))}{data} --dense")
+    print(f"next: vgg eval --weights {quote(from_here(str(run)))}{data}{'' if best.mean_iou is not None else ' --dense'}")

@@ -5,7 +5,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vggcli.boxes import share_inside, to_view
 from vggcli.colour import ColourStatistics, pixel_moments
 from vggcli.data.decode import ImageError, read_image
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_views import rescaled_size
 from vggcli.data.to_device import on_device
-from vggcli.data.training_views import training_pixels, view_generator
+from vggcli.data.training_views import box_share, drawn_box, training_pixels, view_generator
 from vggcli.data.workers import chunked, loaded
 from vggcli.progress import Progress, silent
 
 STATISTICS_IMAGES = 10_000  # at most, evenly spaced in the training set, for its colour statistics
+LEARNT_SHARE = 0.5  # of a box that is in the view, at least; OverFeat's choice, the paper does not say
 STATISTICS_SIDE = 128  # pixels of the shorter side of these, at most
 
 
@@ -46,17 +48,20 @@ class Position:
 @dataclass(frozen=True)
 class TrainingBatch:
     """A micro-batch of training views: uint8 [N, crop, crop, 3], labels int64 [N], flips bool [N] and colour shifts
-    float32 [N, 3] in 0 to 255."""
+    float32 [N, 3] in 0 to 255; where boxes are learnt, the box of each view float32 [N, 4] (cxcywh in the view's frame)
+    and whether at least half of it is in the view, bool [N], without which it is not learnt from."""
 
     images_NHWC: Tensor
     labels_N: Tensor
     flips_N: Tensor
     shifts_NC: Tensor
+    boxes_N4: Tensor | None = None
+    learnt_N: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TrainingBatch":
         """The batch with `function` applied to its tensors except the flips, which stay on the host."""
-        images, labels, shifts = (function(tensor) for tensor in (self.images_NHWC, self.labels_N, self.shifts_NC))
-        return TrainingBatch(images, labels, self.flips_N, shifts)
+        names = ("images_NHWC", "labels_N", "shifts_NC", "boxes_N4", "learnt_N")
+        return replace(self, **{name: function(one) for name in names if (one := getattr(self, name)) is not None})
 
 
 def steps_an_epoch(images: int, batch_size: int) -> int:
@@ -108,18 +113,24 @@ def _training_batch(
     seed: int,
     tasks: list[tuple[int, int]],
 ) -> TrainingBatch | ImageError:
-    pixels, flips, alphas = [], [], []
+    pixels, views, boxes = [], [], []
     for epoch, index in tasks:
         try:
             image, view = training_pixels(images.path(index), view_generator(seed, epoch, index), scale, crop)
         except ImageError as error:
             return error
         pixels.append(image)
-        flips.append(view.flip)
-        alphas.append(view.alphas)
+        views.append(view)
+        if images.sizes:
+            boxes.append(box_share(drawn_box(images.own_boxes(index), seed, epoch, index), images.sizes[index]))
     labels = torch.tensor([images.labels[index] for _, index in tasks])
-    shifts = torch.from_numpy(colour.shifts(alphas)).float()
-    return TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, torch.tensor(flips), shifts)
+    shifts = torch.from_numpy(colour.shifts([view.alphas for view in views])).float()
+    flips_N = torch.tensor([view.flip for view in views])
+    batch = TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, flips_N, shifts)
+    if not images.sizes:
+        return batch
+    boxes_N4 = to_view(torch.tensor(boxes), torch.tensor([view.region for view in views]), flips_N)
+    return replace(batch, boxes_N4=boxes_N4, learnt_N=share_inside(boxes_N4) >= LEARNT_SHARE)
 
 
 def training_batches(
@@ -132,7 +143,7 @@ def training_batches(
     workers: int,
     device: torch.device,
 ) -> Iterator[TrainingBatch]:
-    """The micro-batches of `schedule` on `device`. Raises ImageError at the first image that cannot be used."""
+    """The micro-batches of `schedule` on `device`; of images with checked boxes, the boxes of the views too. Raises ImageError at the first image that cannot be used."""
     work = partial(_training_batch, images, colour, scale, crop, seed)
     with closing(loaded(work, tasks(schedule, seed), workers)) as batches:
         for batch in on_device(_without_errors(batches), device):

@@ -10,6 +10,7 @@ Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 import hashlib
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vggcli import paper
+from vggcli.boxes import Region
 from vggcli.colour import ColourStatistics, normalise
-from vggcli.data.decode import read_image
+from vggcli.data.decode import Size, read_image
 from vggcli.data.test_views import rescaled_size
 
 Pixels = NDArray[np.uint8]
@@ -29,11 +31,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class TrainingView:
-    """The random draws for one use of an image: the region `box` (x0, y0, x1, y1, as shares of width and height) of the
-    crop, whether to `flip` it, and the three `alphas` of the colour shift."""
+    """The random draws for one use of an image: the `region` of the crop (x0, y0, x1, y1, as shares of width and height),
+    whether to `flip` it, and the three `alphas` of the colour shift."""
 
     scale: int
-    box: tuple[float, float, float, float]
+    region: Region
     flip: bool
     alphas: tuple[float, ...]
 
@@ -44,6 +46,18 @@ def view_generator(seed: int, epoch: int, index: int) -> random.Random:
     return random.Random(int.from_bytes(digest, "little"))
 
 
+def drawn_box(boxes: Sequence[Region], seed: int, epoch: int, index: int) -> Region:
+    """The box of an image that its view in an epoch is learnt with, each as likely."""
+    digest = hashlib.blake2b(f"box {seed} {epoch} {index}".encode(), digest_size=8).digest()
+    return random.Random(int.from_bytes(digest, "little")).choice(boxes)
+
+
+def box_share(box: Region, size: Size) -> Region:
+    """A box in pixels of an image of `size` (width, height) as shares of width and height."""
+    width, height = size
+    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
+
+
 def draw_view(draw: random.Random, size: tuple[int, int], scale: tuple[int, int], crop: int) -> TrainingView:
     """A random view of an image of `size` (width, height): S uniform over the whole numbers of `scale` (the
     distribution is not in the paper), one random crop of the rescaled image, a flip with probability 1/2."""
@@ -52,8 +66,8 @@ def draw_view(draw: random.Random, size: tuple[int, int], scale: tuple[int, int]
     left, top = draw.randint(0, width - crop), draw.randint(0, height - crop)
     flip = draw.random() < 0.5
     alphas = tuple(draw.gauss(0, paper.COLOUR_SHIFT_STD) for _ in range(3))
-    box = (left / width, top / height, (left + crop) / width, (top + crop) / height)
-    return TrainingView(shorter, box, flip, alphas)
+    region = (left / width, top / height, (left + crop) / width, (top + crop) / height)
+    return TrainingView(shorter, region, flip, alphas)
 
 
 def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], crop: int) -> tuple[Pixels, TrainingView]:
@@ -63,7 +77,7 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
     """
     image = read_image(path, at_least=scale[1])
     view = draw_view(draw, image.size, scale, crop)
-    x0, y0, x1, y1 = view.box
+    x0, y0, x1, y1 = view.region
     across = crop_span(image.width, x0 * image.width, x1 * image.width, crop)
     down = crop_span(image.height, y0 * image.height, y1 * image.height, crop)
     region_HWC = torch.from_numpy(np.array(image.crop((across.first, down.first, across.last, down.last))))

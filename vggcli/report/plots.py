@@ -30,7 +30,7 @@ from vggcli.training.surroundings import PicturedRun
 CURVES_SIZE = 1200, 1050  # pixels
 COLOURS = {
     **{"loss": "C0", "training_error": "C0", "val_loss": "C1", "top1_error": "C1"},
-    **{"top5_error": "C2", "learning_rate": "dimgrey"},
+    **{"localisation_error": "C1", "top5_error": "C2", "learning_rate": "dimgrey"},
 }
 MARKED_EPOCHS = 40  # up to which every epoch has a marker
 NAMED_RATES = 4  # of learning rates that are written beside the axis
@@ -47,11 +47,16 @@ def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
     from matplotlib.ticker import MaxNLocator
 
     records: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    best = min(records, key=lambda one: float(one["top1_error"]))
-    top5 = {"top5_error": "validation error (top-5)"} if run.config.classes > 5 else {}
+    measured = {"top1_error": "validation error (top-1)"}
+    if run.config.boxes:
+        measured = {"localisation_error": "validation error (localisation)"}
+    key = next(iter(measured))
+    best = min(records, key=lambda one: float(one[key]))
+    if run.config.classes > 5 and not run.config.boxes:
+        measured["top5_error"] = "validation error (top-5)"
     panels = {
         "loss": {"loss": "training loss", "val_loss": "validation loss"},
-        "error (%)": {"training_error": "training error", "top1_error": "validation error (top-1)", **top5},
+        "error (%)": {"training_error": "training error", **measured},
         "learning rate": {"learning_rate": "learning rate"},
     }
     with drawing():
@@ -66,8 +71,8 @@ def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
             axes.axvline(best["epoch"], color="grey", linestyle="--", linewidth=1)
             axes.set_ylabel(quantity)
             axes.grid(alpha=0.3)
-        label = f"best: {best['top1_error']:.2f} % (epoch {best['epoch']})"
-        axes_of[1].plot(best["epoch"], best["top1_error"], "*", color="C3", markersize=10, zorder=3, label=label)
+        label = f"best: {best[key]:.2f} % (epoch {best['epoch']})"
+        axes_of[1].plot(best["epoch"], best[key], "*", color="C3", markersize=10, zorder=3, label=label)
         for axes in axes_of[:2]:
             axes.legend()
         _name_rates(axes_of[2], [one["learning_rate"] for one in records])

@@ -170,17 +170,20 @@ class TrainingDisplay(_Live):
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Leave a line for a finished epoch."""
-        top5 = f" (top-5 {record.top5_error:.2f} %)" if self.classes > 5 else ""
+        more = f" (top-5 {record.top5_error:.2f} %)" if self.classes > 5 else ""
         training = f", training error {record.training_error:.2f} %" if record.training_error is not None else ""
-        said = ""
-        if is_chance(record.top1_error, self.classes):
+        error, said = record.validation_error, ""
+        kind = "validation" if record.mean_iou is None else "localisation"
+        if record.mean_iou is not None:
+            more = f" (mean IoU {record.mean_iou:.3f})"
+        if record.mean_iou is None and is_chance(error, self.classes):
             said = f", which is chance ({chance_error(self.classes):.4g} %)"
-        elif record.top1_error < self.best:
+        elif error < self.best:
             said = ", best so far"
-        self.best = min(self.best, record.top1_error)
+        self.best = min(self.best, error)
         self.say(
             f"epoch {record.epoch:>2}: training loss {record.loss:.3f}{training}, validation loss {record.val_loss:.3f}, "
-            f"validation error {record.top1_error:.2f} %{top5}{said}; lr {record.learning_rate:g}, {record.seconds:.1f} s",
+            f"{kind} error {error:.2f} %{more}{said}; lr {record.learning_rate:g}, {record.seconds:.1f} s",
             indent=10,
             style="green" if "best" in said else "",
         )

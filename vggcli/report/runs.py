@@ -16,7 +16,8 @@ COLUMNS = {  # what a terminal of 80 columns leaves to each at least, where all 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """Runs, one per line: the recipe with how many of its numbers were changed, the epochs done of those planned (and the
-    state of a run that is not finished), and the lowest top-1 error of the validation images with its epoch."""
+    state of a run that is not finished), and the lowest top-1 error (of a run that learns boxes, the
+    localisation error) of the validation images with its epoch."""
     table = Titled("Runs, the newest first; the best validation error, and at which epoch")
     table.collapse_padding = True
     began = any(run.plan and (run.plan.weights or run.plan.init_from) for run in runs)
@@ -29,11 +30,11 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
         start = (one["weights"] or "").removesuffix(f"/{BEST}").removesuffix(f"/{LAST}")
         folder, data, weights = (Elided(from_here(name or "")) for name in (one["run"], one["data"], start))
         recipe, *changes = (one["recipe"] or "").split(", ")
-        best = f"{one['top1_error']:.2f} % at {one['best_epoch']}" if run.best else ""
+        best = f"{run.best.validation_error:.2f} % at {run.best.epoch}" if run.best else ""
         epochs = f"{one['epochs']}/{one['planned']}" if run.plan else ""
         epochs = epochs if run.state == "finished" else f"{run.state} {epochs}".strip()
         changed = f"{recipe} +{len(changes)}" if changes else recipe
         table.add_row(
-            folder, one["arch"] or "", data, changed, epochs, best, run.saved[:10], *([weights] if began else [])
+            folder, f"{one['arch'] or ''}{' boxes' if run.plan and run.plan.boxes else ''}", data, changed, epochs, best, run.saved[:10], *([weights] if began else [])
         )
     return table

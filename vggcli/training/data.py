@@ -1,13 +1,16 @@
 """The data of a run: both splits, surveyed; with `skip_bad` without the images that cannot be used, which the run lists in
 skipped.json."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vggcli.data.boxes import checked_boxes
+from vggcli.data.decode import ImageError
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet
 from vggcli.data.outputs import check_outside
-from vggcli.data.sources import load_training
+from vggcli.data.sources import load_both, load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
 from vggcli.errors import UsageError, counted
@@ -35,37 +38,43 @@ class TrainingSets:
 
 
 def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | None) -> TrainingSets:
-    """The data of `plan`; for a resumed run in the folder `run` without the images that it has left out before.
+    """The data of `plan`, with checked boxes where it learns boxes; for a resumed run in the folder `run` without the images
+    that it has left out before.
 
     Raises DataError where the data cannot be trained on, UsageError where the list is damaged.
     """
     source = find_source(plan.data, around.places, workers, around.progress)
-    train, val = load_training(source.path)
-    if not plan.skip_bad:
-        return TrainingSets(source.name, train, val)
-    if run is not None and (run / SKIPPED).exists():
+    train, val = (load_training if plan.boxes is None else load_both)(source.path)
+    known: Skipped = ()
+    if plan.skip_bad and run is not None and (run / SKIPPED).exists():
         need_regular(run / SKIPPED, UsageError)
         try:
-            skipped = read_record(Skipped, (run / SKIPPED).read_bytes())
+            known = read_record(Skipped, (run / SKIPPED).read_bytes())
         except (OSError, ValueError) as error:
             raise UsageError(f"{run / SKIPPED} is not a run's list of images that were left out: {error}") from error
-        names = {name for name, _ in skipped}
+        names = {name for name, _ in known}
         train, val = (
             without(images, {row for row, name in enumerate(images.names) if name in names}) for images in (train, val)
         )
-        return TrainingSets(source.name, train, val, skipped)
-    total = len(train) + len(val)
-    with around.progress("looking for images that cannot be used", total, "images") as bar:
-        good_train, bad_train = usable(train, workers, bar)
-        good_val, bad_val = usable(val, workers, bar)
-    bad = [(images, error) for images, errors in ((train, bad_train), (val, bad_val)) for error in errors]
-    skipped = tuple((images.names[error.index or 0], error.reason) for images, error in bad)
-    if skipped:
-        count = counted(len(skipped), "image")
-        LOG.info(f"left out: {count} of {total} that cannot be used, listed in {SKIPPED} of the run")
-    for name, reason in skipped[:LISTED]:
+    total, bad = len(train) + len(val), list[tuple[str, str]]()
+    if plan.boxes is not None:
+        with around.progress("looking at the boxes", total, "images") as bar:
+            train, val = (_kept(checked_boxes(images, workers, plan.skip_bad, bar), images, bad) for images in (train, val))
+    if plan.skip_bad and not known:
+        with around.progress("looking for images that cannot be used", len(train) + len(val), "images") as bar:
+            train, val = (_kept(usable(images, workers, bar), images, bad) for images in (train, val))
+    if bad:
+        LOG.info(f"left out: {counted(len(bad), 'image')} of {total} that cannot be used, listed in {SKIPPED} of the run")
+    for name, reason in bad[:LISTED]:
         LOG.info(f"left out: {name}: {reason}")
-    return TrainingSets(source.name, good_train, good_val, skipped)
+    return TrainingSets(source.name, train, val, (*known, *bad))
+
+
+def _kept(found: tuple[ImageSet, Sequence[ImageError]], images: ImageSet, bad: list[tuple[str, str]]) -> ImageSet:
+    """The images that can be used of `images`; the names of the others, with the reasons, are added to `bad`."""
+    kept, errors = found
+    bad += [(images.names[error.index or 0], error.reason) for error in errors]
+    return kept
 
 
 def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: bool) -> TrainingSets:

@@ -7,7 +7,7 @@ from vggcli import paper
 from vggcli.data.image_set import match_classes
 from vggcli.data.sources import ImageSet
 from vggcli.data.training_batches import colour_statistics
-from vggcli.errors import UsageError, WeightsError
+from vggcli.errors import UsageError, WeightsError, counted
 from vggcli.files import file_sha256
 from vggcli.progress import LOG
 from vggcli.training.data import surveyed_sets
@@ -45,14 +45,18 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     replayed = again or Plan.replayed(options.config, "finetune")
     start = _start(options, pixels, replayed, around)
     plan = replayed or Plan()
-    plan = replace(plan, skip_bad=options.skip_bad or plan.skip_bad)
+    plan = replace(plan, skip_bad=options.skip_bad or plan.skip_bad, boxes=options.boxes or plan.boxes)
     named = options.data or plan.data or data_of([start.path], around.places)
     plan = plan if named is None else replace(plan, data=str(named))
     sets = surveyed_sets(plan, options, around, again is not None)
     train_set, val_set = sets.train, sets.val
-    classes = _kept_classes(start, train_set)
+    if plan.boxes is not None:
+        _check_boxes(options, start)
+    classes = _kept_classes(start, train_set, subset=plan.boxes is not None)
     if replayed is None:
-        plan = Plan(arch=start.checkpoint.config.arch, recipe=_recipe(options, start, classes is not None))
+        recipe = _recipe(options, start, classes is not None)
+        recipe = recipe if plan.boxes is None else _box_recipe(recipe, start)
+        plan = Plan(arch=start.checkpoint.config.arch, recipe=recipe)
     plan = replace(
         plan.with_options(options),
         data=sets.name,
@@ -95,11 +99,26 @@ def _start(
     return _Start(path, network, checkpoint, pixels)
 
 
-def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
-    """The weights' classes, where the data have just those (or, of weights that do not name them, as many): then the last
-    layer is kept."""
+def _check_boxes(options: FinetuneOptions, start: _Start) -> None:
+    """Raises UsageError or WeightsError for what boxes cannot be learnt with."""
+    if start.checkpoint.config.boxes is not None:
+        raise WeightsError(f"{start.path} gives boxes already; give the network of classes that they begin from", "weights")
+    if start.checkpoint.config.head != "fc":
+        raise WeightsError(f"{start.path} has no FC layers, by which boxes are learnt; give one that has them", "weights")
+    if options.layers == "last":
+        raise UsageError("boxes are learnt by all layers or by the FC layers, not by the last alone", "layers", "boxes")
+    if options.cache_features:
+        raise UsageError(
+            "outputs of frozen layers cannot be cached where boxes are learnt, because each crop has a box of its own",
+            *("cache_features", "boxes"),
+        )
+
+
+def _kept_classes(start: _Start, train_set: ImageSet, subset: bool) -> tuple[str, ...] | None:
+    """The weights' classes, where the data have just those, with `subset` some of those (or, of weights that do not name
+    them, as many): then the last layer, or what its outputs stand for, is kept."""
     checkpoint = start.checkpoint
-    if checkpoint.config.head == "none":
+    if checkpoint.config.head == "none" or checkpoint.config.boxes is not None:
         return None
     if not checkpoint.classes:
         if len(train_set.classes) != checkpoint.config.classes:
@@ -109,7 +128,7 @@ def _kept_classes(start: _Start, train_set: ImageSet) -> tuple[str, ...] | None:
         matched = match_classes(train_set, checkpoint.classes)
     except WeightsError:
         return None
-    return checkpoint.classes if len(matched.classes_used()) == len(checkpoint.classes) else None
+    return checkpoint.classes if subset or len(matched.classes_used()) == len(checkpoint.classes) else None
 
 
 def _recipe(options: FinetuneOptions, start: _Start, same_classes: bool) -> Recipe:
@@ -132,6 +151,12 @@ def _recipe(options: FinetuneOptions, start: _Start, same_classes: bool) -> Reci
     if own is not None and same_classes and config.crop == paper.CROP:
         scale = paper.NEXT_SCALE.get(scale, scale)
     return replace(base, learning_rate=rate, scale=scale, crop=config.crop, width=config.width, head=head)
+
+
+def _box_recipe(recipe: Recipe, start: _Start) -> Recipe:
+    """The recipe with the learning rate and the scale of Appendix A: the one S of the weights, or the middle of its range."""
+    middle = sum(start.checkpoint.scale) // 2
+    return replace(recipe, learning_rate=paper.BOX_LEARNING_RATE, scale=(middle, middle))
 
 
 def _at_one_scale(plan: Plan, options: FinetuneOptions) -> Plan:
@@ -162,7 +187,7 @@ def _network(
     """
     count = len(classes) if classes else data_classes
     network = new_network(plan, count, options)
-    new = inherit(network, start.network, same_classes=classes is not None)
+    new = inherit(network, start.network, same_classes=classes is not None and plan.boxes is None)
     initial = [name for name in ("init", "init_std") if getattr(options, name)]
     if initial and not new:
         raise UsageError(f"an initialisation has no effect, because {start.path} has weights for every layer", *initial)
@@ -176,6 +201,8 @@ def _network(
         )
     before, had = start.checkpoint.config.classes, start.checkpoint.config.head != "none"
     replaced = f"; fc8 is new: {count} classes of the data in place of {before}" if "fc8" in new and had else ""
+    if plan.boxes is not None:
+        replaced = f"; fc8 is new: {counted(network.config.outputs // 4, 'box', 'boxes')} in place of {before} classes"
     others = [name for name in new if name != "fc8" or not had]
     also = f"; new{' too' if had else ''}: {', '.join(others)}" if others else ""
     LOG.info(f"starting from {start.path}{replaced}{also}")

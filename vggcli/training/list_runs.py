@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from csv import DictWriter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
@@ -34,8 +34,8 @@ class RunSummary:
 
     @property
     def best(self) -> EpochRecord | None:
-        """The first epoch of the lowest top-1 error."""
-        return min(self.records, key=lambda record: record.top1_error, default=None)
+        """The first epoch of the lowest validation error."""
+        return min(self.records, key=lambda record: record.validation_error, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """`epochs` are those done of the `planned`; `recipe` names the recipe and what was changed of it; `weights` are
@@ -52,6 +52,7 @@ class RunSummary:
             "best_epoch": best and best.epoch,
             "top1_error": best and best.top1_error,
             "top5_error": best and best.top5_error,
+            "localisation_error": best and best.localisation_error,
             "weights": plan and (plan.weights or plan.init_from),
             "saved": self.saved,
         }
@@ -75,7 +76,7 @@ class Runs(Result):
         text = StringIO()
         writer = DictWriter(text, ["run", *(field.name for field in fields(EpochRecord))], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"run": str(run.run), **asdict(record)} for run in self.runs for record in run.records)
+        writer.writerows({"run": str(run.run), **record.to_json()} for run in self.runs for record in run.records)
         return text.getvalue()
 
 
@@ -143,7 +144,7 @@ def _state(run: Path, plan: Plan, records: Sequence[EpochRecord]) -> str:
         pass
     plateau = Plateau()
     for record in records:
-        plateau = plateau.after(record.top1_error, plan.recipe.patience)
+        plateau = plateau.after(record.validation_error, plan.recipe.patience)
     step = records[-1].step if records else 0
     whole = len(records) >= plan.recipe.epochs or (plan.max_steps is not None and step >= plan.max_steps)
     return "finished" if whole or plateau.finished else "stopped"

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vggcli.data.decode import ImageError
@@ -21,8 +20,9 @@ from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
 from vggcli.device import autocast
 from vggcli.errors import DataError
-from vggcli.metrics import count_correct, error_rate
+from vggcli.metrics import error_rate
 from vggcli.training.frozen import FrozenBatch, Stages, frozen_batch
+from vggcli.training.objective import Objective, Validation, objective_of
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
 from vggcli.training.run import RunFolder
 from vggcli.training.state import EpochRecord, RunState, StepRecord
@@ -59,7 +59,8 @@ def train_epochs(
     save = _Saves(folder, stages, optimizer, phase)
     saved = clock = save(state)
     batches = _batches(data, options, state)
-    source = (stages, batches, data, options)
+    objective = objective_of(network.config, recipe.test_scale)
+    source = (stages, batches, data, options, objective)
     phase("the first micro-batch")
     with _stop_between_layers(network, stop), closing(batches):  # whose workers end before this process
         try:
@@ -77,9 +78,9 @@ def train_epochs(
                         saved = save(state)
                         phase("training")
                 phase("validation")
-                record = _epoch_record(validate(stages, data, options, stop), state, options, clock)
+                record = _epoch_record(validate(stages, data, options, objective, stop), state, options, clock)
                 _check_finite("validation loss", record.val_loss, f"after step {state.total_steps};", folder)
-                improved = record.top1_error < state.plateau.best_error
+                improved = record.validation_error < state.plateau.best_error
                 whole = state.step == steps
                 state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
                 if improved:
@@ -147,6 +148,7 @@ def _accumulate(
     batches: Iterator[tuple[Position, TrainingBatch | FrozenBatch]],
     data: TrainingData,
     options: LoopOptions,
+    objective: Objective,
     state: RunState,
     scaler: torch.amp.GradScaler,
     stop: Callable[[], bool],
@@ -171,10 +173,10 @@ def _accumulate(
                 else:
                     outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
                 scores = stages.scores(outputs, keep)
-            losses = F.cross_entropy(scores.float(), batch.labels_N, reduction="sum")
+            losses, right = objective.losses(scores.float(), batch)  # the host waits for the device here
             scaler.scale(losses / step_size).backward()
             loss_sum += losses.detach()
-            correct += count_correct(scores.detach(), batch.labels_N, 1)  # the host waits for the device here
+            correct += right
             yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
             if stop():
                 raise Stopped
@@ -255,16 +257,13 @@ def _step_record(
 
 
 def _epoch_record(
-    validation: tuple[float, float, float], state: RunState, options: LoopOptions, clock: float
+    validation: Validation, state: RunState, options: LoopOptions, clock: float
 ) -> EpochRecord:
-    top1_error, top5_error, val_loss = validation
     return EpochRecord(
         epoch=state.epoch + 1,
         step=state.total_steps,
         loss=state.loss_sum / max(1, state.seen),
-        top1_error=top1_error,
-        top5_error=top5_error,
-        val_loss=val_loss,
+        **vars(validation),
         learning_rate=state.plateau.learning_rate(options.recipe.learning_rate),
         images_per_second=state.seen / max(state.seconds, 1e-9),
         seconds=state.seconds + time.monotonic() - clock,

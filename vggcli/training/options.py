@@ -17,7 +17,7 @@ from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
 from vggcli.weights.preprocessing import ExpectedPixels
 
-RUN_FIELDS = ("data", "arch", "seed", "max_steps", "init_from", "precision", "skip_bad", "layers", "cache_features")
+RUN_FIELDS = ("data", "arch", "seed", "max_steps", "init_from", "precision", "skip_bad", "layers", "cache_features", "boxes")
 CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # they may change when a run is resumed
 
 
@@ -106,7 +106,8 @@ class TrainOptions(RunOptions):
 class FinetuneOptions(RunOptions):
     """A run from trained weights. `weights` are a run, a file or a published name (by default the newest run of `arch`),
     `preprocessing` is theirs where their file does not say it; `layers` are those that learn, and `cache_features` runs
-    the frozen layers once an image, unaugmented, and keeps their outputs."""
+    the frozen layers once an image, unaugmented, and keeps their outputs. `boxes` replaces the last layer by the box of an
+    image's object, "scr" one for all classes, "pcr" one for each (Appendix A)."""
 
     weights: str | Path | None = None
     data: str | Path | None = None
@@ -115,6 +116,7 @@ class FinetuneOptions(RunOptions):
     preprocessing: str | ExpectedPixels | None = None
     layers: choices.Layers | None = None
     cache_features: bool | None = None
+    boxes: choices.Boxes | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class LoopOptions:
 @dataclass(frozen=True)
 class TrainingData:
     """Both splits, with the same classes, the colour statistics that views are normalised with, and, where images are
-    not augmented, the outputs of the frozen layers."""
+    not augmented, the outputs of the frozen layers. Where boxes are learnt, the images have sizes and checked boxes."""
 
     train: ImageSet
     val: ImageSet

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vggcli import __version__
-from vggcli.choices import Layers, Precision
+from vggcli.choices import Boxes, Layers, Precision
 from vggcli.errors import UsageError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
 from vggcli.regular import need_regular
@@ -27,7 +27,7 @@ class Plan:
     """What decides a run's result; config.json holds it. `init_from` (with its SHA-256) is the network A whose layers a
     deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` the one that was
     given for them (`ExpectedPixels.to_json`), `layers` those that learn; with `cache_features` images are not augmented.
-    `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images."""
+    `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images; `boxes` says that boxes are learnt, and which (Appendix A)."""
 
     arch: str = "D"
     data: str | None = None
@@ -44,6 +44,7 @@ class Plan:
     cache_features: bool = False
     micro_batch: Ordinal | None = None
     skip_bad: bool = False
+    boxes: Boxes | None = None
     __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class Plan:
             if value is not None and not low <= value <= LARGEST_NUMBER:
                 said = f"{name.replace('_', ' ')} {value} is out of range"
                 raise UsageError(f"{said}: give at least {low} and at most {LARGEST_NUMBER}", name)
-        NetworkConfig(self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head)  # before any work
+        NetworkConfig(self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head, self.boxes)  # before any work
 
     @classmethod
     def of(cls, options: TrainOptions) -> "Plan":
@@ -114,7 +115,7 @@ class Plan:
     def decisions(self) -> dict[str, Any]:
         """What every checkpoint of the run holds about it, beside its data."""
         always = {name: getattr(self, name) for name in ("seed", "precision", "micro_batch", "layers")}
-        names = ("cache_features", "skip_bad", "init_from", "init_from_sha256", "preprocessing")
+        names = ("cache_features", "skip_bad", "init_from", "init_from_sha256", "preprocessing", "boxes")
         more = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, False)}
         if self.weights is not None:
             more["finetuned"] = {"from": self.weights, "sha256": self.weights_sha256, "layers": self.layers}

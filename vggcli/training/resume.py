@@ -141,7 +141,7 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     pairs["arch"] = (plan.arch, checkpoint.config.arch)
     names = ["seed", "finetuned"]
     if "precision" in then:  # older versions stored less
-        names += ["precision", "cache_features", "init_from", "init_from_sha256", "skip_bad", "preprocessing"]
+        names += ["precision", "cache_features", "init_from", "init_from_sha256", "skip_bad", "preprocessing", "boxes"]
     pairs |= {name: (now.get(name), then.get(name)) for name in names}
     pairs["layers"] = (plan.layers, then.get("layers", plan.layers))
     for name, (ours, theirs) in pairs.items():

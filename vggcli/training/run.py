@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class RunFolder:
 
     def write_log(self, state: RunState) -> bool:
         """Write the records of `state` to log.jsonl; returns whether it lacked any."""
-        text, log = "".join(json.dumps(asdict(record)) + "\n" for record in state.records), self.path / LOG_FILE
+        text, log = "".join(json.dumps(record.to_json()) + "\n" for record in state.records), self.path / LOG_FILE
         if log.is_file() and log.read_bytes() == text.encode():
             return False
         write_text(log, text)
@@ -73,7 +73,8 @@ class RunFolder:
 
     def _checkpoint(self, state: RunState, more: dict[str, Any]) -> Checkpoint:
         last = state.records[-1] if state.records else None
-        errors = {"top1_error": last.top1_error, "top5_error": last.top5_error} if last else {}
+        names = ("top1_error", "top5_error", "localisation_error", "mean_iou")
+        errors = {name: value for name in names if (value := getattr(last, name, None)) is not None}
         reached = {"epoch": len(state.records), "step": state.total_steps, **errors}
         return replace(self.about, training={**self.about.training, **reached, **more})
 

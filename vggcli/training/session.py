@@ -5,13 +5,14 @@ import json
 import math
 import shlex
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vggcli.boxes import cxcywh_to_xyxy
 from vggcli.data.decode import read_image
 from vggcli.data.own_files import CONFIG, VIEWS
 from vggcli.data.test_views import ViewPlan, rescaled_views
@@ -60,8 +61,8 @@ class TrainingResult(Result):
 
     @property
     def best(self) -> EpochRecord:
-        """The first epoch of the lowest top-1 error."""
-        return min(self.records, key=lambda record: record.top1_error)
+        """The first epoch of the lowest validation error."""
+        return min(self.records, key=lambda record: record.validation_error)
 
     @property
     def last(self) -> EpochRecord:
@@ -70,11 +71,11 @@ class TrainingResult(Result):
     def to_json(self) -> dict[str, Any]:
         """What `vgg train --json` prints."""
         about = {"run": str(self.run), "epochs": self.epochs, "seconds": self.seconds}
-        return {**about, "best": asdict(self.best), "last": asdict(self.last)}
+        return {**about, "best": self.best.to_json(), "last": self.last.to_json()}
 
     def table(self) -> list[dict[str, Any]]:
         """One row per epoch, as in log.jsonl."""
-        return [asdict(record) for record in self.records]
+        return [record.to_json() for record in self.records]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Session:
 def new_network(plan: Plan, classes: int, options: RunOptions) -> VGG:
     """The network of `plan` with random weights. Raises MachineError where there is too little memory to train it."""
     recipe = plan.recipe
-    config = NetworkConfig(plan.arch, classes, recipe.crop, recipe.width, recipe.head)
+    config = NetworkConfig(plan.arch, classes, recipe.crop, recipe.width, recipe.head, plan.boxes)
     check_memory(config, 1 if plan.layers == "all" else 0, pick_device(options.device))
     network = VGG(config, recipe.dropout)
     initialise(network, recipe.init, plan.seed, recipe.init_std)
@@ -175,7 +176,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     LOG.info(f"run: {path}")
     started, epochs = time.monotonic(), list(session.state.history)
     try:
-        best = min((record.top1_error for record in epochs), default=math.inf)
+        best = min((record.validation_error for record in epochs), default=math.inf)
         with around.watching(config.classes, best) as watch, event_file(path, epochs, options.tensorboard) as add_event:
             begin = (session.folder, session.state, session.momentum)
             try:
@@ -226,4 +227,16 @@ def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan,
     seen_NCHW = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
     divisor, mean = (torch.tensor(each).reshape(-1, 1, 1) for each in (data.colour.divisor, data.colour.mean))
     pixels = (seen_NCHW * divisor + mean).round().clamp(0, 255).to(torch.uint8)
+    if batch.boxes_N4 is not None:
+        pixels = _outlined(pixels, batch.boxes_N4)
     pictures.views(list(pixels.permute(0, 2, 3, 1).numpy()), names, sheet, run)
+
+
+def _outlined(pixels_NCHW: Tensor, boxes_N4: Tensor) -> Tensor:
+    """Views, uint8, with their boxes (cxcywh in the frame of each) as yellow outlines."""
+    from torchvision.utils import draw_bounding_boxes
+
+    side = pixels_NCHW.shape[-1]
+    corners = (cxcywh_to_xyxy(boxes_N4) * side).clamp(0, side - 1)
+    pairs = zip(pixels_NCHW, corners, strict=True)
+    return torch.stack([draw_bounding_boxes(one, box[None], colors="yellow", width=side // 100 + 1) for one, box in pairs])

@@ -1,7 +1,9 @@
 """The progress of a run: all that resuming needs beside weights and momentum, as plain JSON."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from vggcli.records import LATER, RECORD, Amount, Count, Ordinal, Percent, Positive, read_record
 from vggcli.training.plateau import Plateau
@@ -23,23 +25,42 @@ class StepRecord:
     learning_rate: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """One line of log.jsonl: `loss` and `training_error` over the training views (with dropout, as they are learnt from),
     the others on the validation split by centre crop; errors in per cent; `step` counts from the start of the run;
-    `seconds` of training and validation together. Older runs do not say their `training_error`."""
+    `seconds` of training and validation together. A run that learns boxes has its localisation error by protocol 1 of
+    Appendix A and the mean IoU (0 to 1) in place of the top-1 and top-5 error. Older runs do not say their
+    `training_error`."""
 
     epoch: Ordinal
     step: Count
     loss: Amount
-    top1_error: Percent
-    top5_error: Percent
+    top1_error: Percent | None = field(default=None, metadata=LATER)
+    top5_error: Percent | None = field(default=None, metadata=LATER)
     val_loss: Amount
     learning_rate: Positive
     images_per_second: Amount
     seconds: Amount
     training_error: Percent | None = field(default=None, metadata=LATER)
+    localisation_error: Percent | None = field(default=None, metadata=LATER)
+    mean_iou: Annotated[float, Field(ge=0, le=1)] | None = field(default=None, metadata=LATER)
     __pydantic_config__ = RECORD
+
+    def __post_init__(self) -> None:
+        if (self.top1_error is None) == (self.localisation_error is None):
+            raise ValueError("an epoch has either a top-1 error or a localisation error")
+
+    @property
+    def validation_error(self) -> float:
+        """The error that decides which epoch is best, and when the learning rate drops."""
+        error = self.top1_error if self.localisation_error is None else self.localisation_error
+        assert error is not None
+        return error
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that it has."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ class RunState:
         return RunState(
             epoch=self.epoch + 1,
             total_steps=self.total_steps,
-            plateau=self.plateau.after(record.top1_error, patience),
+            plateau=self.plateau.after(record.validation_error, patience),
             history=(*self.history, record),
             scaler=self.scaler,
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +16,8 @@ TITLES = {  # of the keys of log.jsonl; what is before the slash is drawn togeth
     "training_error": "error (%)/training",
     "top1_error": "error (%)/validation top-1",
     "top5_error": "error (%)/validation top-5",
+    "localisation_error": "error (%)/validation localisation",
+    "mean_iou": "mean IoU/validation",
     "learning_rate": "run/learning rate",
     "images_per_second": "run/images per second",
     "seconds": "run/seconds",
@@ -47,8 +48,8 @@ def event_file(run: Path, history: Sequence[EpochRecord], asked: bool) -> Iterat
         with SummaryWriter(str(folder)) as writer:
 
             def add(record: EpochRecord) -> None:
-                for name, value in asdict(record).items():
-                    if name in TITLES and value is not None:
+                for name, value in record.to_json().items():
+                    if name in TITLES:
                         writer.add_scalar(TITLES[name], value, record.epoch)
                 writer.flush()
 

@@ -22,6 +22,9 @@ class _Training:
     step: Count = 0
     top1_error: Percent = 0.0
     top5_error: Percent = 0.0
+    localisation_error: Percent = 0.0
+    mean_iou: Annotated[float, Field(ge=0, le=1)] = 0.0
+    merging: dict[str, Any] | None = None  # of boxes: the threshold, and what it was chosen on
     state: dict[str, Any] | None = None
     resume: Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")] | None = None  # the name of a file in the same folder
     resume_sha256: Sha256 | None = None

@@ -5,13 +5,13 @@ and the network that runs cannot differ.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vggcli import paper
-from vggcli.choices import Head
+from vggcli.choices import Boxes, Head
 from vggcli.errors import UsageError, did_you_mean
-from vggcli.records import RECORD
+from vggcli.records import LATER, RECORD
 
 Kind = Literal["conv", "bn", "relu", "lrn", "pool", "fc"]
 WIDEST = 16  # as a factor on the channels of the paper
@@ -23,13 +23,15 @@ VIEW_BYTES = 4 << 30  # memory that a network may take for one input image, what
 @dataclass(frozen=True)
 class NetworkConfig:
     """Everything that decides the shape of a network. `crop` is the training crop in pixels, `width` a factor on all
-    channel counts, `head` "gap" averages the last map and keeps one linear layer, "none" ends with it: descriptors only."""
+    channel counts, `head` "gap" averages the last map and keeps one linear layer, "none" ends with it: descriptors only.
+    With `boxes` the last layer gives a box in place of class scores, one for all classes or one for each (Appendix A)."""
 
     arch: str = "D"
     classes: int = paper.IMAGENET_CLASSES
     crop: int = paper.CROP
     width: float = 1.0
     head: Head = "fc"
+    boxes: Boxes | None = field(default=None, metadata=LATER)
     __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
@@ -50,6 +52,18 @@ class NetworkConfig:
                 f"a network of crop {self.crop}, width {self.width:g} and {self.classes} classes has "
                 f"{parameters:.3g} parameters; at most {MOST_PARAMETERS:.3g} are possible"
             )
+        if self.boxes and self.head != "fc":
+            raise UsageError(
+                "box regression needs the three FC layers: an average over the map does not know where things are",
+                *("boxes", "head"),
+            )
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the last layer gives: class scores, or the four coordinates of one box or of a box a class."""
+        if self.boxes is None:
+            return self.classes
+        return 4 if self.boxes == "scr" else 4 * self.classes
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ def network_layers(config: NetworkConfig) -> Iterator[Layer]:
         yield Layer("fc", "fc7", hidden, hidden)
         channels_in = hidden
     if config.head != "none":
-        yield Layer("fc", "fc8", channels_in, config.classes)
+        yield Layer("fc", "fc8", channels_in, config.outputs)
 
 
 def with_relus(config: NetworkConfig) -> Iterator[Layer]:
