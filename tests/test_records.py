@@ -25,7 +25,17 @@ from vggcli.training.state import EpochRecord, RunState
 from vggcli.weights.checkpoint import load_tensors, read_checkpoint, save_checkpoint, save_tensors
 from vggcli.weights.preprocessing import read_pixels
 
-EPOCH = EpochRecord(1, 4, 2.0, 50.0, 10.0, 1.9, 0.01, 123.0, 4.5)
+EPOCH = EpochRecord(
+    epoch=1,
+    step=4,
+    loss=2.0,
+    top1_error=50.0,
+    top5_error=10.0,
+    val_loss=1.9,
+    learning_rate=0.01,
+    images_per_second=123.0,
+    seconds=4.5,
+)
 STATE = replace(RunState().after_epoch(EPOCH, 5), total_steps=4).after_step(2.5, 3, 8, 1.0)
 
 

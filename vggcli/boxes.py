@@ -1,7 +1,7 @@
 """Boxes in the form of Appendix A, in the frame of a view of an image and in the image's own.
 
 An `xyxy` box is left, top, right, bottom; a `cxcywh` box its centre, width and height, as the network gives it. In the frame
-of a view the view's top left corner is 0, 0 and its bottom right corner 1, 1, also where the box reaches beyond it; the
+of a view the view's top left corner is 0, 0 and its bottom right corner 1, 1, also where the box reaches beyond it. The
 paper does not say which frame its coordinates are in. A view is a region of the image, and perhaps its mirror image.
 
 Shapes: boxes and regions [..., 4], any leading shapes that broadcast; `mirrored` is a bool or [...].
@@ -56,4 +56,5 @@ def iou(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
     """The intersection over union of boxes [N, 4] and [M, 4], [N, M]; 0 where a box has no area, as a network's may."""
     from torchvision.ops import box_iou
 
-    return box_iou(first_xyxy, second_xyxy).nan_to_num(0).clamp(0, 1)
+    overlaps_NM: Tensor = box_iou(first_xyxy, second_xyxy)
+    return overlaps_NM.nan_to_num(0).clamp(0, 1)

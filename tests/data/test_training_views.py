@@ -44,7 +44,7 @@ def test_views_are_uniform_over_scales_offsets_and_flips() -> None:
     assert len(scales) == 7
     assert scales.min() > 850
     assert np.mean([view.flip for view in views]) == pytest.approx(0.5, abs=0.02)
-    tops = [round(view.box[1] * rescaled_size((400, 300), view.scale)[1]) for view in views if view.scale == 66]
+    tops = [round(view.region[1] * rescaled_size((400, 300), view.scale)[1]) for view in views if view.scale == 66]
     assert sorted(set(tops)) == [0, 1, 2]
     alphas = np.array([view.alphas for view in views])
     assert alphas.std() == pytest.approx(0.1, rel=0.03)
@@ -73,8 +73,8 @@ def test_pixels_equal_pillows_resampling_of_what_is_shown(tmp_path: Path, scale:
     smooth.save(tmp_path / "a.png")
     for index in range(8):
         pixels, view = training_pixels(tmp_path / "a.png", view_generator(0, 0, index), scale, 48)
-        x0, x1 = shown(160, 160 * view.box[0], 160 * view.box[2])
-        y0, y1 = shown(120, 120 * view.box[1], 120 * view.box[3])
+        x0, x1 = shown(160, 160 * view.region[0], 160 * view.region[2])
+        y0, y1 = shown(120, 120 * view.region[1], 120 * view.region[3])
         theirs = smooth.resize((48, 48), Image.Resampling.BILINEAR, box=(x0, y0, min(x1, 160), min(y1, 120)))
         assert pixels.shape == (48, 48, 3)
         difference = np.abs(pixels.astype(int) - np.asarray(theirs).astype(int))
@@ -87,7 +87,7 @@ def test_what_is_shown_is_what_was_drawn_to_half_a_pixel_and_on_average(scale: t
     lows, highs = [], []
     for index in range(3000):
         view = draw_view(view_generator(0, 0, index), (131, 97), scale, 48)
-        for side, low, high in ((131, view.box[0], view.box[2]), (97, view.box[1], view.box[3])):
+        for side, low, high in ((131, view.region[0], view.region[2]), (97, view.region[1], view.region[3])):
             found_low, found_high = shown(side, low * side, high * side)
             assert -1e-6 <= found_low < found_high <= side + 1e-6
             pixel = (high - low) * side / 48

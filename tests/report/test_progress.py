@@ -12,7 +12,18 @@ from vggcli.report.progress import Bar, TrainingDisplay, duration
 from vggcli.training.state import EpochRecord, StepRecord
 
 STEP = StepRecord(1, 3, 1, 4, 8, 32, 2.25, 87.5, 0.01)
-EPOCH = EpochRecord(1, 4, 2.0, 50.0, 10.0, 1.9, 0.01, 123.0, 4.5, 62.5)
+EPOCH = EpochRecord(
+    epoch=1,
+    step=4,
+    loss=2.0,
+    top1_error=50.0,
+    top5_error=10.0,
+    val_loss=1.9,
+    learning_rate=0.01,
+    images_per_second=123.0,
+    seconds=4.5,
+    training_error=62.5,
+)
 
 
 def text_of(console: Console) -> str:

@@ -199,4 +199,6 @@ def _show(result: "TrainingResult") -> None:
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
     data = f" --data {quote(result.data)}" if user_places().data not in (None, result.data) else ""
-    print(f"next: vgg eval --weights {quote(from_here(str(run)))}{data}{'' if best.mean_iou is not None else ' --dense'}")
+    print(
+        f"next: vgg eval --weights {quote(from_here(str(run)))}{data}{'' if best.mean_iou is not None else ' --dense'}"
+    )

@@ -143,7 +143,8 @@ def training_batches(
     workers: int,
     device: torch.device,
 ) -> Iterator[TrainingBatch]:
-    """The micro-batches of `schedule` on `device`; of images with checked boxes, the boxes of the views too. Raises ImageError at the first image that cannot be used."""
+    """The micro-batches of `schedule` on `device`; of images with checked boxes, the boxes of the views too. Raises
+    ImageError at the first image that cannot be used."""
     work = partial(_training_batch, images, colour, scale, crop, seed)
     with closing(loaded(work, tasks(schedule, seed), workers)) as batches:
         for batch in on_device(_without_errors(batches), device):

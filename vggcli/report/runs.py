@@ -35,6 +35,13 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
         epochs = epochs if run.state == "finished" else f"{run.state} {epochs}".strip()
         changed = f"{recipe} +{len(changes)}" if changes else recipe
         table.add_row(
-            folder, f"{one['arch'] or ''}{' boxes' if run.plan and run.plan.boxes else ''}", data, changed, epochs, best, run.saved[:10], *([weights] if began else [])
+            folder,
+            f"{one['arch'] or ''}{' boxes' if run.plan and run.plan.boxes else ''}",
+            data,
+            changed,
+            epochs,
+            best,
+            run.saved[:10],
+            *([weights] if began else []),
         )
     return table

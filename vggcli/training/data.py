@@ -38,7 +38,7 @@ class TrainingSets:
 
 
 def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | None) -> TrainingSets:
-    """The data of `plan`, with checked boxes where it learns boxes; for a resumed run in the folder `run` without the images
+    """The data of `plan`, with checked boxes where it learns them; for a resumed run in the folder `run` without the images
     that it has left out before.
 
     Raises DataError where the data cannot be trained on, UsageError where the list is damaged.
@@ -59,12 +59,16 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     total, bad = len(train) + len(val), list[tuple[str, str]]()
     if plan.boxes is not None:
         with around.progress("looking at the boxes", total, "images") as bar:
-            train, val = (_kept(checked_boxes(images, workers, plan.skip_bad, bar), images, bad) for images in (train, val))
+            train, val = (
+                _kept(checked_boxes(images, workers, plan.skip_bad, bar), images, bad) for images in (train, val)
+            )
     if plan.skip_bad and not known:
         with around.progress("looking for images that cannot be used", len(train) + len(val), "images") as bar:
             train, val = (_kept(usable(images, workers, bar), images, bad) for images in (train, val))
     if bad:
-        LOG.info(f"left out: {counted(len(bad), 'image')} of {total} that cannot be used, listed in {SKIPPED} of the run")
+        LOG.info(
+            f"left out: {counted(len(bad), 'image')} of {total} that cannot be used, listed in {SKIPPED} of the run"
+        )
     for name, reason in bad[:LISTED]:
         LOG.info(f"left out: {name}: {reason}")
     return TrainingSets(source.name, train, val, (*known, *bad))

@@ -102,9 +102,13 @@ def _start(
 def _check_boxes(options: FinetuneOptions, start: _Start) -> None:
     """Raises UsageError or WeightsError for what boxes cannot be learnt with."""
     if start.checkpoint.config.boxes is not None:
-        raise WeightsError(f"{start.path} gives boxes already; give the network of classes that they begin from", "weights")
+        raise WeightsError(
+            f"{start.path} gives boxes already; give the network of classes that they begin from", "weights"
+        )
     if start.checkpoint.config.head != "fc":
-        raise WeightsError(f"{start.path} has no FC layers, by which boxes are learnt; give one that has them", "weights")
+        raise WeightsError(
+            f"{start.path} has no FC layers, by which boxes are learnt; give one that has them", "weights"
+        )
     if options.layers == "last":
         raise UsageError("boxes are learnt by all layers or by the FC layers, not by the last alone", "layers", "boxes")
     if options.cache_features:
@@ -154,7 +158,7 @@ def _recipe(options: FinetuneOptions, start: _Start, same_classes: bool) -> Reci
 
 
 def _box_recipe(recipe: Recipe, start: _Start) -> Recipe:
-    """The recipe with the learning rate and the scale of Appendix A: the one S of the weights, or the middle of its range."""
+    """The recipe with the learning rate and the scale of Appendix A: the S of the weights, or the middle of its range."""
     middle = sum(start.checkpoint.scale) // 2
     return replace(recipe, learning_rate=paper.BOX_LEARNING_RATE, scale=(middle, middle))
 

@@ -256,9 +256,7 @@ def _step_record(
     )
 
 
-def _epoch_record(
-    validation: Validation, state: RunState, options: LoopOptions, clock: float
-) -> EpochRecord:
+def _epoch_record(validation: Validation, state: RunState, options: LoopOptions, clock: float) -> EpochRecord:
     return EpochRecord(
         epoch=state.epoch + 1,
         step=state.total_steps,

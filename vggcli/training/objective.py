@@ -62,7 +62,9 @@ class Classification:
     """Class scores [N, K]: multinomial logistic regression (section 3.1)."""
 
     def losses(self, outputs: Tensor, batch: TrainingBatch | FrozenBatch) -> tuple[Tensor, int]:
-        return F.cross_entropy(outputs, batch.labels_N, reduction="sum"), count_correct(outputs.detach(), batch.labels_N, 1)
+        return F.cross_entropy(outputs, batch.labels_N, reduction="sum"), count_correct(
+            outputs.detach(), batch.labels_N, 1
+        )
 
     def validation(self, images: ImageSet) -> "ClassTally":
         return ClassTally(images)
@@ -90,7 +92,8 @@ def true_boxes(outputs_NC: Tensor, labels_N: Tensor, kind: Boxes) -> Tensor:
     """The boxes [N, 4] of the true classes among a network's outputs [N, 4], or with "pcr" [N, 4K]."""
     if kind == "scr":
         return outputs_NC
-    return outputs_NC.unflatten(1, (-1, 4))[torch.arange(len(outputs_NC), device=outputs_NC.device), labels_N]
+    boxes_NK4: Tensor = outputs_NC.unflatten(1, (-1, 4))  # type: ignore[no-untyped-call]
+    return boxes_NK4[torch.arange(len(outputs_NC), device=outputs_NC.device), labels_N]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,18 @@ from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
 from vggcli.weights.preprocessing import ExpectedPixels
 
-RUN_FIELDS = ("data", "arch", "seed", "max_steps", "init_from", "precision", "skip_bad", "layers", "cache_features", "boxes")
+RUN_FIELDS = (
+    "data",
+    "arch",
+    "seed",
+    "max_steps",
+    "init_from",
+    "precision",
+    "skip_bad",
+    "layers",
+    "cache_features",
+    "boxes",
+)
 CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # they may change when a run is resumed
 
 

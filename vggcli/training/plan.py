@@ -27,7 +27,8 @@ class Plan:
     """What decides a run's result; config.json holds it. `init_from` (with its SHA-256) is the network A whose layers a
     deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` the one that was
     given for them (`ExpectedPixels.to_json`), `layers` those that learn; with `cache_features` images are not augmented.
-    `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images; `boxes` says that boxes are learnt, and which (Appendix A)."""
+    `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images; `boxes`
+    says that boxes are learnt, and which (Appendix A)."""
 
     arch: str = "D"
     data: str | None = None
@@ -52,7 +53,9 @@ class Plan:
             if value is not None and not low <= value <= LARGEST_NUMBER:
                 said = f"{name.replace('_', ' ')} {value} is out of range"
                 raise UsageError(f"{said}: give at least {low} and at most {LARGEST_NUMBER}", name)
-        NetworkConfig(self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head, self.boxes)  # before any work
+        NetworkConfig(
+            self.arch, 1, self.recipe.crop, self.recipe.width, self.recipe.head, self.boxes
+        )  # before any work
 
     @classmethod
     def of(cls, options: TrainOptions) -> "Plan":

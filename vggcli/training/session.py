@@ -239,4 +239,6 @@ def _outlined(pixels_NCHW: Tensor, boxes_N4: Tensor) -> Tensor:
     side = pixels_NCHW.shape[-1]
     corners = (cxcywh_to_xyxy(boxes_N4) * side).clamp(0, side - 1)
     pairs = zip(pixels_NCHW, corners, strict=True)
-    return torch.stack([draw_bounding_boxes(one, box[None], colors="yellow", width=side // 100 + 1) for one, box in pairs])
+    return torch.stack(
+        [draw_bounding_boxes(one, box[None], colors="yellow", width=side // 100 + 1) for one, box in pairs]
+    )

@@ -109,7 +109,7 @@ class VGG(nn.Module):
             yield "fc8", self.get_submodule("fc8")(maps)
 
     def classify(self, descriptors_NC: Tensor) -> Tensor:
-        """Mean descriptors [N, C] to class scores (logits) [N, K], or to boxes [N, 4] or [N, 4K]; not for the head "none"."""
+        """Mean descriptors [N, C] to class scores (logits) [N, K], or boxes [N, 4] or [N, 4K]; not for the head "none"."""
         weight, bias = self.get_parameter("fc8.weight"), self.get_parameter("fc8.bias")
         return F.linear(descriptors_NC, weight.flatten(1), bias)
 
