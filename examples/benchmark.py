@@ -256,7 +256,7 @@ def main() -> None:
     _, images = load_training(Path(source.path))
     stride = max(1, len(images) // options.images)
     kept = slice(0, stride * options.images, stride)
-    few = ImageSet(images.root, "val", images.classes, images.names[kept], images.labels[kept], images.boxes[kept])
+    few = ImageSet(images.root, "val", images.classes, images.names[kept], images.labels[kept], images.objects[kept])
     arguments = (few, colour_statistics(few, 256, workers), options.arch, workers)
     sides = [SideProcess(kind, *arguments) for kind in (Ours, Torchvision)]
     try:

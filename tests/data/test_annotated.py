@@ -64,8 +64,8 @@ def test_folders_of_splits_are_splits_with_the_class_of_the_largest_object(tmp_p
     train, val = load_training(tmp_path)
     assert labels(train) == {"one": "cat", "two": "dog"}
     assert list(labels(val).values()) == ["cat"]
-    assert train.boxes == ((LARGE,), (LARGE,))
-    assert val.boxes == ((SMALL,),)
+    assert [train.own_boxes(row) for row in range(2)] == [(LARGE,), (LARGE,)]
+    assert val.own_boxes(0) == (SMALL,)
     assert len(train.objects[0]) == 2
     assert all(images.path(row).is_file() for images in (train, val) for row in range(len(images)))
     assert not train.remarks + val.remarks

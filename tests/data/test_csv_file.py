@@ -79,9 +79,25 @@ def test_a_box_twice_is_an_error_and_two_boxes_are_not(tmp_path: Path) -> None:
     head = "path,label,split,xmin,ymin,xmax,ymax\n"
     rows = "a,x,train,1,2,3,4\nb,y,train,1,2,3,4\nc,x,val,,,,\n"
     train, _ = load_training(written(tmp_path / "two.csv", head + rows + "a,x,train,1,2,3,5\n"))
-    assert train.boxes[0] == ((1, 2, 3, 4), (1, 2, 3, 5))
+    assert train.own_boxes(0) == ((1, 2, 3, 4), (1, 2, 3, 5))
     for row in ("a,x,train,1,2,3,4\n", "a,x,train,,,,\n"):
         with pytest.raises(DataError, match=r"line 5: a is listed twice \(line 2"):
+            load_training(written(tmp_path / "set.csv", head + rows + row))
+
+
+def test_rows_with_boxes_may_be_of_several_classes(tmp_path: Path) -> None:
+    head = "path,label,split,xmin,ymin,xmax,ymax\n"
+    rows = "a,x,train,1,2,3,4\nb,x,train,1,2,3,4\na,y,train,1,2,9,9\nc,y,val,,,,\n"
+    rows += "a,x,train,0,0,5,5\na,z,train,1,2,3,4\n"
+    train, val = load_training(written(tmp_path / "set.csv", head + rows))
+    assert train.classes == val.classes == ("x", "y")
+    assert train.labels == (1, 0)  # the class of the largest box
+    assert train.own_boxes(0) == ((1, 2, 9, 9),)
+    found = [(one.label, one.box) for one in train.objects[0]]
+    assert found == [("x", (1, 2, 3, 4)), ("y", (1, 2, 9, 9)), ("x", (0, 0, 5, 5)), ("z", (1, 2, 3, 4))]
+    assert train.has_objects and not val.has_objects
+    for row in ("c,x,val,,,,\n", "c,x,val,1,2,3,4\n", "b,y,train,,,,\n"):
+        with pytest.raises(DataError, match=r"line 8: \w has two labels"):
             load_training(written(tmp_path / "set.csv", head + rows + row))
 
 
@@ -100,8 +116,8 @@ def test_an_empty_column_of_splits_is_as_good_as_none(tmp_path: Path) -> None:
         (b"\x00\x01\x02" * 200, "is not a text file"),
         (b"PAR1" + bytes(200), "is not a text file"),
         (b"path,label," + b"x" * 200_000, "its first line cannot be read as a header"),
-        (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,inf,2\n", "line 2: the box has no area"),
-        (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,1e999,2\n", "line 2: the box has no area"),
+        (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,inf,2\n", r"a of .*csv: the box of its 'b' .* has no area"),
+        (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,1e999,2\n", r"a of .*csv: the box of its 'b' .* has no area"),
     ],
 )
 def test_what_is_no_csv_is_told_so(tmp_path: Path, data: bytes, message: str) -> None:

@@ -64,7 +64,7 @@ def test_the_index_is_a_source_with_balanced_classes_and_boxes(tmp_path: Path) -
     assert train.classes == tuple(sorted(shapes.CLASSES))
     assert set(Counter(train.labels).values()) == {4}
     assert set(Counter(val.labels).values()) == {2}
-    assert all(len(boxes) == 1 for boxes in train.boxes)
+    assert all(len(train.own_boxes(row)) == 1 for row in range(len(train)))
     with index.open(newline="") as file:
         row = next(csv.DictReader(file))
     image = Image.open(index.parent / row["path"])

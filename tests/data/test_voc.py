@@ -31,11 +31,11 @@ def test_an_image_has_the_label_of_its_largest_object_and_keeps_all(
     prefix = "" if pictures == "." else f"{pictures}/"
     assert train.names == (f"{prefix}one.jpg", f"{prefix}two.jpg")
     assert [train.classes[label] for label in train.labels] == ["cat", "dog"]
-    assert train.boxes == ((LARGE,), (LARGE,))  # of the label's class
+    assert [train.own_boxes(row) for row in range(2)] == [(LARGE,), (LARGE,)]  # of the label's class
     assert train.objects[0] == (
         MarkedObject("dog", SMALL), MarkedObject("cat", LARGE, difficult=True), MarkedObject("dog", OTHER)
     )  # fmt: skip
-    assert val.boxes == ((SMALL, OTHER),)
+    assert val.own_boxes(0) == (SMALL, OTHER)
     assert train.path(1).is_file()
 
 
@@ -104,9 +104,6 @@ def test_document_types_are_refused(tmp_path: Path, content: bytes) -> None:
         ("<html/>", "root is <html>"),
         ("<annotation>" + " " * MAX_BYTES + "</annotation>", "larger than an annotation can be"),
         (annotation("x.jpg", [("", SMALL, 0)]), "without a name"),
-        (annotation("x.jpg", [("dog", (5, 5, 5, 9), 0)]), "'dog' has no area"),
-        (annotation("x.jpg", [("dog", (float("nan"), 5, 7, 9), 0)]), "'dog' has no area"),
-        (annotation("x.jpg", [("dog", (1, 1, float("inf"), 9), 0)]), "'dog' has no area"),
         ("<annotation><object><name>dog</name></object></annotation>", "'dog' is not four numbers"),
         (f"<annotation><object><name>{'d' * 99_999}</name></object></annotation>", "its 'd{1,40}[.]{3}d{1,40}' is not"),
         ('<?xml version="1.0" encoding="punycode"?><annotation/>', "its encoding is not supported"),
@@ -118,6 +115,18 @@ def test_what_is_wrong_with_an_annotation_is_said(tmp_path: Path, text: str, mes
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_annotation(path)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 9), (7, 5, 5, 9), (float("nan"), 5, 7, 9), (1, 1, float("inf"), 9)])
+def test_a_box_without_area_is_an_error_unless_boxes_are_checked_later(
+    tmp_path: Path, box: tuple[float, float, float, float]
+) -> None:
+    root = listed(voc_set(tmp_path / "set", {"one": [("dog", box, 0), ("cat", SMALL, 0)]}), train=["one"])
+    with pytest.raises(DataError, match=r"one\.jpg of .*: the box of its 'dog' \(.*\) has no area .*; correct it"):
+        load_split(root, "train")
+    images = load_split(root, "train", boxes=True)
+    assert [one.label for one in images.objects[0]] == ["dog", "cat"]
+    assert images.classes == ("cat",)  # what has no area is not the largest
 
 
 def test_what_is_no_file_is_no_annotation(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from vggcli.data.image_set import Record
 from vggcli.data.left_out import readable, unread_images
 from vggcli.data.splits import SPLIT_NAMES, VALIDATION_NAMES, hashed, picked, role_of
-from vggcli.data.voc import LISTS, annotated_image, annotation_files, by_stem, listed_stems
+from vggcli.data.voc import LISTS, annotated_image, annotation_files, by_stem, label_of, listed_stems
 from vggcli.data.walking import KNOWN_SUFFIXES, composed, folders_in, images_below
 from vggcli.errors import DataError, counted, did_you_mean
 
@@ -32,8 +32,8 @@ def annotated_records(source: Path, split: str, remarks: list[str]) -> Iterable[
     """The images of one split of `source`, or None where it has no annotations. The splits are those that ImageSets/Main
     lists or that the folders are named after; otherwise they are made by a hash. `remarks` gets what is left out.
 
-    The label of an image is the class of its largest object, and its boxes are those of that class. Raises DataError where
-    the annotations could be read in two ways, and as `annotated_image` does.
+    The label of an image is the class of its largest object. Raises DataError where the annotations could be read in two
+    ways, and as `annotated_image` does.
     """
     whole = _place(source)
     if whole and (source / LISTS).is_dir():
@@ -71,9 +71,7 @@ def _records(
     records = []
     for stem in sorted(stems):
         path, objects = annotated_image(place.files[stem], images)
-        label = max(objects, key=lambda one: one.area).label
-        boxes = tuple(one.box for one in objects if one.label == label)
-        records.append(Record(path.relative_to(source).as_posix(), label, boxes, objects))
+        records.append(Record(path.relative_to(source).as_posix(), label_of(objects), objects))
     return readable(records, source, f"of {place.images}", remarks)
 
 

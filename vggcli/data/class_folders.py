@@ -24,7 +24,7 @@ def class_folder_records(source: Path, split: str, remarks: list[str]) -> Iterab
     remarks += _loose(source) + left_out_below(source)
     splits = _splits(source, names, remarks)
     if not splits:
-        return hashed(_records(source, source), split)
+        return hashed(records_below(source, source), split)
     folder = source / picked(split, sorted(splits), source, splits.get)
     role, inner = splits[folder.name], folders_in(folder)
     if len(inner) == 1 and role_of(inner[0]) == role:  # seg_train/seg_train, as unpacked
@@ -34,7 +34,7 @@ def class_folder_records(source: Path, split: str, remarks: list[str]) -> Iterab
     if others:
         shown = ", ".join(f"{name}/" for name in others[:3])
         remarks.append(f"{shown} beside the splits of {source}: these images belong to no split and are left out")
-    return _records(source, folder, may_be_empty=role != "train")
+    return records_below(source, folder, may_be_empty=role != "train")
 
 
 def _splits(source: Path, names: Sequence[str], remarks: list[str]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def _loose(folder: Path) -> list[str]:
     return [f"{counted(count, 'image')} in {folder} itself {verbs} left out"] if count else []
 
 
-def _records(source: Path, folder: Path, may_be_empty: bool = False) -> Iterator[Record]:
+def records_below(source: Path, folder: Path, may_be_empty: bool = False) -> Iterator[Record]:
     """Every image below each class folder of `folder`, named relative to `source`."""
     names = folders_in(folder)
     if not names:

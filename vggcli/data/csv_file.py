@@ -14,7 +14,7 @@ from vggcli.data.image_set import Record
 from vggcli.data.listed_text import decoded_text
 from vggcli.data.splits import role_of
 from vggcli.data.tars import COMPRESSED_BEGIN
-from vggcli.data.voc import CORNERS, read_box
+from vggcli.data.voc import CORNERS, MarkedObject, label_of, read_box
 from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
 from vggcli.records import shown
@@ -31,10 +31,11 @@ CsvRow = dict[str, str]  # the known columns of a row, stripped
 
 def csv_records(path: Path) -> tuple[list[Record], dict[str, str]]:
     """The images of a CSV file in the order of their first rows, and the split ("train", "val" or "test") of each by its
-    name; no splits where the file has none.
+    name; no splits where the file has none. An image may have several rows if each has a box; its label is then the class
+    of the largest.
 
-    Raises DataError, naming line and value, for another kind of file, a row without path or label, an unknown split, an
-    invalid box, and an image that has two labels, is in two splits or is listed twice.
+    Raises DataError, naming line and value, for another kind of file, a row without path or label, an unknown split, a box
+    that is not four numbers, and an image that is in two splits, is listed twice or has two labels without boxes.
     """
     records: dict[str, Record] = {}
     splits: dict[str, str] = {}
@@ -53,21 +54,22 @@ def csv_records(path: Path) -> tuple[list[Record], dict[str, str]]:
         known = records.setdefault(record.name, record)
         if known is not record:
             _check_again(where, known, record, lines[record.name], (splits.get(record.name, ""), split))
-            records[record.name] = replace(known, boxes=known.boxes + record.boxes)
+            records[record.name] = replace(known, objects=known.objects + record.objects)
         lines.setdefault(record.name, line)
         if has_splits:
             splits[record.name] = split
-    return list(records.values()), splits
+    return [replace(one, label=label_of(one.objects)) if one.objects else one for one in records.values()], splits
 
 
 def _check_again(where: str, known: Record, record: Record, line: int, splits: tuple[str, str]) -> None:
     """Raises DataError unless `record` is one more box of the image `known` of an earlier `line`."""
     where = f"{where}: {record.name}"
-    if known.label != record.label:
+    boxed = known.objects and record.objects
+    if known.label != record.label and not boxed:
         raise DataError(f"{where} has two labels, {shown(known.label)} (line {line}) and {shown(record.label)}")
     if splits[0] != splits[1]:
         raise DataError(f"{where} is in two splits, {splits[0]} (line {line}) and {splits[1]}; leave it in one")
-    if not (known.boxes and record.boxes) or record.boxes[0] in known.boxes:
+    if not boxed or record.objects[0] in known.objects:
         raise DataError(f"{where} is listed twice (line {line} has it too); remove one of the rows")
 
 
@@ -78,7 +80,7 @@ def _record(where: str, row: CsvRow, spellings: Spellings) -> Record:
     values = [row.get(column, "") for column in CORNERS]
     if not any(values):
         return Record(name, label)
-    return Record(name, label, (read_box(f"{where}: the box", values),))
+    return Record(name, label, (MarkedObject(label, read_box(f"{where}: the box", values)),))
 
 
 def listed_paths(path: Path) -> Iterator[str]:

@@ -10,6 +10,8 @@ import errno
 import io
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -29,7 +31,8 @@ FORMAT_BYTES = 64
 MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which are not the file's fault
 LARGE = 64 << 20  # bytes; larger files are not read whole before they are opened
 MAX_PIXELS = 100_000_000  # of an image as stored or as rescaled
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
+ORIENTATION = 0x0112  # the EXIF tag
+FIRST_SWAPPING = 5  # 5 to 8 swap width and height
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,23 +93,48 @@ def read_image(place: Origin, at_least: int | None = None) -> Image.Image:
 
 def decode_image(place: Origin, at_least: int | None = None) -> tuple[Image.Image, bool]:
     """As `read_image`, and whether the EXIF orientation required turning or mirroring the image."""
+    with _image_errors(place), open_image(place) as image:
+        check_pixels(place, image.size)
+        stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
+        if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
+            factor = at_least / min(image.size)
+            image.draft(image.mode, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
+        decode_to_its_end(image)
+        transparent = settle_key(image)
+        image.load()
+        if transparent is not None:
+            image.paste("white", mask=transparent)
+        plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
+        turn = None if plain else UPRIGHT.get(_orientation(image))
+        return to_rgb(image if turn is None else image.transpose(turn)), turn is not None or stored != 1
+
+
+def upright_size(place: Path) -> tuple[Size, int]:
+    """The size of what `read_image` gives, and the EXIF orientation (1 to 8) that it applies. Only the header of a JPEG is
+    read; other files are read whole, and decoded where their EXIF may come last. Raises as `read_image` does."""
+    with _image_errors(place), _opened_header(place) as image:
+        check_pixels(place, image.size)
+        orientation = _orientation(image)
+        if image.format == "TIFF":
+            image.load()  # which turns it
+            return image.size, orientation
+        return (image.size[::-1] if orientation >= FIRST_SWAPPING else image.size), orientation
+
+
+def _opened_header(place: Path) -> Image.Image:
+    if place.is_file():
+        with suppress(Exception):  # what is wrong with it is found when it is opened whole
+            return Image.open(place, formats=("JPEG",))
+    return open_image(place)
+
+
+@contextmanager
+def _image_errors(place: Origin) -> Iterator[None]:
+    """Raises ImageError for what is raised within, unless it is the machine's fault."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about large or odd files; the checks below decide
-            with open_image(place) as image:
-                check_pixels(place, image.size)
-                stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
-                if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
-                    factor = at_least / min(image.size)
-                    image.draft(image.mode, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
-                decode_to_its_end(image)
-                transparent = settle_key(image)
-                image.load()
-                if transparent is not None:
-                    image.paste("white", mask=transparent)
-                plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
-                turn = None if plain else UPRIGHT.get(_orientation(image))
-                return to_rgb(image if turn is None else image.transpose(turn)), turn is not None or stored != 1
+            warnings.simplefilter("ignore")  # Pillow's about large or odd files; the checks here decide
+            yield
     except (ImageError, MemoryError):  # with more memory, the same image can be used
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files

@@ -5,37 +5,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggcli.data.voc import MarkedObject
+from vggcli.data.voc import Box, MarkedObject
 from vggcli.errors import DataError, WeightsError, counted, did_you_mean
 from vggcli.imagenet import imagenet_ids, imagenet_names
 
-Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels of the upright image
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a source: its path relative to the source (POSIX), its class name, the boxes of that class, if any, and
-    the marked objects of all classes, if the source marks objects."""
+    """One image of a source: its path relative to the source (POSIX), its class name, and the objects marked in it."""
 
     name: str
     label: str
-    boxes: tuple[Box, ...] = ()
     objects: tuple[MarkedObject, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split: `names` are paths relative to `root`, `labels` are indices of `classes`, and `boxes` has a tuple for each
-    image with the boxes of its class. `objects` has a tuple for each image with the objects of all classes, or is empty
-    where the source does not mark objects. `remarks` say what was left out of the source."""
+    """One split: `names` are paths relative to `root`, `labels` are indices of `classes`, and `objects` has a tuple for
+    each image with the objects of all classes that are marked in it, empty where none is. Their boxes are as the source has
+    them; `checked_boxes` gives them in the image as it is read. `remarks` say what was left out of the source."""
 
     root: Path
     split: str
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: tuple[int, ...]
-    boxes: tuple[tuple[Box, ...], ...]
-    objects: tuple[tuple[MarkedObject, ...], ...] = ()
+    objects: tuple[tuple[MarkedObject, ...], ...]
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -43,6 +38,16 @@ class ImageSet:
 
     def path(self, index: int) -> Path:
         return self.root / self.names[index]
+
+    def own_boxes(self, index: int) -> tuple[Box, ...]:
+        """The boxes of an image's own class in it."""
+        label = self.classes[self.labels[index]]
+        return tuple(one.box for one in self.objects[index] if one.label == label)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether an object is marked in any image."""
+        return any(self.objects)
 
     def fingerprint(self, sizes: bool = True) -> str:
         """A SHA-256 of the names, the class names and, with `sizes`, the sizes of the files (-1 if missing): equal for
@@ -64,8 +69,7 @@ class ImageSet:
             self,
             names=tuple(self.names[row] for row in rows),
             labels=tuple(self.labels[row] for row in rows),
-            boxes=tuple(self.boxes[row] for row in rows),
-            objects=tuple(self.objects[row] for row in rows) if self.objects else (),
+            objects=tuple(self.objects[row] for row in rows),
         )
 
     def classes_used(self) -> list[str]:
@@ -78,7 +82,14 @@ def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     its class names. Raises WeightsError with the first classes that the weights do not have."""
     if classes == imagenet_names() and set(images.classes) <= set(imagenet_ids()):
         name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
-        images = replace(images, classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes))
+        images = replace(
+            images,
+            classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes),
+            objects=tuple(
+                tuple(replace(one, label=name_of.get(one.label, one.label)) for one in marked)
+                for marked in images.objects
+            ),
+        )
     unknown = [name for name in images.classes_used() if name not in set(classes)]
     if unknown:
         lacking, have = (", ".join(map(repr, some[:3])) + ", …" * (len(some) > 3) for some in (unknown, classes))
@@ -107,7 +118,6 @@ def joined(one: ImageSet, other: ImageSet) -> ImageSet:
         split=f"{one.split}+{other.split}",
         names=first.names + second.names,
         labels=first.labels + second.labels,
-        boxes=first.boxes + second.boxes,
-        objects=first.objects + second.objects if first.objects and second.objects else (),
+        objects=first.objects + second.objects,
         remarks=tuple(dict.fromkeys(one.remarks + other.remarks)),
     )

@@ -1,8 +1,8 @@
 """Reads a source of data: a list of images with class names, in a training and a validation split.
 
 A source is a folder with train/ and val/, a folder with a folder for each class (split 80/20 by a hash of the relative
-path, so the split is the same on every machine), a folder with Pascal VOC annotations, or a CSV. The order of the classes
-is that of their sorted names.
+path, so the split is the same on every machine), a folder with Pascal VOC annotations, ILSVRC's own folders, or a CSV. The
+order of the classes is that of their sorted names.
 """
 
 from collections.abc import Iterable
@@ -12,26 +12,29 @@ from vggcli.data.annotated import annotated_records
 from vggcli.data.catalogue import KNOWN
 from vggcli.data.class_folders import class_folder_records
 from vggcli.data.csv_file import csv_records
-from vggcli.data.image_set import Box, ImageSet, Record, joined
+from vggcli.data.ilsvrc import find_ilsvrc, ilsvrc_records
+from vggcli.data.image_set import ImageSet, Record, joined
 from vggcli.data.left_out import left_out_below, readable
 from vggcli.data.splits import hashed, picked_role
+from vggcli.data.voc import NO_AREA, has_area
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError, did_you_mean
 from vggcli.regular import need_regular
 
-__all__ = ["IMAGE_SUFFIXES", "Box", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
+__all__ = ["IMAGE_SUFFIXES", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
 
 
-def load_split(source: Path, split: str) -> ImageSet:
+def load_split(source: Path, split: str, boxes: bool = False) -> ImageSet:
     """One split of `source`: "train", "val" (the first of val, validation, valid and test that exists), or a split by its
-    own name. Its classes are those that occur in it. Raises DataError where the source has no such split or is damaged."""
+    own name. Its classes are those that occur in it. With `boxes`, which `checked_boxes` is to check, the annotations of
+    ILSVRC's training images are read too.
+
+    Raises DataError where the source has no such split or is damaged; without `boxes`, also for a box without area.
+    """
     remarks: list[str] = []
     named = source
     if source.is_dir():
-        annotated = annotated_records(source, split, remarks)
-        if annotated is not None:
-            remarks += left_out_below(source, own_only=True)
-        records = class_folder_records(source, split, remarks) if annotated is None else annotated
+        records = _folder_split(source, split, remarks, boxes)
     elif source.is_file():
         records = _csv_split(source, split, remarks)
         source = source.parent
@@ -43,33 +46,35 @@ def load_split(source: Path, split: str) -> ImageSet:
     kept = sorted(records, key=lambda record: record.name)
     if not kept:
         raise DataError(f"the {split} split of {named} is empty: there is no image in it")
+    for record in () if boxes else kept:
+        for one in record.objects:
+            if not has_area(one.box):
+                raise DataError(f"{record.name} of {named}: {one} {NO_AREA}; correct it")
     classes = tuple(sorted({record.label for record in kept}))
     order = {name: index for index, name in enumerate(classes)}
-    marked = any(record.objects for record in kept)
     return ImageSet(
         root=source,
         split=split,
         classes=classes,
         names=tuple(record.name for record in kept),
         labels=tuple(order[record.label] for record in kept),
-        boxes=tuple(record.boxes for record in kept),
-        objects=tuple(record.objects for record in kept) if marked else (),
+        objects=tuple(record.objects for record in kept),
         remarks=tuple(remarks),
     )
 
 
-def load_training(source: Path) -> tuple[ImageSet, ImageSet]:
+def load_training(source: Path, boxes: bool = False) -> tuple[ImageSet, ImageSet]:
     """The two splits of `load_both`. Raises DataError, too, where there is only one class."""
-    train, val = load_both(source)
+    train, val = load_both(source, boxes)
     if len(train.classes) < 2:
         raise DataError(f"{source} has one class only, {train.classes[0]!r}; a classifier needs two or more")
     return train, val
 
 
-def load_both(source: Path) -> tuple[ImageSet, ImageSet]:
-    """The training and the validation split, both with the training classes. Raises DataError for a class that has
-    validation images but no training image; the reverse is accepted."""
-    train, val = load_split(source, "train"), load_split(source, "val")
+def load_both(source: Path, boxes: bool = False) -> tuple[ImageSet, ImageSet]:
+    """The training and the validation split of `load_split`, both with the training classes. Raises DataError for a class
+    that has validation images but no training image; the reverse is accepted."""
+    train, val = load_split(source, "train", boxes), load_split(source, "val", boxes)
     missing = sorted(set(val.classes) - set(train.classes))
     if missing:
         near = did_you_mean(missing[0], sorted(set(train.classes) - set(val.classes)) or train.classes)
@@ -82,6 +87,16 @@ def load_whole(source: Path) -> ImageSet:
     """The training and the validation split joined, sorted by name. Raises DataError as `load_split` and `joined` do."""
     both = joined(load_split(source, "train"), load_split(source, "val"))
     return both.chosen(sorted(range(len(both)), key=lambda row: both.names[row]))
+
+
+def _folder_split(source: Path, split: str, remarks: list[str], boxes: bool) -> Iterable[Record]:
+    if (ilsvrc := find_ilsvrc(source)) is not None:
+        return ilsvrc_records(ilsvrc, source, split, boxes)
+    annotated = annotated_records(source, split, remarks)
+    if annotated is None:
+        return class_folder_records(source, split, remarks)
+    remarks += left_out_below(source, own_only=True)
+    return annotated
 
 
 def _csv_split(path: Path, split: str, remarks: list[str]) -> Iterable[Record]:

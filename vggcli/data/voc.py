@@ -7,8 +7,10 @@ be. An annotation belongs to the image of the same stem, as in the devkit, whate
 import codecs
 import math
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
@@ -28,19 +30,41 @@ WIDE_ENCODINGS = (  # multi-byte encodings that the parser does not support and 
 )  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
+NO_AREA = "has no area (xmin < xmax and ymin < ymax)"  # what is wrong with a box for which `has_area` is false
 
-@dataclass(frozen=True)
+Box = tuple[float, float, float, float]  # pixels, in the order of CORNERS
+Size = tuple[int, int]  # pixels: width, height
+
+
+@dataclass(frozen=True, slots=True)
 class MarkedObject:
-    """An object in an image: its class name, its box in pixels (in the order of CORNERS), and whether it is difficult."""
+    """An object in an image: its class name, its box, whether it is difficult, and the size of the image that its
+    annotation states, if it does."""
 
     label: str
-    box: tuple[float, float, float, float]
+    box: Box
     difficult: bool = False
+    stated: Size | None = field(default=None, compare=False)
 
     @property
     def area(self) -> float:
+        """Square pixels; 0 where the box is empty, inverted or not finite."""
         xmin, ymin, xmax, ymax = self.box
-        return (xmax - xmin) * (ymax - ymin)
+        return (xmax - xmin) * (ymax - ymin) if has_area(self.box) else 0.0
+
+    def __str__(self) -> str:
+        return f"the box of its {shown(self.label)} ({','.join(f'{corner:g}' for corner in self.box)})"
+
+
+def has_area(box: Box) -> bool:
+    """Whether a box is finite and neither empty nor inverted."""
+    xmin, ymin, xmax, ymax = box
+    return -math.inf < xmin < xmax < math.inf and -math.inf < ymin < ymax < math.inf
+
+
+def label_of(objects: Iterable[MarkedObject]) -> str:
+    """The class of the largest object, which is that of the image where it needs one."""
+    return max(objects, key=lambda one: one.area).label
 
 
 def annotation_files(folder: Path) -> dict[str, Path]:
@@ -109,7 +133,7 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
     """The file name that an annotation states (or an empty text) and its objects.
 
     Raises DataError where it is not a regular file, too large, not XML, or declares a document type, and where an object
-    has no name or no valid box.
+    has no name or not four numbers as its box.
     """
     need_regular(path, DataError)
     if path.stat().st_size > MAX_BYTES:
@@ -133,7 +157,8 @@ def read_annotation(path: Path) -> tuple[str, tuple[MarkedObject, ...]]:
     if root.tag != "annotation":
         raise DataError(f"{path} is not a Pascal VOC annotation: its root is <{cut(root.tag)}>, not <annotation>")
     stated = (root.findtext("filename") or "").strip()
-    return stated, tuple(_marked(path, element) for element in root.findall("object"))
+    size = _size(root.findtext("size/width") or "", root.findtext("size/height") or "")
+    return stated, tuple(_marked(path, element, size) for element in root.findall("object"))
 
 
 def _parsed(document: bytes | str) -> ElementTree.Element:
@@ -148,21 +173,31 @@ class _NoDocumentType(ElementTree.TreeBuilder):
         raise ElementTree.ParseError("it declares a document type, which is refused; remove its DOCTYPE")
 
 
-def _marked(path: Path, element: ElementTree.Element) -> MarkedObject:
+@lru_cache(1 << 12)  # equal sizes and numbers of many annotations are kept in memory once
+def _size(width: str, height: str) -> Size | None:
+    try:
+        return int(width), int(height)
+    except ValueError:
+        return None
+
+
+_number = lru_cache(1 << 12)(float)
+
+
+def _marked(path: Path, element: ElementTree.Element, size: Size | None) -> MarkedObject:
     label = (element.findtext("name") or "").strip()
     if not label:
         raise DataError(f"{path} marks an object without a name")
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in CORNERS]
     difficult = (element.findtext("difficult") or "").strip() == "1"
-    return MarkedObject(label, read_box(f"{path}: the box of its {shown(label)}", corners), difficult)
+    return MarkedObject(sys.intern(label), read_box(f"{path}: the box of its {shown(label)}", corners), difficult, size)
 
 
-def read_box(what: str, corners: Sequence[str]) -> tuple[float, float, float, float]:
-    """The box with these `corners`, in the order of CORNERS. Raises DataError, which calls it `what`, if it is invalid."""
+def read_box(what: str, corners: Sequence[str]) -> Box:
+    """The box with these `corners`, in the order of CORNERS; it may lie anywhere, and have no area. Raises DataError, which
+    calls it `what`, if they are not four numbers."""
     try:
-        xmin, ymin, xmax, ymax = map(float, corners)
+        xmin, ymin, xmax, ymax = map(_number, corners)
     except ValueError:
         raise DataError(f"{what} is not four numbers ({','.join(CORNERS)}), but {cut(','.join(corners))}") from None
-    if not (-math.inf < xmin < xmax < math.inf and -math.inf < ymin < ymax < math.inf):
-        raise DataError(f"{what} has no area (xmin < xmax and ymin < ymax)")
     return xmin, ymin, xmax, ymax

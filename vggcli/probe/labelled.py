@@ -33,7 +33,7 @@ def split_images(
     source: Path, train_split: str, split: str, stores: Sequence[Descriptors], by_objects: bool, skip_missing: bool
 ) -> Labelled:
     """Two splits of a source, one to train on and one to test on; with `by_objects` the classes of an image are those of
-    its marked objects, where the source has them. Raises DataError as `with_descriptors` does."""
+    its marked objects, where every image has some. Raises DataError as `with_descriptors` does."""
     train, test = load_split(source, train_split), load_split(source, split)
     images, rows, unused = with_descriptors(joined(train, test), stores, skip_missing)
     trained_on = set(train.names)
@@ -43,7 +43,7 @@ def split_images(
             f"no image of the {split if in_train.all() else train_split} split of {source} has a descriptor"
         )
     part = (np.flatnonzero(in_train), np.flatnonzero(~in_train))
-    if by_objects and images.objects:
+    if by_objects and all(images.objects):
         classes = tuple(sorted({one.label for marked in images.objects for one in marked}))
         images, targets_NK = images.with_classes(classes), object_targets(images.objects, classes)
     else:
