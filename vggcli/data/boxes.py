@@ -33,10 +33,11 @@ Objects = tuple[MarkedObject, ...]
 
 @dataclass(frozen=True)
 class Checked:
-    """The objects of an image with their boxes in the image as it is read, how many of these were clipped, and whether they
-    were marked on the pixels as stored and turned."""
+    """The objects of an image with their boxes in the image as it is read, its size (width, height), how many boxes were
+    clipped, and whether they were marked on the pixels as stored and turned."""
 
     objects: Objects
+    size: Size
     clipped: int = 0
     turned: bool = False
 
@@ -44,9 +45,10 @@ class Checked:
 def checked_boxes(
     images: ImageSet, workers: int, skip_bad: bool, progress: Callable[[int], None] = lambda images: None
 ) -> tuple[ImageSet, tuple[ImageError, ...]]:
-    """`images` with all boxes in pixels of the image that `read_image` gives, within it, and the errors of those left out,
-    in their order. Reads the header of each image with `workers` processes (0: in this one); `progress` is called with the
-    number of images done since its last call. The remarks of the set say what was clipped and what was turned.
+    """`images` with all boxes in pixels of the image that `read_image` gives, within it, and the sizes of these; and the
+    errors of those left out, in their order. Reads the header of each image with `workers` processes (0: in this one);
+    `progress` is called with the number of images done since its last call. The remarks of the set say what was clipped
+    and what was turned.
 
     Raises DataError for an image without a box of its class, for a box that has no area, lies outside its image or passes
     its border by more than MARGIN, and for an unreadable header; with `skip_bad` these images are left out, and
@@ -61,17 +63,18 @@ def checked_boxes(
     found: dict[int, Checked | ImageError] = {row: _no_box(images, row) for row in bare}
     rows = [row for row in range(len(images)) if row not in found]
     with closing(loaded(partial(_check, images), chunked(rows), workers)) as answers:
-        for done, changed in answers:
-            first = next((one for one in changed.values() if isinstance(one, ImageError)), None)
+        for answer in answers:
+            first = next((one for one in answer.values() if isinstance(one, ImageError)), None)
             if first and not skip_bad:
                 raise DataError(f"{first}; correct it, or leave such images out", "skip_bad")
-            found.update(changed)
-            progress(done)
+            found.update(answer)
+            progress(len(answer))
     bad = [one for _, one in sorted(found.items(), key=lambda item: item[0]) if isinstance(one, ImageError)]
-    good = {row: one for row, one in found.items() if isinstance(one, Checked)}
-    objects = tuple(good[row].objects if row in good else marked for row, marked in enumerate(images.objects))
-    images = replace(images, objects=objects, remarks=(*images.remarks, *_remarks(images.split, good.values())))
-    return without(images, {one.index for one in bad if one.index is not None}), tuple(bad)
+    good = [one for _, one in sorted(found.items(), key=lambda item: item[0]) if isinstance(one, Checked)]
+    kept = without(images, {one.index for one in bad if one.index is not None})
+    objects, sizes = tuple(one.objects for one in good), tuple(one.size for one in good)
+    remarks = (*images.remarks, *_remarks(images.split, good))
+    return replace(kept, objects=objects, sizes=sizes, remarks=remarks), tuple(bad)
 
 
 def upright_objects(objects: Objects, size: Size, orientation: int) -> Checked:
@@ -86,7 +89,7 @@ def upright_objects(objects: Objects, size: Size, orientation: int) -> Checked:
         if why := flaw(one.box, size):
             raise ValueError(f"{one} {why}")
     within = tuple(replace(one, box=clipped_box(one.box, size)) for one in upright)
-    return Checked(within, sum(one != other for one, other in zip(within, upright, strict=True)), is_turned)
+    return Checked(within, size, sum(one != other for one, other in zip(within, upright, strict=True)), is_turned)
 
 
 def flaw(box: Box, size: Size) -> str | None:
@@ -118,19 +121,17 @@ def turned_box(box: Box, size: Size, orientation: int) -> Box:
     return (ymin, xmin, ymax, xmax) if swap else (xmin, ymin, xmax, ymax)
 
 
-def _check(images: ImageSet, rows: Sequence[int]) -> tuple[int, dict[int, Checked | ImageError]]:
-    """The number of `rows`, and those of them that are wrong or have other boxes than before."""
+def _check(images: ImageSet, rows: Sequence[int]) -> dict[int, Checked | ImageError]:
+    """What was found of each of the `rows`."""
     found: dict[int, Checked | ImageError] = {}
     for row in rows:
         try:
-            checked = upright_objects(images.objects[row], *upright_size(images.path(row)))
-            if checked.clipped or checked.turned:
-                found[row] = checked
+            found[row] = upright_objects(images.objects[row], *upright_size(images.path(row)))
         except ImageError as error:
             found[row] = ImageError(error.path, error.reason, row)
         except ValueError as error:
             found[row] = ImageError(images.path(row), str(error), row)
-    return len(rows), found
+    return found
 
 
 def _no_box(images: ImageSet, row: int) -> ImageError:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggcli.data.voc import Box, MarkedObject
+from vggcli.data.voc import Box, MarkedObject, Size
 from vggcli.errors import DataError, WeightsError, counted, did_you_mean
 from vggcli.imagenet import imagenet_ids, imagenet_names
 
@@ -23,7 +23,8 @@ class Record:
 class ImageSet:
     """One split: `names` are paths relative to `root`, `labels` are indices of `classes`, and `objects` has a tuple for
     each image with the objects of all classes that are marked in it, empty where none is. Their boxes are as the source has
-    them; `checked_boxes` gives them in the image as it is read. `remarks` say what was left out of the source."""
+    them; `checked_boxes` gives them in the image as it is read, and the `sizes` of the images so (width, height), which are
+    otherwise not known. `remarks` say what was left out of the source."""
 
     root: Path
     split: str
@@ -32,6 +33,7 @@ class ImageSet:
     labels: tuple[int, ...]
     objects: tuple[tuple[MarkedObject, ...], ...]
     remarks: tuple[str, ...] = ()
+    sizes: tuple[Size, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,12 +52,13 @@ class ImageSet:
         return any(self.objects)
 
     def fingerprint(self, sizes: bool = True) -> str:
-        """A SHA-256 of the names, the class names and, with `sizes`, the sizes of the files (-1 if missing): equal for
-        sets of the same images, as far as that is known without reading them."""
+        """A SHA-256 of the names, the class names, checked boxes and, with `sizes`, the sizes of the files (-1 if missing):
+        equal for sets of the same images, as far as that is known without reading them."""
         digest = hashlib.sha256()
         for index, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
             size = f"\0{_size(self.path(index))}" if sizes else ""
-            digest.update(f"{name}\0{self.classes[label]}{size}\n".encode(errors="surrogateescape"))
+            boxes = f"\0{self.own_boxes(index)}" if self.sizes else ""
+            digest.update(f"{name}\0{self.classes[label]}{size}{boxes}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def with_classes(self, classes: tuple[str, ...]) -> "ImageSet":
@@ -70,6 +73,7 @@ class ImageSet:
             names=tuple(self.names[row] for row in rows),
             labels=tuple(self.labels[row] for row in rows),
             objects=tuple(self.objects[row] for row in rows),
+            sizes=tuple(self.sizes[row] for row in rows) if self.sizes else (),
         )
 
     def classes_used(self) -> list[str]:

@@ -44,7 +44,7 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     Raises DataError where the data cannot be trained on, UsageError where the list is damaged.
     """
     source = find_source(plan.data, around.places, workers, around.progress)
-    train, val = (load_training if plan.boxes is None else load_both)(source.path)
+    train, val = load_training(source.path) if plan.boxes is None else load_both(source.path, boxes=True)
     known: Skipped = ()
     if plan.skip_bad and run is not None and (run / SKIPPED).exists():
         need_regular(run / SKIPPED, UsageError)

@@ -92,7 +92,7 @@ def true_boxes(outputs_NC: Tensor, labels_N: Tensor, kind: Boxes) -> Tensor:
     """The boxes [N, 4] of the true classes among a network's outputs [N, 4], or with "pcr" [N, 4K]."""
     if kind == "scr":
         return outputs_NC
-    boxes_NK4: Tensor = outputs_NC.unflatten(1, (-1, 4))  # type: ignore[no-untyped-call]
+    boxes_NK4: Tensor = outputs_NC.unflatten(1, (-1, 4))
     return boxes_NK4[torch.arange(len(outputs_NC), device=outputs_NC.device), labels_N]
 
 
