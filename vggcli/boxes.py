@@ -1,8 +1,8 @@
 """Boxes in the form of Appendix A, in the frame of a view of an image and in the image's own.
 
 An `xyxy` box is left, top, right, bottom; a `cxcywh` box its centre, width and height, as the network gives it. A view is a
-region of the image, or its mirror image; in its frame its top left corner is 0, 0 and its bottom right corner 1, 1, also for
-boxes that reach beyond it. The paper does not say which frame its coordinates are in.
+region of the image, or its mirror image; in its frame its top left corner is 0, 0 and its bottom right corner 1, 1, also for boxes
+that reach beyond it. The paper does not say which frame its coordinates are in.
 
 Shapes: boxes and regions [..., 4], any leading shapes that broadcast; `mirrored` is a bool or [...].
 """

@@ -183,16 +183,14 @@ def _show(result: "TrainingResult") -> None:
     """Print the best epoch of a finished run, its files, and the command to evaluate it."""
     from vggcli.data.own_files import CONFIG, VIEWS
     from vggcli.report.cells import from_here
+    from vggcli.report.progress import error_words
     from vggcli.report.tables import facts_table
     from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
-    kind, more = "validation", f" (top-5 {best.top5_error:.2f} %)" if result.classes > 5 else ""
-    if best.mean_iou is not None:
-        kind, more = "localisation", f" (mean IoU {best.mean_iou:.3f})"
     facts = {
-        "best": f"{kind} error {best.validation_error:.2f} %{more}, epoch {best.epoch}",
+        "best": f"{error_words(best, result.classes)}, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": from_here(str(run)),
         "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),

@@ -25,6 +25,14 @@ LONG_WORK, LONG_RUN = 60.0, 3600.0  # seconds from which the time that bars and 
 FEW = 2.0  # seconds of work that an estimate rests on
 
 
+def error_words(record: EpochRecord, classes: int) -> str:
+    """The validation error of an epoch, named by what it is an error of."""
+    if record.mean_iou is not None:
+        return f"localisation error {record.validation_error:.2f} % (mean IoU {record.mean_iou:.3f})"
+    top5 = f" (top-5 {record.top5_error:.2f} %)" if classes > 5 else ""
+    return f"validation error {record.validation_error:.2f} %{top5}"
+
+
 def duration(seconds: float) -> str:
     """A time as people say it, in at most two units: 12 s, 3 min 5 s, 2 h 10 min, 41 days."""
     whole = round(seconds)
@@ -170,12 +178,8 @@ class TrainingDisplay(_Live):
 
     def epoch_end(self, record: EpochRecord) -> None:
         """Leave a line for a finished epoch."""
-        more = f" (top-5 {record.top5_error:.2f} %)" if self.classes > 5 else ""
         training = f", training error {record.training_error:.2f} %" if record.training_error is not None else ""
         error, said = record.validation_error, ""
-        kind = "validation" if record.mean_iou is None else "localisation"
-        if record.mean_iou is not None:
-            more = f" (mean IoU {record.mean_iou:.3f})"
         if record.mean_iou is None and is_chance(error, self.classes):
             said = f", which is chance ({chance_error(self.classes):.4g} %)"
         elif error < self.best:
@@ -183,7 +187,7 @@ class TrainingDisplay(_Live):
         self.best = min(self.best, error)
         self.say(
             f"epoch {record.epoch:>2}: training loss {record.loss:.3f}{training}, validation loss {record.val_loss:.3f}, "
-            f"{kind} error {error:.2f} %{more}{said}; lr {record.learning_rate:g}, {record.seconds:.1f} s",
+            f"{error_words(record, self.classes)}{said}; lr {record.learning_rate:g}, {record.seconds:.1f} s",
             indent=10,
             style="green" if "best" in said else "",
         )
