@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vggcli"
 ORDER = (
     "errors regular paper results choices progress servers locks files places defaults records npy_header imagenet device "
-    "colour metrics zoo data weights training evaluation features probe localisation report face cli __main__"
+    "colour boxes metrics zoo data weights training evaluation features probe localisation report face cli __main__"
 ).split()
 
 

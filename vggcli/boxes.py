@@ -1,52 +1,60 @@
-"""Boxes in the form of Appendix A, in the frame of a view of an image and in the image's own.
+"""Boxes in the two forms that localisation needs, and between an image and a view of it (Appendix A).
 
-An `xyxy` box is left, top, right, bottom; a `cxcywh` box its centre, width and height, as the network gives it. A view is a
-region of the image, or its mirror image; in its frame its top left corner is 0, 0 and its bottom right corner 1, 1, also for boxes
-that reach beyond it. The paper does not say which frame its coordinates are in.
+`xyxy` is (x0, y0, x1, y1): the edges in pixels of the upright image, continuous coordinates from 0 at its left and top.
+`cxcywh` is (centre x, centre y, width, height), the four numbers that a network learns and predicts: relative to the view
+and divided by its side, so that (1/2, 1/2, 1, 1) is the whole view. The paper does not say its frame.
 
-Shapes: boxes and regions [..., 4], any leading shapes that broadcast; `mirrored` is a bool or [...].
+The `region` of a view is its (x0, y0, x1, y1) in pixels of the image, float [..., 4], and may reach beyond it. Boxes and
+regions may have any leading shapes that broadcast. Nothing is clipped.
 """
 
 import torch
 from torch import Tensor
 
-Region = tuple[float, float, float, float]  # left, top, right, bottom
+Region = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    centres, sizes = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([centres - sizes / 2, centres + sizes / 2], -1)
+    """Centre and size to edges, [..., 4]. Written out, because torchvision would be imported by every data worker."""
+    centre, size = boxes.split(2, -1)
+    return torch.cat((centre - size / 2, centre + size / 2), -1)
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    first, last = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([(first + last) / 2, last - first], -1)
+    """Edges to centre and size, [..., 4]."""
+    low, high = boxes.split(2, -1)
+    return torch.cat(((low + high) / 2, high - low), -1)
 
 
-def to_view(boxes_xyxy: Tensor, regions: Tensor, mirrored: Tensor | bool = False) -> Tensor:
-    """Boxes of an image in the frame of its views: xyxy to cxcywh."""
-    origins, sides = regions[..., :2], regions[..., 2:] - regions[..., :2]
-    boxes = xyxy_to_cxcywh((boxes_xyxy - _twice(origins)) / _twice(sides))
-    return _mirrored(boxes, mirrored)
+def mirrored_xyxy(boxes: Tensor, width: Tensor | float) -> Tensor:
+    """Boxes [..., 4] of an image `width` pixels wide, on its mirror image."""
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack((width - x1, y0, width - x0, y1), -1)
 
 
-def from_view(boxes_cxcywh: Tensor, regions: Tensor, mirrored: Tensor | bool = False) -> Tensor:
-    """Boxes in the frame of views in that of their images: cxcywh to xyxy, the inverse of `to_view`."""
-    origins, sides = regions[..., :2], regions[..., 2:] - regions[..., :2]
-    return cxcywh_to_xyxy(_mirrored(boxes_cxcywh, mirrored)) * _twice(sides) + _twice(origins)
+def mirrored_cxcywh(boxes: Tensor, flip: Tensor | bool) -> Tensor:
+    """Boxes [..., 4] in the frame of a view, where `flip` (bool [...]) is set in that of its mirror image."""
+    mirror = torch.cat((1 - boxes[..., :1], boxes[..., 1:]), -1)
+    return mirror.where(torch.as_tensor(flip, device=boxes.device)[..., None], boxes)
 
 
-def _twice(points: Tensor) -> Tensor:
-    return torch.cat([points, points], -1)
+def to_view(boxes_xyxy: Tensor, region: Tensor, flip: Tensor | bool = False) -> Tensor:
+    """Boxes [..., 4] of an image as a network learns them: cxcywh in the frame of the view that shows `region`, or of its
+    mirror image where `flip` (bool [...]) is set."""
+    low, high = region.split(2, -1)
+    centre, size = xyxy_to_cxcywh(boxes_xyxy).split(2, -1)
+    return mirrored_cxcywh(torch.cat(((centre - low) / (high - low), size / (high - low)), -1), flip)
 
 
-def _mirrored(boxes_cxcywh: Tensor, mirrored: Tensor | bool) -> Tensor:
-    turned = torch.cat([1 - boxes_cxcywh[..., :1], boxes_cxcywh[..., 1:]], -1)
-    return torch.where(torch.as_tensor(mirrored, device=boxes_cxcywh.device)[..., None], turned, boxes_cxcywh)
+def from_view(boxes_cxcywh: Tensor, region: Tensor, flip: Tensor | bool = False) -> Tensor:
+    """The inverse of `to_view`: boxes [..., 4] in the frame of a view, or of its mirror image, as xyxy of the image."""
+    low, high = region.split(2, -1)
+    centre, size = mirrored_cxcywh(boxes_cxcywh, flip).split(2, -1)
+    return cxcywh_to_xyxy(torch.cat((low + centre * (high - low), size * (high - low)), -1))
 
 
 def share_inside(boxes_cxcywh: Tensor) -> Tensor:
-    """The share of each box's area that lies in its view, [...]."""
+    """The share of the area of boxes [..., 4], in the frames of their views, that lies in the view, [...]."""
     clipped = cxcywh_to_xyxy(boxes_cxcywh).clamp(0, 1)
     inside = (clipped[..., 2:] - clipped[..., :2]).prod(-1)
     return inside / boxes_cxcywh[..., 2:].prod(-1)

@@ -77,6 +77,7 @@ WEIGHT_DECAY = 5e-4
 DROPOUT = 0.5  # on the first two fully connected layers
 LEARNING_RATE = 1e-2
 BOX_LEARNING_RATE = 1e-3  # Appendix A
+RIGHT_IOU = 0.5  # Appendix A: a box is right above it, not at it
 LEARNING_RATE_DROPS = 3  # divided by 10 when the validation accuracy stalls
 EPOCHS = 74
 SCALE = 256  # S, shorter side in pixels; 384 and [256, 512] are the others

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from vggcli import paper
+from vggcli.boxes import from_view, mirrored_xyxy
 from vggcli.data.decode import Size
 from vggcli.errors import WeightsError
-from vggcli.localisation.boxes import from_view, mirrored_xyxy
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
+from vggcli import paper
+from vggcli.boxes import iou
 from vggcli.metrics import error_rate
 
 MOST_GUESSES = 5  # an image, in ILSVRC
-LEAST_IOU = 0.5  # of a right box, which must be above it
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,17 @@ class ImageOutcome:
 
     @property
     def right(self) -> bool:
-        return self.iou > LEAST_IOU
+        return self.iou > paper.RIGHT_IOU
 
 
 def image_outcome(labels: Sequence[str], boxes_G4: Tensor, label: str, instances_M4: Tensor) -> ImageOutcome:
     """The outcome for an image of the class `label`, whose instances are `instances_M4` (at least one), after at most five
     guesses of the classes `labels` with `boxes_G4`; all boxes are xyxy in the same pixels."""
-    from torchvision.ops import box_iou
-
     assert len(labels) == len(boxes_G4) <= MOST_GUESSES and len(instances_M4)
     rows = [row for row, guess in enumerate(labels) if guess == label]
     if not rows:
         return ImageOutcome(label, False, 0.0)
-    return ImageOutcome(label, True, float(box_iou(boxes_G4[rows].double(), instances_M4.double()).max()))
+    return ImageOutcome(label, True, float(iou(boxes_G4[rows].double(), instances_M4.double()).max()))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vggcli import paper
 from vggcli.boxes import Region, cxcywh_to_xyxy, from_view, iou, to_view
 from vggcli.choices import Boxes
 from vggcli.data.decode import Size
@@ -23,8 +24,6 @@ from vggcli.data.training_views import box_share
 from vggcli.metrics import count_correct, error_rate
 from vggcli.training.frozen import FrozenBatch
 from vggcli.zoo.layers import NetworkConfig
-
-RIGHT_IOU = 0.5  # a box is right above it, not at it (Appendix A)
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class BoxRegression:
         boxes_N4 = true_boxes(outputs, batch.labels_N, self.kind)
         losses_N = (boxes_N4 - batch.boxes_N4).square().sum(1) / 2
         overlaps_NN = iou(cxcywh_to_xyxy(boxes_N4.detach()), cxcywh_to_xyxy(batch.boxes_N4))
-        return losses_N[batch.learnt_N].sum(), int((overlaps_NN.diagonal() > RIGHT_IOU).sum())
+        return losses_N[batch.learnt_N].sum(), int((overlaps_NN.diagonal() > paper.RIGHT_IOU).sum())
 
     def validation(self, images: ImageSet) -> "BoxTally":
         return BoxTally(images, self)
@@ -133,7 +132,7 @@ class BoxTally:
             region = torch.tensor(centre_region(size, self.regression.scale, self.regression.crop))
             true_M4 = torch.tensor([box_share(box, size) for box in self.images.own_boxes(row)])
             best = float(iou(from_view(box_4, region)[None], true_M4).max())
-            self.right += best > RIGHT_IOU
+            self.right += best > paper.RIGHT_IOU
             self.iou_sum += best
             self.loss_sum += float((box_4 - to_view(true_M4, region)).square().sum(1).min()) / 2
 

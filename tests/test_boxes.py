@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from vggcli.localisation.boxes import cxcywh_to_xyxy, from_view, mirrored_xyxy, to_view, xyxy_to_cxcywh
+from vggcli.boxes import cxcywh_to_xyxy, from_view, mirrored_xyxy, to_view, xyxy_to_cxcywh
 
 GENERATOR = torch.Generator().manual_seed(0)
 
