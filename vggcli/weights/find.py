@@ -170,25 +170,29 @@ def _network_of(path: Path) -> str | None:
 
 def _newest_trained(runs: Path, arch: str) -> Path | None:
     """The best weights of the newest run of `arch` that has finished an epoch and is better than chance, else of the newest
-    one; logs which, how good it is, and what was passed over. None where there is no run."""
-    passed: list[str] = []
-    newest: Path | None = None
+    one, of those that tell classes; logs which, how good it is, and what was passed over. None where there is no run."""
+    passed: dict[Path, str] = {}
     for run in _by_date(runs, arch):
         path = weights_file(run)
-        newest, checkpoint = newest or path, glanced_at(path)
+        checkpoint = glanced_at(path)
         error = None if checkpoint is None else checkpoint.training.get("top1_error")
-        if checkpoint is None or error is None:
-            passed.append(f"{run} has finished no epoch" if checkpoint else f"{path} cannot be read")
+        if checkpoint is None:
+            passed[path] = f"{path} cannot be read"
+        elif checkpoint.config.boxes is not None:
+            LOG.info(f"passed over: {run} gives boxes, not classes")
+        elif error is None:
+            passed[path] = f"{run} has finished no epoch"
         elif is_chance(error, checkpoint.config.classes):
-            passed.append(f"{run} is no better than chance (validation error {error:.2f} %)")
+            passed[path] = f"{run} is no better than chance (validation error {error:.2f} %)"
         else:
             epoch = checkpoint.training.get("epoch")
             LOG.info(f"weights: {path} (the newest run of {arch}: validation error {error:.2f} %, epoch {epoch})")
-            for reason in passed:
+            for reason in passed.values():
                 LOG.info(f"passed over: {reason}")
             return path
+    newest = next(iter(passed), None)
     if newest is not None:
-        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[0]})")
+        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[newest]})")
     return newest
 
 
