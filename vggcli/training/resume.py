@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vggcli.data.image_set import with_names
 from vggcli.data.own_files import CONFIG
 from vggcli.data.training_batches import steps_an_epoch
 from vggcli.device import pick_device
@@ -82,14 +83,15 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
             count = loaded.network.config.classes
             return TrainingResult(path, plan.arch, str(plan.data), count, loaded.state.records, 0.0)
         raise finished
-    sets = training_sets(plan, options.workers, around, path)
+    sets, classes = training_sets(plan, options.workers, around, path), loaded.checkpoint.classes
+    sets = replace(sets, train=with_names(sets.train, classes), val=with_names(sets.val, classes))
     plan = replace(plan, data=sets.name)
     _check_images(path, sets, plan, loaded)
     if plan != written:
         write_text(path / CONFIG, plan.to_text())
     loaded.network.dropout = plan.recipe.dropout
-    classes, colour = loaded.checkpoint.classes, loaded.checkpoint.preprocessing
-    data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
+    train, val = (images.with_classes(classes) for images in (sets.train, sets.val))
+    data = TrainingData(train, val, loaded.checkpoint.preprocessing)
     data = with_frozen_outputs(plan, loaded.network, data, options, around)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
 
