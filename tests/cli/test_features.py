@@ -365,5 +365,5 @@ def test_maps_that_cannot_be_in_one_table_are_refused_before_any_work(
     for out in ("f.npy", "shards --shard-size 2"):
         features("photos", "--layer", "pool3", "--out", *out.split(), code=3)
         said = capsys.readouterr().err
-        assert re.search(r"photos/\S+ gives 16x\d+x\d+ and photos/\S+ 16x\d+x\d+; pool over space", said)
+        assert re.search(r"photos/\S+ gives 32x\d+x\d+ and photos/\S+ 32x\d+x\d+; pool over space", said)
     assert sorted(here.rglob("*")) == before
