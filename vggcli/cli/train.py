@@ -182,18 +182,22 @@ def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator
 def _show(result: "TrainingResult") -> None:
     """Print the best epoch of a finished run, its files, and the command to evaluate it."""
     from vggcli.data.own_files import CONFIG, VIEWS
+    from vggcli.metrics import shows_top5
     from vggcli.report.cells import from_here
     from vggcli.report.tables import facts_table
+    from vggcli.training.data import SKIPPED
     from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
 
     best, run = result.best, result.run
-    top5 = f" (top-5 {best.top5_error:.2f} %)" if result.classes > 5 else ""
+    top5 = f" (top-5 {best.top5_error:.2f} %)" if shows_top5(result.classes) else ""
     facts = {
         "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": from_here(str(run)),
-        "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
+        "files": ", ".join(
+            name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS, SKIPPED) if (run / name).is_file()
+        ),
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
     data = f" --data {quote(result.data)}" if user_places().data not in (None, result.data) else ""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.errors import counted
+from vggcli.metrics import shows_top5
 from vggcli.report.figures import (
     LEAST_WIDTH,
     MARGIN,
@@ -48,7 +49,7 @@ def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
 
     records: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     best = min(records, key=lambda one: float(one["top1_error"]))
-    top5 = {"top5_error": "validation error (top-5)"} if run.config.classes > 5 else {}
+    top5 = {"top5_error": "validation error (top-5)"} if shows_top5(run.config.classes) else {}
     panels = {
         "loss": {"loss": "training loss", "val_loss": "validation loss"},
         "error (%)": {"training_error": "training error", "top1_error": "validation error (top-1)", **top5},
