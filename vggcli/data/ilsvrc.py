@@ -19,7 +19,7 @@ from vggcli.data.voc import MarkedObject, read_annotation, read_box
 from vggcli.data.walking import folders_in, images_below, is_junk
 from vggcli.errors import DataError
 from vggcli.records import shown
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 
 IMAGES = Path("Data", "CLS-LOC")
 ANNOTATIONS = Path("Annotations", "CLS-LOC")

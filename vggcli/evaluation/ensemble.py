@@ -19,7 +19,7 @@ from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.protocol import PARTS, Protocol, Scores
 from vggcli.evaluation.result import correct_counts
 from vggcli.evaluation.scores_file import load_scores, save_scores
-from vggcli.metrics import calibration_error, error_rate
+from vggcli.metrics import calibration_error, error_rate, hidden_top5
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.results import Result
@@ -72,6 +72,9 @@ class Fusion(Result):
             "pairs": [_row(pair) for pair in itertools.combinations(self.members, 2)],
         }
 
+    def hidden(self) -> tuple[str, ...]:
+        return hidden_top5(len(self.whole.classes))
+
     def table(self) -> list[dict[str, Any]]:
         """One row per member, per pair (of three members or more), and for the whole."""
         rows = [{"members": one.name, **_counts(one.scores)} for one in self.members]
@@ -111,8 +114,7 @@ def ensemble(
     **asked: "Unpack[Asked]",
 ) -> Fusion:
     """Average the posteriors of `members`, any mix of run folders, checkpoints and files of saved scores, as `vgg ensemble`
-    does. Networks are evaluated on a `split` ("val" where it is None) of `data`; the other keywords, those of
-    `MeasureOptions`, say how.
+    does. Networks are evaluated on a `split` ("val" where it is None) of `data`.
 
     Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.colour import ColourStatistics
-from vggcli.errors import UsageError, WeightsError
+from vggcli.errors import UsageError, WeightsError, command_or_python
 from vggcli.files import replacing
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
@@ -36,6 +36,9 @@ from vggcli.zoo.network import VGG
 
 _FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
+_DESCRIBE = command_or_python("vgg features --layer pool5", "vggcli.features(paths, weights, layer='pool5')")
+_FINETUNE = command_or_python("vgg finetune", "vggcli.finetune(weights)")
+WITHOUT_CLASSIFIER = f"use {_DESCRIBE}, or train a classifier on them with {_FINETUNE}"  # what such weights are for
 
 
 @dataclass(frozen=True)
@@ -202,11 +205,14 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
     """Raises WeightsError for weights without a classifier, or with a single output."""
-    advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
     if checkpoint.config.head == "none":
-        raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
+        raise WeightsError(
+            f"{path} holds convolutions without a classifier, so it has no posteriors; {WITHOUT_CLASSIFIER}"
+        )
     if checkpoint.config.classes == 1:
-        raise WeightsError(f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {advice}")
+        raise WeightsError(
+            f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {WITHOUT_CLASSIFIER}"
+        )
 
 
 def _check_there(path: Path) -> None:

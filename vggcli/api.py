@@ -13,11 +13,16 @@ from vggcli.evaluation import ensemble as fusing
 from vggcli.evaluation import load as loading
 from vggcli.evaluation import measure as measuring
 from vggcli.evaluation import predict as predicting
+from vggcli.evaluation.options import MeasureOptions
 from vggcli.features import describe as describing
 from vggcli.features import search as searching
+from vggcli.features.bulk_options import BulkOptions
 from vggcli.probe import measure as probing
+from vggcli.probe.plan import ProbePlan
 from vggcli.report.plots import save_curves, save_views
+from vggcli.signatures import described, plain_signature
 from vggcli.training import start as training
+from vggcli.training.options import FinetuneOptions, TrainOptions
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
 
@@ -26,15 +31,20 @@ _R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
-def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T]) -> Callable[_P, _R]:
-    """`function` without its first argument, for which `first()` is passed at every call; the docstring stays."""
+def _bound(
+    function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T], kind: type | None = None
+) -> Callable[_P, _R]:
+    """`function` without its first argument, for which `first()` is passed at every call. Its docstring gets a line for
+    each keyword that is a field of `kind`."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def bound(*given: _P.args, **named: _P.kwargs) -> _R:
         return function(first(), *given, **named)
 
-    bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
+    own = signature.replace(parameters=[*signature.parameters.values()][1:])
+    bound.__signature__ = plain_signature(own)  # type: ignore[attr-defined]
+    bound.__doc__ = described(function, kind)
     return bound
 
 
@@ -42,15 +52,15 @@ def _surroundings() -> Surroundings:
     return Surroundings(user_places(), pictures=Pictures(save_curves, save_views))
 
 
-train = _bound(training.train, _surroundings)
-finetune = _bound(training.finetune, _surroundings)
-evaluate = _bound(measuring.evaluate, user_places)
-ensemble = _bound(fusing.ensemble, user_places)
-predict = _bound(predicting.predict, user_places)
+train = _bound(training.train, _surroundings, TrainOptions)
+finetune = _bound(training.finetune, _surroundings, FinetuneOptions)
+evaluate = _bound(measuring.evaluate, user_places, MeasureOptions)
+ensemble = _bound(fusing.ensemble, user_places, MeasureOptions)
+predict = _bound(predicting.predict, user_places, MeasureOptions)
 load = _bound(loading.load, user_places)
-features = _bound(describing.features, user_places)
+features = _bound(describing.features, user_places, BulkOptions)
 search = searching.search
-probe = _bound(probing.probe, user_places)
+probe = _bound(probing.probe, user_places, ProbePlan)
 convert = _bound(converting.convert, user_places)
 
 if TYPE_CHECKING:
