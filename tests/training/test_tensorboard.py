@@ -30,7 +30,9 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def logged(run_folder: Path) -> dict[str, list[tuple[int, float]]]:
     lines = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
-    titles = {key: title for key, title in TITLES.items() if key != "top5_error"}  # of three classes
+    titles = {
+        key: title for key, title in TITLES.items() if key in lines[0] and key != "top5_error"
+    }  # of three classes
     return {title: [(line["epoch"], line[key]) for line in lines] for key, title in titles.items()}
 
 
