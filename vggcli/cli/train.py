@@ -189,11 +189,11 @@ def _show(result: "TrainingResult") -> None:
     from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
 
-    best, run = result.best, result.run
+    best, run, seconds = result.best, result.run, sum(record.seconds for record in result.records)
     top5 = f" (top-5 {best.top5_error:.2f} %)" if shows_top5(result.classes) else ""
     facts = {
         "best": f"validation error {best.top1_error:.2f} %{top5}, epoch {best.epoch}",
-        "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
+        "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {seconds:.0f} s",
         "run": from_here(str(run)),
         "files": ", ".join(
             name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS, SKIPPED) if (run / name).is_file()

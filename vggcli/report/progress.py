@@ -207,7 +207,7 @@ class TrainingDisplay(_Live):
         training = f", training error {record.training_error:.2f} %" if record.training_error is not None else ""
         said = ""
         if is_chance(record.top1_error, self.classes):
-            said = f", which is chance ({chance_error(self.classes):.4g} %)"
+            said = f", no better than chance ({chance_error(self.classes):.2f} %)"
         elif record.top1_error < self.best:
             said = ", best so far"
         self.best = min(self.best, record.top1_error)

@@ -46,7 +46,8 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
             f"one with {train}, or name a run folder or a checkpoint",
             "weights",
         )
-    LOG.info(f"weights: published ImageNet weights, {one.said()} (no run of {picked} under {places.runs.resolve()})")
+    none = f"no run of {picked} under {places.runs.resolve()}{_others(places.runs)}"
+    LOG.info(f"weights: published ImageNet weights, {one.said()} ({none})")
     return _published_path(IMAGENET, picked, places)
 
 
@@ -173,26 +174,41 @@ def _network_of(path: Path) -> str | None:
 
 def _newest_trained(runs: Path, arch: str) -> Path | None:
     """The best weights of the newest run of `arch` that has finished an epoch and is better than chance, else of the newest
-    one; logs which, how good it is, and what was passed over. None where there is no run."""
-    passed: list[str] = []
-    newest: Path | None = None
+    one that was trained at all; logs which, how good it is, and what was passed over. None where there is none."""
+    passed: dict[Path, str] = {}
     for run in _by_date(runs, arch):
         path = weights_file(run)
-        newest, checkpoint = newest or path, glanced_at(path)
+        checkpoint = glanced_at(path)
         error = None if checkpoint is None else checkpoint.training.get("top1_error")
-        if checkpoint is None or error is None:
-            passed.append(f"{run} has finished no epoch" if checkpoint else f"{path} cannot be read")
+        if checkpoint is None:
+            passed[path] = f"{path} cannot be read"
+        elif not checkpoint.training.get("step", 1):
+            LOG.info(f"passed over: {run} was stopped before its first step")
+        elif error is None:
+            passed[path] = f"{run} has finished no epoch"
         elif is_chance(error, checkpoint.config.classes):
-            passed.append(f"{run} is no better than chance (validation error {error:.2f} %)")
+            passed[path] = f"{run} is no better than chance (validation error {error:.2f} %)"
         else:
             epoch = checkpoint.training.get("epoch")
             LOG.info(f"weights: {path} (the newest run of {arch}: validation error {error:.2f} %, epoch {epoch})")
-            for reason in passed:
+            for reason in passed.values():
                 LOG.info(f"passed over: {reason}")
             return path
+    newest = next(iter(passed), None)
     if newest is not None:
-        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[0]})")
+        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[newest]})")
     return newest
+
+
+def _others(runs: Path) -> str:
+    """The newest run below `runs` that was trained, whatever its network, for whoever did not mean the network D."""
+    newest = next((run for run in _by_date(runs, None) if _step(run)), None)
+    return f"; the newest run of all is {newest.name}" if newest else ""
+
+
+def _step(run: Path) -> int:
+    checkpoint = glanced_at(run / LAST)
+    return 0 if checkpoint is None else int(checkpoint.training.get("step", 0))
 
 
 def data_of(weights: Sequence[Path], places: Places) -> str | None:
