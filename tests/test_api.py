@@ -153,3 +153,9 @@ def test_help_has_plain_types_and_a_line_for_every_keyword(name: str) -> None:
     names = re.findall(r"^    (\w+): \S", listed, re.MULTILINE)
     assert names == [one for one in signature.parameters if one in own | {"progress"}]
     assert max(map(len, listed.splitlines())) <= 120
+
+
+def test_an_unknown_keyword_is_named_with_the_function_that_was_called(tmp_path: Path) -> None:
+    for function in (vggcli.evaluate, vggcli.ensemble, vggcli.predict, vggcli.train):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'dence'$"):
+            function(str(tmp_path), dence=True)  # type: ignore[call-arg]

@@ -45,6 +45,14 @@ def test_of_many_rows_the_first_are_shown() -> None:
     assert Many(0)._repr_html_() == "<table></table>"
 
 
+def test_print_shows_the_same_as_text() -> None:
+    assert str(One("x")) == "name    x\nerror   12.3457\nrun\nscales  256 384"
+    lines = str(Many(SHOWN_ROWS + 3)).splitlines()
+    assert lines[:2] == ["path    posterior", "0.jpg   0"]
+    assert (len(lines), lines[-1]) == (SHOWN_ROWS + 2, "3 more rows")
+    assert str(Many(0)) == ""
+
+
 def test_a_data_frame_has_the_table() -> None:
     pandas = pytest.importorskip("pandas")
     frame = Many(3).to_frame()

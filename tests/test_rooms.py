@@ -55,13 +55,15 @@ def test_imports_go_one_way(path: Path) -> None:
         ["runs", "--help"],
         ["data", "--help"],
         ["models", "--help"],
+        ["models"],
+        ["models", "D"],
     ],
 )
-def test_help_does_not_import_torch(arguments: list[str]) -> None:
+def test_help_and_the_table_of_networks_do_not_import_torch(arguments: list[str]) -> None:
     code = f"import sys; from vggcli.cli.app import run; run({arguments!r}); print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip().endswith("False")
-    assert "Usage" in result.stdout
+    assert ("Usage" if "--help" in arguments else "conv3_1" if "D" in arguments else "vgg16") in result.stdout
 
 
 def library_files() -> list[Path]:

@@ -41,10 +41,23 @@ class Result(ABC):
             raise MachineError("a data frame needs pandas; install it with `pip install pandas`") from error
         return pd.DataFrame(self.table())
 
+    def __str__(self) -> str:
+        """The same as text."""
+        rows = self._shown_rows()
+        if len(rows) == 1:
+            return _aligned([[name, _shown(value)] for name, value in rows[0].items()])
+        names = list(rows[0]) if rows else []
+        more = [f"{len(rows) - SHOWN_ROWS} more rows"] if len(rows) > SHOWN_ROWS else []
+        lines = [names, *([_shown(row.get(name)) for name in names] for row in rows[:SHOWN_ROWS])]
+        return "\n".join([_aligned(lines), *more])
+
+    def _shown_rows(self) -> list[dict[str, Any]]:
+        hidden = self.hidden()
+        return [{name: value for name, value in row.items() if name not in hidden} for row in self.table()]
+
     def _repr_html_(self) -> str:
         """A table for notebooks: a single row is shown as a column, and of many rows only the first ones."""
-        hidden = self.hidden()
-        rows = [{name: value for name, value in row.items() if name not in hidden} for row in self.table()]
+        rows = self._shown_rows()
         if len(rows) == 1:
             return _table([], [[name, value] for name, value in rows[0].items()])
         names = list(rows[0]) if rows else []
@@ -60,6 +73,13 @@ def _table(names: list[str], rows: list[list[Any]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join("<tr>" + "".join(f"<td>{escape(_shown(value))}</td>" for value in row) + "</tr>" for row in rows)
     return f"<table>{f'<tr>{head}</tr>' if names else ''}{body}</table>"
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _shown(value: Any) -> str:

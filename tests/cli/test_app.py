@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from typer.main import get_command
 
 from vggcli.cli import options, signals
-from vggcli.cli.app import _fail, app, run
+from vggcli.cli.app import _fail, _tell, app, run
 from vggcli.cli.greedy import expanded
 from vggcli.cli.help import PANELS
 from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
@@ -364,3 +364,15 @@ def test_quiet_leaves_out_notes_of_progress_and_keeps_what_is_odd(capsys: pytest
         options.written("a.png")
         options.note("the data: odd")
         assert capsys.readouterr().err == shown
+
+
+def test_a_terminal_keeps_commands_and_numbers_with_their_units_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    _tell("stopped and saved in runs/A-1; go on with `vgg train --resume runs/A-1`, at an error of 12.5 %")
+    lines = capsys.readouterr().err.splitlines()
+    assert any("`vgg train --resume runs/A-1`" in line for line in lines)
+    assert any("12.5 %" in line for line in lines)
+    assert all(len(line) <= 40 for line in lines)

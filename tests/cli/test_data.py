@@ -33,7 +33,7 @@ def test_a_source_is_shown_by_class(make_folder: MakeFolder, capsys: pytest.Capt
     assert ["all", "18", "13"] in rows
     assert "1 image in" in out
     assert "4.0 times" in out
-    assert "1 image cannot be read, such as val/class2/0.jpg" in out
+    assert "1 file has no header of an image, such as val/class2/0.jpg" in out
     assert "1 validation image is a training image too" in out
 
 

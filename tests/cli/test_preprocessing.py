@@ -111,7 +111,7 @@ def test_what_was_given_is_recorded_and_then_said_by_the_file(photos: Path, caps
     assert config["preprocessing"] == BGR
     assert load_checkpoint(Path("tuned/last.safetensors"))[1].preprocessing.mean == tuple(RGB["mean"])
     Path("tuned/config.json").write_text(json.dumps({**config, "preprocessing": RGB}))
-    assert run("finetune --resume tuned --epochs 2 -q".split()) == 2
+    assert run("finetune --resume tuned --epochs 2 -q".split()) == 4
     assert "config.json says preprocessing" in capsys.readouterr().err
 
 

@@ -176,7 +176,7 @@ def test_networks_together_give_what_each_gives_alone(
         alone.append(image_posteriors(network, mine, COLOUR, options))
     views: list[int] = []
     together = networks_posteriors(members, views.append)
-    assert sum(views) == 3 * len(images)  # three scales between them: 66 is rescaled once for both
+    assert sum(views) == 4 * len(images)  # two scales of each of the two networks
     for (one, seconds), other in zip(together, alone, strict=True):
         assert seconds > 0
         assert_same_sums(one.posteriors_NK, other.posteriors_NK, networks()[0])

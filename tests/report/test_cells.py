@@ -11,7 +11,8 @@ from rich.console import Console, RenderableType
 
 from vggcli import paper
 from vggcli.report.cells import Elided, Titled, from_here, lowest_green, right
-from vggcli.report.tables import ensemble_table, facts_table, predictions_table, published_table, zoo_table
+from vggcli.report.tables import ensemble_table, facts_table, predictions_table
+from vggcli.report.zoo import published_table, zoo_table
 from vggcli.weights.published import PUBLISHED
 
 

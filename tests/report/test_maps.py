@@ -49,7 +49,7 @@ def test_the_channels_with_the_largest_means_come_first_and_are_named(
     assert title[1].startswith("15 of its 20 channels, by their means; maps of 2x3; ")
     assert captions[0] == Caption(("the image",))
     assert captions[1:] == [
-        Caption((f"channel {index}", f"mean {channels[index].mean():.3g}, max {channels[index].max():.3g}"))
+        Caption((f"channel {index}", f"mean {channels[index].mean():.3g}", f"max {channels[index].max():.3g}"))
         for index in order
     ]
     assert path == tmp_path / "m.png"

@@ -73,7 +73,7 @@ def test_a_pipe_gets_a_line_an_epoch_that_names_its_numbers() -> None:
     assert "top-5" not in shown(terminal=False, quiet=False, classes=5)
     assert "best" not in shown(terminal=False, quiet=False, epoch=replace(EPOCH, top1_error=61.0))
     assert "training error" not in shown(terminal=False, quiet=False, epoch=replace(EPOCH, training_error=None))
-    assert "validation error 90.00 % (top-5 10.00 %), which is chance (90 %)" in shown(
+    assert "validation error 90.00 % (top-5 10.00 %), no better than chance (90.00 %)" in shown(
         terminal=False, quiet=False, epoch=replace(EPOCH, top1_error=90.0)
     )
 

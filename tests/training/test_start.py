@@ -84,6 +84,21 @@ def test_whoever_looks_on_is_told_of_everything_and_may_stop_the_run(
     assert_same_bits(again.run, straight.run)
 
 
+def test_a_run_that_is_stopped_in_its_first_step_says_that_nothing_is_kept(
+    make_folder: MakeFolder, around: Surroundings
+) -> None:
+    seen = list[object]()
+
+    @contextmanager
+    def watching(classes: int, best: float) -> Iterator[Watch]:
+        yield Watch(seen.append, lambda: len(seen) == 1)
+
+    with pytest.raises(
+        Stopped, match=r"stopped before the end of the first step; begin it again with `vgg train --resume"
+    ):
+        train(replace(around, watching=watching), make_folder(), "A", epochs=2, micro_batch=2, **SMALL)
+
+
 def test_fine_tuning_from_python(make_folder: MakeFolder, tmp_path: Path, around: Surroundings) -> None:
     train(around, make_folder(), "A", epochs=1, **SMALL)
     more = make_folder("more", classes=4)

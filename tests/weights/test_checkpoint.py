@@ -147,20 +147,22 @@ def test_the_weights_of_a_network_are_those_of_its_newest_run_that_has_learnt_so
             save_checkpoint(run / f"{file}.safetensors", network(), replace(three, training=training))
         os.utime(run / "last.safetensors", (number, number))
     assert find_weights(None, "A", places) == tmp_path / "A-1" / "best.safetensors"
-    found, *passed = caplog.messages
+    stopped, found, *passed = caplog.messages
+    assert stopped == f"passed over: {tmp_path / 'A-3'} was stopped before its first step"
     assert found.endswith("A-1/best.safetensors (the newest run of A: validation error 12.50 %, epoch 1)")
-    assert passed == [
-        f"passed over: {tmp_path / 'A-3'} has finished no epoch",
-        f"passed over: {tmp_path / 'A-2'} is no better than chance (validation error {chance:.2f} %)",
-    ]
+    assert passed == [f"passed over: {tmp_path / 'A-2'} is no better than chance (validation error {chance:.2f} %)"]
     (tmp_path / "A-4").mkdir()
     boxes = replace(three.config, boxes="scr")
     save_checkpoint(tmp_path / "A-4" / "last.safetensors", VGG(boxes), replace(three, config=boxes))
     assert find_weights(None, "A", places) == tmp_path / "A-1" / "best.safetensors"
     assert f"passed over: {tmp_path / 'A-4'} gives boxes, not classes" in caplog.messages
     shutil.rmtree(tmp_path / "A-1")
-    assert find_weights(None, "A", places) == tmp_path / "A-3" / "last.safetensors"
-    assert caplog.messages[-1].endswith(f"(the newest run of A; {tmp_path / 'A-3'} has finished no epoch)")
+    assert find_weights(None, "A", places) == tmp_path / "A-2" / "best.safetensors"
+    assert caplog.messages[-1].endswith(f"is no better than chance (validation error {chance:.2f} %))")
+    shutil.rmtree(tmp_path / "A-2")  # then only a run that learnt nothing is left, which is no run
+    assert find_weights(None, "A", places).parent == places.weights
+    assert f"(no run of A under {tmp_path})" in caplog.messages[-1]
+    assert find_weights(None, "B", places).parent == places.weights
 
 
 def test_data_that_are_not_named_are_those_of_the_weights(tmp_path: Path) -> None:

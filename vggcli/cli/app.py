@@ -46,6 +46,7 @@ app = typer.Typer(
 
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
+KEPT_WHOLE = re.compile(r"`[^`]*`|\d %")  # on one line of a terminal, where they fit: commands, numbers with their unit
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
@@ -202,6 +203,7 @@ def _tell(text: str, colour: str = "") -> None:
     text = printable(text)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
-        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+        text = KEPT_WHOLE.sub(lambda found: found[0].replace(" ", "\0") if len(found[0]) < width else found[0], text)
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
         text = f"{colour}{text}{PLAIN}" if colour and not os.environ.get("NO_COLOR") else text
     print(text, file=sys.stderr, flush=True)

@@ -122,7 +122,7 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure the error of networks. Top-1 and top-5 error by centre crop, or --dense, --multi-crop or both (sections
-    3.2 and 4.3); several --scales are averaged. `vgg eval` is the same."""
+    3.2 and 4.3); several --scales are averaged."""
     from vggcli.evaluation.measure import measure
     from vggcli.evaluation.result import keep_record
 

@@ -65,7 +65,7 @@ def _show_zoo(configs: "list[NetworkConfig]", json: bool) -> None:
         ]
         print(dumps({"models": entries, "published": [{**vars(one), "url": one.url} for one in PUBLISHED]}))
         return
-    from vggcli.report.tables import published_table, zoo_table
+    from vggcli.report.zoo import published_table, zoo_table
 
     console = options.stdout_console()
     console.print(zoo_table(rows))
@@ -81,7 +81,7 @@ def _show_network(config: "NetworkConfig", json: bool) -> None:
         layers = [{**vars(cost), "output": list(cost.output)} for cost in costs]
         print(dumps({"arch": config.arch, "layers": layers, "stacks": [vars(stack) for stack in stacks]}))
         return
-    from vggcli.report.tables import layers_table, stacks_table
+    from vggcli.report.zoo import layers_table, stacks_table
 
     classes = counted(config.classes, "class", "classes")
     title = f"Network {config.arch}, {classes}, one image of {config.crop}x{config.crop}"

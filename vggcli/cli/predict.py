@@ -52,7 +52,7 @@ def predict(
     if json or out is None:
         _show(found, json)
     for bad in found.bad:
-        options.note(f"not used: {bad}")
+        options.note(f"not used: {bad.path}: {bad.reason}")
     if found.bad:
         files = counted(len(found.bad) + len(found.images), "file")
         raise DataError(f"{len(found.bad)} of {files} could not be used; see above")

@@ -39,5 +39,5 @@ def runs(
         print(dumps(found.to_json()))
     elif csv:
         print(found.to_csv(), end="")
-    else:
+    elif found.runs:
         options.stdout_console().print(runs_table(found.runs))

@@ -189,10 +189,10 @@ def _show(result: "TrainingResult") -> None:
     from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
 
-    best, run = result.best, result.run
+    best, run, seconds = result.best, result.run, sum(record.seconds for record in result.records)
     facts = {
         "best": f"{error_words(best, result.classes)}, epoch {best.epoch}",
-        "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
+        "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {seconds:.0f} s",
         "run": from_here(str(run)),
         "files": ", ".join(
             name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS, SKIPPED) if (run / name).is_file()

@@ -53,5 +53,5 @@ def shapes_index(places: Places, workers: int, progress: Progress = silent) -> P
         return folder / "index.csv"
     made_folder(folder.parent)
     total = sum(shapes.IMAGES_BY_SPLIT.values())
-    with progress(f"rendering {total} shapes into {folder}", total, "images") as bar:
+    with progress("rendering shapes", total, "images") as bar:
         return shapes.build(folder, workers, progress=bar)

@@ -10,6 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import IO
 
+from vggcli.data.catalogue import KNOWN
 from vggcli.data.csv_file import listed_paths
 from vggcli.data.decode import Place
 from vggcli.data.extra_formats import kind_named
@@ -114,6 +115,8 @@ def _expanded(path: str, stdin: IO[bytes] | None) -> Iterator[str]:
             raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     elif has_magic(path) and not os.path.exists(path):  # noqa: PTH110
         yield from _matching(path)
+    elif path in (*KNOWN, "shapes") and not os.path.lexists(path):
+        raise DataError(f"there is no file {path}; the data set of that name has to be given as data, not as a path")
     else:
         yield path
 

@@ -22,6 +22,7 @@ from vggcli.progress import LOG
 
 PROBE_BYTES = 4096  # in the middle of a file; files that differ there are not read whole
 COMPARED = 20_000  # images of both splits, at most, that are compared before an evaluation; a second or less
+FEW = 30  # validation images, below which it is said how coarse errors are
 UNEVEN = 3.0  # ratio of the largest class to the smallest from which it is mentioned
 
 
@@ -83,10 +84,14 @@ def survey_notes(found: Survey) -> list[str]:
     said = list(found.remarks)
     if len(found.classes) == 1:
         said.append("there is one class only; a classifier needs two or more")
+    if (val := sum(found.val)) < FEW:
+        count = counted(val, "validation image makes", "validation images make")
+        said.append(f"{count} coarse errors: one image is {100 / max(1, val):.3g} %")
     if found.imbalance >= UNEVEN:
         said.append(f"the largest class has {found.imbalance:.1f} times the training images of the smallest")
     if found.unreadable:
-        said.append(f"{counted(len(found.unreadable), 'image')} cannot be read, such as {found.unreadable[0]}")
+        count = counted(len(found.unreadable), "file has", "files have")
+        said.append(f"{count} no header of an image, such as {found.unreadable[0]}")
     if found.repeated:
         said.append(in_both(found.repeated, "validation"))
     if found.contradictory:

@@ -168,8 +168,11 @@ def _candidate(
 def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple[Scores, float]]:
     """The scores of each network, and the seconds that they took."""
     first = members[0]
-    views = len(first.images) * len({scale for member in members for scale in member.options.scales})
-    with progress("evaluating", views, "views") as bar, saying_skip_bad(first.options.skip_bad):
+    views = len(first.images) * sum(len(member.options.scales) for member in members)
+    with (
+        progress("evaluating", views, "images" if views == len(first.images) else "views") as bar,
+        saying_skip_bad(first.options.skip_bad),
+    ):
         if len(members) > 1:
             return networks_posteriors(members, bar)
         network, started = first.load(), time.perf_counter()

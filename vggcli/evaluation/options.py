@@ -1,10 +1,11 @@
 """The options of running networks over images, by the names that the Python functions and the command line share."""
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from vggcli.choices import Precision
 from vggcli.device import pick_dtype, ready_device
@@ -132,5 +133,12 @@ def shows_options(function: F) -> F:
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
         for one in fields(MeasureOptions)
     ]
-    function.__signature__ = signature.replace(parameters=[*own, *asked])  # type: ignore[attr-defined]
-    return function
+    shown = signature.replace(parameters=[*own, *asked])
+
+    @functools.wraps(function)
+    def bound(*given: Any, **named: Any) -> object:
+        shown.bind(*given, **named)  # names a keyword that there is not
+        return function(*given, **named)
+
+    bound.__signature__ = shown  # type: ignore[attr-defined]
+    return cast("F", bound)

@@ -38,7 +38,8 @@ def networks_posteriors(
     members: Sequence[NetworkMember], progress: Callable[[int], None]
 ) -> list[tuple[Scores, float]]:
     """The posteriors of each network, each by its own options, over the same images, and the seconds that its turns took;
-    an image is decoded once, and rescaled once a scale, for all of them. `progress` is called with the views done.
+    an image is decoded once, and rescaled once a scale, for all of them. `progress` is called with the views
+    done, each of them once for every network.
 
     Raises as `image_posteriors` does.
     """
@@ -64,9 +65,9 @@ def networks_posteriors(
             for batch in block:
                 if scales[batch.scale_index] in member.options.scales:
                     sums_PNK.index_add_(1, torch.tensor(batch.indices), _posteriors(network, batch, member).cpu())
+                    progress(len(batch.indices))
             del network  # before the next one is loaded
             seconds[turn] += time.perf_counter() - started
-        progress(sum(len(batch.indices) for batch in block))
     return [
         (averaged(sums_PNK, member.images, member.options, skipped), taken)
         for member, sums_PNK, taken in zip(members, sums, seconds, strict=True)

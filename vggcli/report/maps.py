@@ -25,7 +25,7 @@ def save_maps(image: Image.Image, maps_CHW: NDArray[np.float32], layer: str, pat
     pictures, captions = [np.asarray(small)], [Caption(("the image",))]
     for channel, mean in strongest_channels(maps_CHW, DRAWN_CHANNELS):
         pictures.append(overlaid(small, maps_CHW[channel]))
-        captions.append(Caption((f"channel {channel}", f"mean {mean:.3g}, max {maps_CHW[channel].max():.3g}")))
+        captions.append(Caption((f"channel {channel}", f"mean {mean:.3g}", f"max {maps_CHW[channel].max():.3g}")))
     channels, height, width = maps_CHW.shape
     what = f"{len(pictures) - 1} of its {channels} channels, by their means; maps of {height}x{width}"
     save_sheet(

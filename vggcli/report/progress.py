@@ -214,7 +214,7 @@ class TrainingDisplay(_Live):
         training = f", training error {record.training_error:.2f} %" if record.training_error is not None else ""
         error, said = record.validation_error, ""
         if record.mean_iou is None and is_chance(error, self.classes):
-            said = f", which is chance ({chance_error(self.classes):.4g} %)"
+            said = f", no better than chance ({chance_error(self.classes):.2f} %)"
         elif error < self.best:
             said = ", best so far"
         self.best = min(self.best, error)

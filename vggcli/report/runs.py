@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from vggcli.report.cells import Elided, Titled, from_here
+from vggcli.report.text import last_parts
 from vggcli.training.list_runs import RunSummary
 from vggcli.weights.checkpoint import BEST, LAST
 
@@ -16,9 +17,11 @@ COLUMNS = {  # what a terminal of 80 columns leaves to each at least, where all 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """Runs, one per line: the recipe with how many of its numbers were changed, the epochs done of those planned (and the
-    state of a run that is not finished), and the lowest top-1 error (of a run that learns boxes, the
-    localisation error) of the validation images with its epoch."""
-    table = Titled("Runs, the newest first; the best validation error, and at which epoch")
+    state of a run that is not finished), and the lowest top-1 error (of a run that learns boxes, the localisation error) of
+    the validation images with its epoch."""
+    table = Titled(
+        "Runs, the newest first: recipe (+ how many of its numbers were changed), best validation error at epoch"
+    )
     table.collapse_padding = True
     began = any(run.plan and (run.plan.weights or run.plan.init_from) for run in runs)
     for name, width in COLUMNS.items():
@@ -28,7 +31,7 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
     for run in runs:
         one = run.to_json()
         start = (one["weights"] or "").removesuffix(f"/{BEST}").removesuffix(f"/{LAST}")
-        folder, data, weights = (Elided(from_here(name or "")) for name in (one["run"], one["data"], start))
+        folder, data, weights = (Elided(_name(name or "")) for name in (one["run"], one["data"], start))
         recipe, *changes = (one["recipe"] or "").split(", ")
         best = f"{run.best.validation_error:.2f} % at {run.best.epoch}" if run.best else ""
         epochs = f"{one['epochs']}/{one['planned']}" if run.plan else ""
@@ -45,3 +48,9 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
             *([weights] if began else []),
         )
     return table
+
+
+def _name(path: str) -> str:
+    """A path from the current folder, or by its last two parts."""
+    short = from_here(path)
+    return last_parts(short) if short.startswith("/") else short

@@ -89,8 +89,10 @@ def train_epochs(
                 saved = clock = save(state)
                 phase("training")
                 yield record
-        except (Stopped, ImageError, WorkerLost, GeneratorExit):
+        except (Stopped, ImageError, WorkerLost, GeneratorExit) as error:
             save(state)
+            if isinstance(error, Stopped):
+                error.steps = state.total_steps
             raise
 
 

@@ -4,7 +4,7 @@ share; `LoopOptions` and `TrainingData` are what the training loop gets. All fro
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -133,7 +133,7 @@ class TrainOptions(RunOptions):
     init_from: str | Path | None = None
     crop: int | None = None
     width: float | None = None
-    head: choices.Head | None = None
+    head: Literal["fc", "gap"] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,4 +185,6 @@ class TrainingData:
 
 
 class Stopped(Exception):
-    """The caller asked the loop to stop. The loop has saved its state when this leaves it."""
+    """The caller asked the loop to stop. The loop has saved its state when this leaves it; `steps` are those done."""
+
+    steps = 0

@@ -192,8 +192,13 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
                         add_event(record)
                         if around.pictures is not None:
                             around.pictures.curves(path / LOG_FILE, path / CURVES, session.folder.pictured)
-            except Stopped:
-                raise Stopped(f"stopped and saved; go on with `{_resuming(plan, path)}`") from None
+            except Stopped as error:
+                done = (
+                    "stopped and saved; go on"
+                    if error.steps
+                    else "stopped before the end of the first step; begin it again"
+                )
+                raise Stopped(f"{done} with `{_resuming(plan, path)}`") from None
     except MachineError as error:
         raise _with_advice(error, plan, path) from error
     finally:

@@ -46,7 +46,8 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
             f"one with {train}, or name a run folder or a checkpoint",
             "weights",
         )
-    LOG.info(f"weights: published ImageNet weights, {one.said()} (no run of {picked} under {places.runs.resolve()})")
+    none = f"no run of {picked} under {places.runs.resolve()}{_others(places.runs)}"
+    LOG.info(f"weights: published ImageNet weights, {one.said()} ({none})")
     return _published_path(IMAGENET, picked, places)
 
 
@@ -173,7 +174,8 @@ def _network_of(path: Path) -> str | None:
 
 def _newest_trained(runs: Path, arch: str) -> Path | None:
     """The best weights of the newest run of `arch` that has finished an epoch and is better than chance, else of the newest
-    one, of those that tell classes; logs which, how good it is, and what was passed over. None where there is no run."""
+    one that was trained at all, of those that tell classes; logs which, how good it is, and what was passed over. None where
+    there is none."""
     passed: dict[Path, str] = {}
     for run in _by_date(runs, arch):
         path = weights_file(run)
@@ -183,6 +185,8 @@ def _newest_trained(runs: Path, arch: str) -> Path | None:
             passed[path] = f"{path} cannot be read"
         elif checkpoint.config.boxes is not None:
             LOG.info(f"passed over: {run} gives boxes, not classes")
+        elif not checkpoint.training.get("step", 1):
+            LOG.info(f"passed over: {run} was stopped before its first step")
         elif error is None:
             passed[path] = f"{run} has finished no epoch"
         elif is_chance(error, checkpoint.config.classes):
@@ -197,6 +201,17 @@ def _newest_trained(runs: Path, arch: str) -> Path | None:
     if newest is not None:
         LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[newest]})")
     return newest
+
+
+def _others(runs: Path) -> str:
+    """The newest run below `runs` that was trained, whatever its network, for whoever did not mean the network D."""
+    newest = next((run for run in _by_date(runs, None) if _step(run)), None)
+    return f"; the newest run of all is {newest.name}" if newest else ""
+
+
+def _step(run: Path) -> int:
+    checkpoint = glanced_at(run / LAST)
+    return 0 if checkpoint is None else int(checkpoint.training.get("step", 0))
 
 
 def data_of(weights: Sequence[Path], places: Places) -> str | None:
