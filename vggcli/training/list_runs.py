@@ -73,10 +73,12 @@ class Runs(Result):
 
     def to_csv(self) -> str:
         """Every epoch of every run as CSV with a header: the run folder, then what a line of its log.jsonl says."""
+        rows = [{"run": str(run.run), **record.to_json()} for run in self.runs for record in run.records]
+        known = [field.name for field in fields(EpochRecord) if any(field.name in row for row in rows)]
         text = StringIO()
-        writer = DictWriter(text, ["run", *(field.name for field in fields(EpochRecord))], lineterminator="\n")
+        writer = DictWriter(text, ["run", *known], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"run": str(run.run), **record.to_json()} for run in self.runs for record in run.records)
+        writer.writerows(rows)
         return text.getvalue()
 
 

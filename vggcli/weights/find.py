@@ -174,7 +174,7 @@ def _network_of(path: Path) -> str | None:
 
 def _newest_trained(runs: Path, arch: str) -> Path | None:
     """The best weights of the newest run of `arch` that has finished an epoch and is better than chance, else of the newest
-    one that was trained at all, of those that tell classes; logs which, how good it is, and what was passed over. None where
+    one that was trained at all, of those that tell classes; logs which, how good it is, what was passed over. None where
     there is none."""
     passed: dict[Path, str] = {}
     for run in _by_date(runs, arch):
