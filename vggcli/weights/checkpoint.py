@@ -201,12 +201,22 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
-    """Raises WeightsError for weights without a classifier, or with a single output."""
+    """Raises WeightsError for weights without a classifier, with boxes in its place, or with a single output."""
+    if checkpoint.config.boxes is not None:
+        what = f"{path} gives boxes in place of classes"
+        raise WeightsError(f"{what}; measure it with `vgg eval`, or name the network of classes that it began from")
     advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
     if checkpoint.config.head == "none":
         raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
     if checkpoint.config.classes == 1:
         raise WeightsError(f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {advice}")
+
+
+def need_boxes(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises WeightsError for weights that give no boxes, or were never trained."""
+    if checkpoint.config.boxes is None:
+        raise WeightsError(f"{path} gives classes, not boxes; make a box network of it with `vgg finetune --boxes pcr`")
+    need_trained(path, checkpoint)
 
 
 def _check_there(path: Path) -> None:
