@@ -124,7 +124,7 @@ class BoxFlags:
     ] = None
     merging: Annotated[
         float | None,
-        Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.5)"),
+        Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.2)"),
     ] = None
 
 
