@@ -131,6 +131,12 @@ class Localiser:
         """Those of all box networks, smallest first."""
         return tuple(sorted({scale for one in self.boxes for scale in one.scales}))
 
+    @cached_property
+    def _orders(self) -> list[Tensor]:
+        """For each classifier where its outputs have the classes, int64 [K]."""
+        places = [{label: index for index, label in enumerate(one.classes)} for one in self.classifiers]
+        return [torch.tensor([at[label] for label in self.classes]) for at in places]
+
     def found(
         self, images: ImageSet, progress: Callable[[int], None] = lambda views: None
     ) -> Iterator[Found | ImageError]:
@@ -188,11 +194,10 @@ class Localiser:
             if scale in one.scales
         }
         windows, wholes = [], []
-        for one in self.classifiers:
+        for one, order_K in zip(self.classifiers, self._orders, strict=True):
             windows_NVKHW, wholes_NVK = self._maps(one, batch.images_NHWC, self.options.flip)
-            order = torch.tensor([one.classes.index(label) for label in self.classes], device=wholes_NVK.device)
-            windows.append(windows_NVKHW[:, :views].softmax(2)[:, :, order].cpu())
-            wholes.append(wholes_NVK.softmax(2).mean(1)[:, order].cpu())
+            windows.append(windows_NVKHW[:, :views].softmax(2).cpu()[:, :, order_K])
+            wholes.append(wholes_NVK.softmax(2).mean(1).cpu()[:, order_K])
         nothing = torch.zeros(len(batch.indices), 0)
         windows_NVKHW, posteriors_NK = (torch.stack(some).mean(0) if some else nothing for some in (windows, wholes))
         height, width = batch.images_NHWC.shape[1:3]

@@ -177,7 +177,9 @@ def _newest_trained(runs: Path, arch: str) -> Path | None:
         path = weights_file(run)
         newest, checkpoint = newest or path, glanced_at(path)
         error = None if checkpoint is None else checkpoint.training.get("top1_error")
-        if checkpoint is None or error is None:
+        if checkpoint is not None and checkpoint.config.boxes is not None:
+            passed.append(f"{run} gives boxes; name it to use it")
+        elif checkpoint is None or error is None:
             passed.append(f"{run} has finished no epoch" if checkpoint else f"{path} cannot be read")
         elif is_chance(error, checkpoint.config.classes):
             passed.append(f"{run} is no better than chance (validation error {error:.2f} %)")
