@@ -56,3 +56,12 @@ def test_a_data_frame_without_pandas_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MachineError, match="pip install pandas"):
         Many(1).to_frame()
+
+
+def test_a_notebook_does_not_show_what_tells_nothing_and_a_data_frame_has_it() -> None:
+    class Few(Many):
+        def hidden(self) -> tuple[str, ...]:
+            return ("posterior",)
+
+    assert Few(2)._repr_html_() == "<table><tr><th>path</th></tr><tr><td>0.jpg</td></tr><tr><td>1.jpg</td></tr></table>"
+    assert list(Few(2).table()[0]) == ["path", "posterior"]

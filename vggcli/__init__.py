@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vggcli.face import (
+    from vggcli.api import (
         Features,
         convert,
         ensemble,
@@ -40,7 +40,7 @@ __all__ += ["__version__", "train"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("vggcli.face"), name)
+        return getattr(import_module("vggcli.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -5,6 +5,7 @@ what to do. The command line prints that sentence with the flags that it is abou
 exception is a bug.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import IntEnum
@@ -22,6 +23,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f", did you mean {folded[near[0]]}?" if near else ""
 
 
+IN_PYTHON = re.compile(r" \(in Python: `[^`]*`\)")  # what the command line leaves out of a message
+
+
+def command_or_python(command: str, python: str) -> str:
+    """Advice for both kinds of user: a command, which the command line shows alone, and the same in Python."""
+    return f"`{command}` (in Python: `{python}`)"
+
+
 class ExitCode(IntEnum):
     """The exit codes of the command line."""
 
@@ -37,7 +46,8 @@ class ExitCode(IntEnum):
 
 class VGGError(Exception):
     """An error that the user can correct, raised as one of the subclasses below. `options` are the names of the parameters
-    that the message is about, or that would help: the command line adds their flags."""
+    that the message is about, or that would help: the command line adds their flags. A message that says what to write in
+    Python, as `skip_bad=True`, is shown there with the flag in its place."""
 
     exit_code = ExitCode.BUG
 

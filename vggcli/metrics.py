@@ -30,6 +30,16 @@ def error_rate(correct: int, images: int) -> float:
     return 100.0 * (images - correct) / images
 
 
+def shows_top5(classes: int) -> bool:
+    """Whether a top-5 error says anything to a reader: of five classes or fewer none can be wrong."""
+    return classes > 5
+
+
+def hidden_top5(classes: int) -> tuple[str, ...]:
+    """The fields of results that are left out where people read them."""
+    return () if shows_top5(classes) else ("top5_error", "correct_top5")
+
+
 def chance_error(classes: int) -> float:
     """The error in per cent of guesses among so many classes."""
     return 100.0 * (1 - 1 / classes)

@@ -179,7 +179,12 @@ def _sentence(error: ValidationError, value: Any) -> str:
 def _wanted(message: str) -> str:
     """What pydantic's message says after "should", in words that need no knowledge of Python."""
     wanted = re.sub(r"^.*? should ", "", message).replace(" after validation", "")
-    wanted = re.sub(r"a dictionary or an instance of \w+", "an object", wanted)
+    return plain_words(re.sub(r"a dictionary or an instance of \w+", "an object", wanted))
+
+
+def plain_words(wanted: str) -> str:
+    """What pydantic wants ("a valid integer"), in words that need no knowledge of Python."""
+    wanted = re.sub(", unable to parse string as an? [a-z]+", "", wanted)
     for theirs, ours in PLAIN_WORDS.items():
         wanted = wanted.replace(theirs, ours)
     return wanted

@@ -29,6 +29,10 @@ class Result(ABC):
             {name: texts.get(name, value) for name, value in row if name in texts or not isinstance(value, list | dict)}
         ]
 
+    def hidden(self) -> tuple[str, ...]:
+        """The columns of `table` that notebooks do not show, as they tell a reader nothing. Here there are none."""
+        return ()
+
     def to_frame(self) -> "pd.DataFrame":
         """The rows as a data frame. Raises MachineError where pandas is not installed."""
         try:
@@ -39,7 +43,8 @@ class Result(ABC):
 
     def _repr_html_(self) -> str:
         """A table for notebooks: a single row is shown as a column, and of many rows only the first ones."""
-        rows = self.table()
+        hidden = self.hidden()
+        rows = [{name: value for name, value in row.items() if name not in hidden} for row in self.table()]
         if len(rows) == 1:
             return _table([], [[name, value] for name, value in rows[0].items()])
         names = list(rows[0]) if rows else []

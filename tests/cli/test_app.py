@@ -23,7 +23,7 @@ from vggcli.cli.greedy import expanded
 from vggcli.cli.help import PANELS
 from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
 from vggcli.data.workers import loaded
-from vggcli.errors import ExitCode
+from vggcli.errors import ExitCode, UsageError, command_or_python
 
 
 @pytest.mark.parametrize("command", [info.name for info in app.registered_commands])
@@ -329,6 +329,32 @@ def test_values_out_of_range_are_refused_in_plain_words(
     error = capsys.readouterr().err
     assert said in error
     assert not re.search("Input should|Value error|parse", error)
+
+
+@pytest.mark.parametrize(
+    "words", ["eval --scales", "train --arch", "features a.jpg --layer", "predict -b", "train --skip-bad=3", "convert",
+     "eval --scales --dense", "train --arch --epochs 3", "features a.jpg --layer --gap", "predict a.jpg -o -b 3",
+     "eval --weights --no-flip"],
+)  # fmt: skip
+def test_an_option_without_a_value_leads_to_the_help_of_its_command(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 2
+    assert capsys.readouterr().err.endswith(f"; see `vgg {words.split(maxsplit=1)[0]} --help`\n")
+
+
+def test_what_is_meant_for_python_is_left_out_or_becomes_a_flag(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(arguments: list[str]) -> None:
+        train = command_or_python("vgg train", "vggcli.train()")
+        raise UsageError(f"no run; use {train}, or skip_bad=True", "skip_bad", "arch")
+
+    monkeypatch.setattr(sys.modules["vggcli.cli.app"], "_dispatch", fails)
+    assert run([]) == 2
+    assert capsys.readouterr().err == "vgg: no run; use `vgg train`, or --skip-bad (--arch)\n"
+    with pytest.raises(UsageError, match=r"use `vgg train` \(in Python: `vggcli\.train\(\)`\), or skip_bad=True"):
+        fails([])
 
 
 def test_quiet_leaves_out_notes_of_progress_and_keeps_what_is_odd(capsys: pytest.CaptureFixture[str]) -> None:

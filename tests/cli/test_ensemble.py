@@ -64,6 +64,8 @@ def test_the_table_shows_members_pairs_and_the_whole(photos: Path, capsys: pytes
     assert shown.count("pair") == 3
     assert shown.count("A, centre-crop at Q = ") == 3
     assert "3 members" in shown
+    assert "top-1" in shown
+    assert "top-5" not in shown  # of three classes
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,17 @@ def test_images_that_are_left_out_are_said(photos: Path, capsys: pytest.CaptureF
     said = capsys.readouterr()
     assert "left out: " in said.err
     assert "11 images (1 left out)" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize("cut", [slice(0, 500), slice(0, -8)])
+def test_a_damaged_scores_file_is_called_one(photos: Path, capsys: pytest.CaptureFixture[str], cut: slice) -> None:
+    assert run(["eval", "--weights", "runs/A-1", "--data", str(photos), "--save-scores", "a.safetensors", "-q"]) == 0
+    raw = Path("a.safetensors").read_bytes()
+    start = raw.find(b'"protocol":"')  # safetensors writes its entries in any order
+    assert start > 0
+    Path("b.safetensors").write_bytes(raw[: max(start + 20, cut.stop)] if cut.stop > 0 else raw[cut])
+    capsys.readouterr()
+    assert run(["ensemble", "a.safetensors", "b.safetensors"]) == 4
+    said = capsys.readouterr().err
+    assert "b.safetensors is a scores file that is damaged or cut short (" in said
+    assert "checkpoint" not in said

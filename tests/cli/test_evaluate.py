@@ -108,6 +108,8 @@ def test_the_table_says_the_protocol_and_the_counts(photos: Path, capsys: pytest
     assert run(["evaluate", "--arch", "A", "--data", str(photos), "--dense", "-q"]) == 0
     said = capsys.readouterr()
     assert "dense at Q = 36; flips averaged as posteriors" in said.out
+    assert "top-1" in said.out
+    assert "top-5" not in said.out  # of three classes
     assert "the newest run of A" in said.err
 
 
@@ -218,8 +220,9 @@ def test_the_table_has_the_form_of_the_papers(photos: Path, capsys: pytest.Captu
     assert "dense, with flips, 12 images" in shown
     cells = [line.split() for line in shown.splitlines()]
     first, second = (next(row for row in cells if row[-1:] == [run]) for run in ("A-1", "A-2"))
-    assert first[-5:-3] == ["36", "36"]
-    assert second[-5:-3] == ["48", "48"]
+    assert first[-4:-2] == ["36", "36"]
+    assert second[-4:-2] == ["48", "48"]
+    assert "top-5" not in shown  # of three classes
     assert "paper" not in shown  # these photos are not ImageNet
 
 

@@ -319,7 +319,8 @@ def test_maps_are_drawn_over_the_image(here: Path) -> None:
         ("photos --gap --maps m.png --out f.npy", 2, "one layer of one image"),
         ("empty --gap", 3, "there is no image in empty"),
         ("bad.jpg --gap", 3, "bad.jpg cannot be used: it is not an image"),
-        ("bad.jpg none.jpg --gap --out f.npy", 3, "none of the 2 images can be used"),
+        ("bad.jpg --gap --out f.npy", 3, "vgg: bad.jpg cannot be used: it is not an image"),
+        ("bad.jpg none.jpg --gap --out f.npy", 3, "none of the 2 images can be used; the first is bad.jpg: it is not"),
         ("bad.csv --gap --out f.npy", 3, "no column 'path'"),
         ("bad.tar --gap --out f.npy", 3, "cannot be read as a tar"),
         ("bad.tar.gz --gap --out f.npy", 3, "decompress it"),
@@ -354,3 +355,15 @@ def test_a_full_disk_is_exit_5(here: Path, capsys: pytest.CaptureFixture[str], m
     features("photos", "--gap", "--out", "f.npy", code=5)
     assert "no space left" in capsys.readouterr().err
     assert not list(Path().glob("*f.npy*"))
+
+
+def test_maps_that_cannot_be_in_one_table_are_refused_before_any_work(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vggcli.features.bulk.image_rows", None)
+    before = sorted(here.rglob("*"))
+    for out in ("f.npy", "shards --shard-size 2"):
+        features("photos", "--layer", "pool3", "--out", *out.split(), code=3)
+        said = capsys.readouterr().err
+        assert re.search(r"photos/\S+ gives 32x\d+x\d+ and photos/\S+ 32x\d+x\d+; pool over space", said)
+    assert sorted(here.rglob("*")) == before

@@ -82,8 +82,11 @@ def test_held_wrong(photos: Path, capsys: pytest.CaptureFixture[str], flags: str
 
 
 def test_where_nothing_can_be_used_the_reason_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["predict", "nope.jpg", "--arch", "A"]) == 3
-    assert "the first: nope.jpg cannot be used: there is no such file" in capsys.readouterr().err
+    assert run(["predict", "nope.jpg", "--arch", "A", "-q"]) == 3
+    assert capsys.readouterr().err.endswith("vgg: nope.jpg cannot be used: there is no such file\n")
+    assert run(["predict", "nope.jpg", "none.jpg", "--arch", "A", "-q"]) == 3
+    said = "vgg: none of the 2 images can be used; the first is nope.jpg: there is no such file\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])

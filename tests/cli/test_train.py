@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import vggcli
 from tests.conftest import MakeFolder, picture, write_photos
 from tests.training.sessions import assert_same_bits
 from vggcli import files
 from vggcli.cli.app import run
 from vggcli.data import workers
+from vggcli.data.decode import ImageError
 from vggcli.metrics import count_correct
 from vggcli.training import loop, memory
 from vggcli.training.run import hold_run, let_go_of_run
@@ -209,7 +211,7 @@ def test_a_config_that_differs_from_the_checkpoint_is_said_with_both_values(
         fields = json.loads(text)
         (fields["recipe"] if field.startswith("recipe.") else fields)[field.rpartition(".")[2]] = value
         (here / "run" / "config.json").write_text(json.dumps(fields))
-        assert run(["train", "--resume", "run", "--max-steps", "3", "-q"]) == 2
+        assert run(["train", "--resume", "run", "--max-steps", "3", "-q"]) == 4
         assert fnmatch(capsys.readouterr().err, f"*{message}*")
 
 
@@ -363,13 +365,16 @@ def test_skip_bad_leaves_images_out_and_lists_them(
     for name in ("train/class0/1.jpg", "val/class2/0.jpg"):
         (photos / name).write_bytes((photos / name).read_bytes()[:300])
     assert train(photos, "--out", "run", "--skip-bad", "--max-steps", "1") == 0
-    said = capsys.readouterr().err
+    shown = capsys.readouterr()
+    said = shown.err
     assert "left out: 2 images of 36 that cannot be used" in said
     assert "train/class0/1.jpg: " in said
+    assert "views.png, skipped.json" in shown.out
+    assert "; steps of 8 images, 8 at a time\n" in said
     listed = json.loads((here / "run" / "skipped.json").read_text())
     assert [name for name, _ in listed] == ["train/class0/1.jpg", "val/class2/0.jpg"]
     (here / "run" / "skipped.json").write_text('[["train/class0/1.jpg", 3]]')
-    assert run(["train", "--resume", "run", "--epochs", "2", "-q", "-j", "0"]) == 2
+    assert run(["train", "--resume", "run", "--epochs", "2", "-q", "-j", "0"]) == 4
     (here / "run" / "skipped.json").write_text(json.dumps(listed))
     assert run(["train", "--resume", "run", "--epochs", "2", "-q", "-j", "0"]) == 0
     mended = make_folder("mended")
@@ -537,6 +542,68 @@ def test_an_error_in_the_middle_of_decoding_is_one_sentence(make_folder: MakeFol
     command = [sys.executable, "-m", "vggcli", "train", "--data", str(photos), *SMALL, "-j", "2", "-q", "--out", "run"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 3
+    said = f"{broken} cannot be used: it is damaged or cut short (its data end early)"
     assert [line for line in found.stderr.splitlines() if not line.startswith("data: ")] == [
-        f"vgg: {broken} cannot be used: it is damaged or cut short (its data end early)"
+        f"vgg: {said}; repair it, or leave it out with --skip-bad"
     ]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"recipe": {}, "sead": 1}', None])
+def test_a_damaged_config_is_the_runs_fault_where_it_is_resumed_and_the_command_lines_where_it_is_named(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    assert train(make_folder(), "--out", "run", "--max-steps", "1") == 0
+    config = here / "run" / "config.json"
+    config.unlink()
+    if text is not None:
+        config.write_text(text)
+    capsys.readouterr()
+    assert run(["train", "--resume", "run", "--max-steps", "3", "-q"]) == 4
+    said = capsys.readouterr().err
+    assert "config.json" in said
+    assert "--config" not in said
+    assert "back" in said
+    assert run(["train", "--config", str(config), "-q"]) == 2
+
+
+def test_a_log_that_was_cut_is_repaired_with_a_note(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(make_folder(), "--out", "run", "--epochs", "1") == 0
+    log = here / "run" / "log.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-20])
+    capsys.readouterr()
+    assert run(["train", "--resume", "run", "--epochs", "2", "-q"]) == 0
+    assert capsys.readouterr().err.count("log.jsonl was missing, cut short or changed; it is written again") == 1
+    assert log.read_bytes().startswith(whole)
+    assert run(["train", "--resume", "run", "--epochs", "3", "-q"]) == 0
+    assert "written again" not in capsys.readouterr().err
+
+
+def test_a_run_beside_the_class_folders_is_never_read_as_data_and_one_among_images_is_refused(
+    make_folder: MakeFolder, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder()
+    for out in ("train/class0/run", "train/run"):
+        assert train(photos, "--out", str(photos / out), "--max-steps", "1") == 2
+        assert "would be read as data later; write it elsewhere (--out)" in capsys.readouterr().err
+    for number in range(2):
+        assert train(photos, "--out", str(photos / f"run{number}"), "--max-steps", "1") == 0
+        assert "; 24 training and 12 validation images;" in capsys.readouterr().err
+    assert train(photos, "--max-steps", "1") == 0
+    assert capsys.readouterr().err.count("is a run of vgg and is left out") == 2
+
+
+@pytest.mark.parametrize("command", ["finetune --weights runs/A-1", "eval --weights runs/A-1 --split train"])
+def test_every_command_that_meets_a_damaged_image_says_how_to_leave_it_out(
+    photos: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    broken = photos / "train" / "class0" / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    assert run([*command.split(), "--data", str(photos), "-q", "-j", "0"]) == 3
+    assert capsys.readouterr().err.endswith("; repair it, or leave it out with --skip-bad\n")
+    with pytest.raises(ImageError, match="leave it out with skip_bad=True$"):
+        vggcli.train(photos, "A", recipe="tiny")
+    with pytest.raises(ImageError, match="leave it out with skip_bad=True$"):
+        vggcli.evaluate("runs/A-1", photos, split="train")

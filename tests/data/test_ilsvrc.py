@@ -124,8 +124,8 @@ def odd_number(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (no_label, r"00000003\.JPEG has no label: .*00000003\.xml is missing, and LOC_val_solution\.csv .* names none"),
-        (two_classes, r"00000003\.JPEG has no label: .*00000003\.xml does not mark one class, and LOC_val_solution"),
+        (no_label, r"03\.JPEG has no label: neither .*03\.xml nor LOC_val_solution\.csv beside .* gives it one class"),
+        (two_classes, r"03\.JPEG has no label: neither .*03\.xml nor LOC_val_solution\.csv beside .* gives it one"),
         (other_header, r"LOC_val_solution\.csv begins with 'path,label', not with ImageId,PredictionString"),
         (odd_row, r"LOC_val_solution\.csv, line 3 is not an image and, for each object, its class and four numbers"),
         (odd_number, r"LOC_val_solution\.csv, line 2: the box is not four numbers"),

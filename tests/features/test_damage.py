@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from vggcli.cli.app import run
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError
-from vggcli.features.claims import sidecar
+from vggcli.features.metadata import sidecar
 from vggcli.features.read import open_file, open_store
 from vggcli.features.table import Table, column_of
 from vggcli.features.write import write_table

@@ -15,8 +15,8 @@ from vggcli.data.decode import ImageError
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import DataError, MachineError, UsageError
 from vggcli.features import write
-from vggcli.features.claims import sidecar
 from vggcli.features.extract import Rows
+from vggcli.features.metadata import sidecar
 from vggcli.features.read import open_rows, open_store
 from vggcli.features.search import folder_classes, nearest
 from vggcli.features.spool import Spool, stored
@@ -199,6 +199,9 @@ def test_nearest_is_the_slow_search(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [one.name for one in found] == [names[index] for index in others]
     assert len(nearest(open_rows(path), query, 50, lambda name: name == "7.jpg")) == 39
     assert nearest(open_rows(path), query, 3, lambda name: True) == []
+    for row in rows:  # whose cosine with itself is above 1 by rounding, for some
+        assert nearest(open_rows(path), row, 1)[0].cosine <= 1
+        assert min(one.cosine for one in nearest(open_rows(path), -row, 40)) >= -1
     with pytest.raises(DataError, match="5 entries and the query's 4"):
         nearest(open_rows(path), query[:4], 1)
 

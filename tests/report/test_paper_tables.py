@@ -71,3 +71,17 @@ def test_table_7_follows_our_own_rows() -> None:
     assert lines[google] == ["GoogLeNet", "1 net", "-", "(7.9)", "(7.9)"]
     assert ["VGG", "7 nets, dense, ILSVRC submission", "24.7", "7.5", "7.3"] in lines
     assert ["OverFeat", "1 net", "35.7", "14.2", "-"] in lines
+
+
+def test_without_a_top_5_error_no_column_names_one() -> None:
+    few = replace(ROW, errors=(((25.04,), None),))
+    fused = replace(FUSED, errors=(25.04,), published=None)
+    for table in (
+        protocol_table("title", [few]),
+        crops_table("title", ("dense", "both"), [replace(few, errors=few.errors * 2)]),
+        fusion_table("title", [fused]),
+    ):
+        text = shown(table, 80)
+        assert "25.0" in text
+        assert "top-1" in text
+        assert "top-5" not in text

@@ -124,3 +124,20 @@ def test_a_bar_counts_and_says_so_on_a_pipe(monkeypatch: pytest.MonkeyPatch) -> 
 def test_durations_are_said_as_people_do() -> None:
     said = {12.4: "12 s", 185.0: "3 min 5 s", 1500.0: "25 min", 7800.0: "2 h 10 min", 41.2 * 86400: "41 days"}
     assert {duration(seconds): words for seconds, words in said.items()} == {words: words for words in said.values()}
+
+
+def test_a_terminal_that_was_made_narrower_keeps_no_rows_of_the_bars_that_it_broke() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    with TrainingDisplay(console, False, 10, 60.0) as display:
+        display.step(STEP)
+        display.bars.refresh()
+        widths = display.bars.widths
+        assert len(widths) == 3
+        for width in (80, 60, 30):
+            assert isinstance(console.file, io.StringIO)
+            console.file.truncate(0)
+            console.width = width
+            broken = sum(-(-one // width) for one in display.bars.widths)  # rows that the terminal made of the lines
+            display.bars.refresh()
+            assert console.file.getvalue().count("\x1b[1A") == broken - 1
+            assert max(display.bars.widths) <= width - 2

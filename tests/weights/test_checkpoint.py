@@ -153,6 +153,11 @@ def test_the_weights_of_a_network_are_those_of_its_newest_run_that_has_learnt_so
         f"passed over: {tmp_path / 'A-3'} has finished no epoch",
         f"passed over: {tmp_path / 'A-2'} is no better than chance (validation error {chance:.2f} %)",
     ]
+    (tmp_path / "A-4").mkdir()
+    boxes = replace(three.config, boxes="scr")
+    save_checkpoint(tmp_path / "A-4" / "last.safetensors", VGG(boxes), replace(three, config=boxes))
+    assert find_weights(None, "A", places) == tmp_path / "A-1" / "best.safetensors"
+    assert f"passed over: {tmp_path / 'A-4'} gives boxes, not classes" in caplog.messages
     shutil.rmtree(tmp_path / "A-1")
     assert find_weights(None, "A", places) == tmp_path / "A-3" / "last.safetensors"
     assert caplog.messages[-1].endswith(f"(the newest run of A; {tmp_path / 'A-3'} has finished no epoch)")

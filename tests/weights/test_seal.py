@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.zoo.nets import about, assert_same_bits, small
 from vggcli.errors import WeightsError
+from vggcli.weights.checked_once import once
 from vggcli.weights.checkpoint import load_checkpoint, load_tensors, read_checkpoint, save_checkpoint, save_tensors
-from vggcli.weights.once import once
 from vggcli.weights.seal import check_seal
 from vggcli.weights.torch_write import save_foreign
 

@@ -30,8 +30,8 @@ from vggcli.cli.probe import probe
 from vggcli.cli.runs import runs
 from vggcli.cli.signals import Terminated, received
 from vggcli.cli.train import train
-from vggcli.errors import ExitCode, Interrupted, UsageError, VGGError, did_you_mean
-from vggcli.regular import need_local
+from vggcli.errors import IN_PYTHON, ExitCode, Interrupted, UsageError, VGGError, did_you_mean
+from vggcli.regular_files import need_local
 from vggcli.report.text import printable
 
 app = typer.Typer(
@@ -46,14 +46,6 @@ app = typer.Typer(
 
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
-_PLAIN_WORDS = {  # for those of the option parser's library
-    "Value error, ": "",
-    "Input should be a valid integer.*": "give a whole number",
-    "Input should be a valid number.*": "give a number",
-    "Input should be greater than or equal to": "give at least",
-    "Input should be less than or equal to": "give at most",
-    "Input should be": "give",
-}
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 NO_MEMORY = (
     *("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "unable to mmap"),
@@ -127,9 +119,20 @@ def run(arguments: list[str]) -> int:
         if code is not None:  # a library that a signal interrupts may raise anything
             return _fail("stopped by a signal", code)
         if not isinstance(error, VGGError):
-            return _other(error)
-        flags = ", ".join(f"--{FLAGS.get(name, name).replace('_', '-')}" for name in error.options)
-        return _fail(f"{error} ({flags})" if flags else str(error), error.exit_code)
+            return _other(error, arguments)
+        return _fail(_with_flags(error), error.exit_code)
+
+
+def _with_flags(error: VGGError) -> str:
+    """The message with the flags that it is about: in place of what it says for Python (`skip_bad=True`), or at its end."""
+    message, others = str(error), []
+    for name in error.options:
+        flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
+        if f"{name}=True" in message:
+            message = message.replace(f"{name}=True", flag)
+        else:
+            others.append(flag)
+    return f"{message} ({', '.join(others)})" if others else message
 
 
 def _dispatch(arguments: list[str]) -> Any:
@@ -146,19 +149,21 @@ def _dispatch(arguments: list[str]) -> Any:
     return command.main(args=arguments, prog_name="vgg", standalone_mode=False)
 
 
-def _other(error: Exception) -> int:
+def _other(error: Exception, arguments: list[str]) -> int:
     if callable(getattr(error, "format_message", None)):  # the option parser's own errors
         if type(error).__name__ == "NoArgsIsHelpError":
             return ExitCode.USAGE
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "vgg"
+        from vggcli.records import plain_words
+
+        given = [name for name in arguments[:1] if not name.startswith("-")]  # _dispatch knows the command
+        command = " ".join(["vgg", *given])
         if hasattr(error, "possibilities"):
             name = error.option_name  # type: ignore[attr-defined]
             near = did_you_mean(name, error.possibilities or ())
             return _fail(f"there is no flag {name}{near or f'; see `{command} --help`'}", ExitCode.USAGE)
         message = str(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
-        for words, plain in _PLAIN_WORDS.items():
-            message = re.sub(words, plain, message)
+        message = re.sub("Input should be (.*)", lambda found: f"give {plain_words(found[1])}", message)
+        message = message.replace("Value error, ", "")
         return _fail(f"{message}; see `{command} --help`", ExitCode.USAGE)
     refused = _refused(error)
     if refused is not None:
@@ -188,7 +193,7 @@ def _refused(error: BaseException) -> str | None:
 
 
 def _fail(message: str, code: int) -> int:
-    _tell(f"vgg: {' '.join(message.split())}", RED)
+    _tell(f"vgg: {' '.join(IN_PYTHON.sub('', message).split())}", RED)
     return code
 
 

@@ -5,11 +5,13 @@ greedy option takes only what looks like one of its values, so `--scales 256 384
 """
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from typer.core import TyperCommand
 
 from vggcli.cli.help import tidied
+from vggcli.errors import UsageError
 
 GREEDY = {  # what a value looks like
     "--scales": re.compile(r"\d+"),
@@ -24,7 +26,12 @@ class GreedyCommand(TyperCommand):
     """A typer command with the two rules above."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        mine = {name for parameter in self.params for name in parameter.opts}
+        mine = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        valued = {name for one in self.params if not getattr(one, "is_flag", True) for name in one.opts}
+        for word, following in pairwise(args[: args.index("--")] if "--" in args else args):
+            if word in valued and word not in OPTIONAL_VALUE and following in mine:
+                advice = f"{following} is another flag; see `{ctx.command_path} --help`"
+                raise UsageError(f"{word} is given without its value: {advice}")
         return super().parse_args(ctx, expanded(args, mine))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -185,6 +185,7 @@ def _show(result: "TrainingResult") -> None:
     from vggcli.report.cells import from_here
     from vggcli.report.progress import error_words
     from vggcli.report.tables import facts_table
+    from vggcli.training.data import SKIPPED
     from vggcli.training.run import CURVES, LOG_FILE
     from vggcli.weights.checkpoint import BEST, LAST
 
@@ -193,7 +194,9 @@ def _show(result: "TrainingResult") -> None:
         "best": f"{error_words(best, result.classes)}, epoch {best.epoch}",
         "trained": f"{counted(result.epochs, 'epoch')}, {counted(result.last.step, 'step')}, {result.seconds:.0f} s",
         "run": from_here(str(run)),
-        "files": ", ".join(name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS) if (run / name).is_file()),
+        "files": ", ".join(
+            name for name in (BEST, LAST, LOG_FILE, CONFIG, CURVES, VIEWS, SKIPPED) if (run / name).is_file()
+        ),
     }
     options.stdout_console().print(facts_table(f"Network {result.arch}", facts))
     data = f" --data {quote(result.data)}" if user_places().data not in (None, result.data) else ""

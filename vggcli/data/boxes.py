@@ -16,7 +16,6 @@ from vggcli.data.usable import without
 from vggcli.data.voc import NO_AREA, Box, MarkedObject, Size, has_area
 from vggcli.data.workers import chunked, loaded
 from vggcli.errors import DataError, counted
-from vggcli.records import shown
 
 MARGIN = 2.0  # pixels by which a box may pass the border of its image
 TURNS = {  # by EXIF orientation: whether x is mirrored, whether y is, and whether they are then swapped
@@ -44,37 +43,39 @@ class Checked:
 
 def checked_boxes(
     images: ImageSet, workers: int, skip_bad: bool, progress: Callable[[int], None] = lambda images: None
-) -> tuple[ImageSet, tuple[ImageError, ...]]:
+) -> tuple[ImageSet, list[ImageError]]:
     """`images` with all boxes in pixels of the image that `read_image` gives, within it, and the sizes of these; and the
-    errors of those left out, in their order. Reads the header of each image with `workers` processes (0: in this one);
-    `progress` is called with the number of images done since its last call. The remarks of the set say what was clipped
-    and what was turned.
+    errors of those that cannot be used, in their order. Reads the header of each image with `workers` processes (0: in this
+    one); `progress` is called with the number of images done since its last call. The remarks of the set say what was
+    clipped and what was turned, and how many images without a box of their class were left out.
 
     Raises DataError for an image without a box of its class, for a box that has no area, lies outside its image or passes
     its border by more than MARGIN, and for an unreadable header; with `skip_bad` these images are left out, and
     DataError is raised as `without` does.
     """
     bare = [row for row in range(len(images)) if not images.own_boxes(row)]
+    count = counted(len(bare), "image has no box of its class", "images have no box of their class")
+    where = f"of the {len(images)} in the {images.split} split"
     if bare and not skip_bad:
-        count = counted(len(bare), "image has no box of its class", "images have no box of their class")
-        what = f"{count}, of the {len(images)} in the {images.split} split of {images.root}; the first is"
-        raise DataError(f"{what} {images.names[bare[0]]}: mark one, or leave such images out", "skip_bad")
+        what = f"{count}, {where} of {images.root}; the first is {images.names[bare[0]]}"
+        raise DataError(f"{what}: mark one, or leave such images out with skip_bad=True", "skip_bad")
     progress(len(bare))
-    found: dict[int, Checked | ImageError] = {row: _no_box(images, row) for row in bare}
-    rows = [row for row in range(len(images)) if row not in found]
+    found: dict[int, Checked | ImageError] = {}
+    rows = sorted({*range(len(images))} - {*bare})
     with closing(loaded(partial(_check, images), chunked(rows), workers)) as answers:
         for answer in answers:
             first = next((one for one in answer.values() if isinstance(one, ImageError)), None)
             if first and not skip_bad:
-                raise DataError(f"{first}; correct it, or leave such images out", "skip_bad")
+                raise DataError(f"{first}; correct it, or leave it out with skip_bad=True", "skip_bad")
             found.update(answer)
             progress(len(answer))
-    bad = [one for _, one in sorted(found.items(), key=lambda item: item[0]) if isinstance(one, ImageError)]
-    good = [one for _, one in sorted(found.items(), key=lambda item: item[0]) if isinstance(one, Checked)]
-    kept = without(images, {one.index for one in bad if one.index is not None})
+    bad = [one for row in rows if isinstance(one := found[row], ImageError)]
+    good = [one for row in rows if isinstance(one := found[row], Checked)]
+    kept = without(images, {*bare} | {row for row in rows if isinstance(found[row], ImageError)})
     objects, sizes = tuple(one.objects for one in good), tuple(one.size for one in good)
-    remarks = (*images.remarks, *_remarks(images.split, good))
-    return replace(kept, objects=objects, sizes=sizes, remarks=remarks), tuple(bad)
+    remarks = [f"{count}, {where}, and {'is' if len(bare) == 1 else 'are'} left out"] if bare else []
+    remarks = [*images.remarks, *remarks, *_remarks(images.split, good)]
+    return replace(kept, objects=objects, sizes=sizes, remarks=tuple(remarks)), bad
 
 
 def upright_objects(objects: Objects, size: Size, orientation: int) -> Checked:
@@ -132,10 +133,6 @@ def _check(images: ImageSet, rows: Sequence[int]) -> dict[int, Checked | ImageEr
         except ValueError as error:
             found[row] = ImageError(images.path(row), str(error), row)
     return found
-
-
-def _no_box(images: ImageSet, row: int) -> ImageError:
-    return ImageError(images.path(row), f"it has no box of its class {shown(images.classes[images.labels[row]])}", row)
 
 
 def _remarks(split: str, changed: Iterable[Checked]) -> list[str]:

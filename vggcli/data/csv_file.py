@@ -18,7 +18,7 @@ from vggcli.data.voc import CORNERS, MarkedObject, label_of, read_box
 from vggcli.data.walking import Spellings, begins_like_image, composed
 from vggcli.errors import DataError
 from vggcli.records import shown
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 
 KNOWN_COLUMNS = ("path", "label", "split", *CORNERS)
 DELIMITERS = ",;\t|"

@@ -72,14 +72,35 @@ Origin = Place | OpenedImage  # what an image can be read from
 
 
 class ImageError(DataError):
-    """One image cannot be used: its `path`, a `reason` of a few words, and its `index` in the data set if it is in one."""
+    """One image cannot be used: its `path`, a `reason` of a few words, and its `index` in the data set if it is in one.
+    With `may_skip` the message says that `skip_bad` leaves it out."""
 
-    def __init__(self, path: Origin | str, reason: str, index: int | None = None) -> None:
-        super().__init__(f"{path} cannot be used: {reason}")
-        self.path, self.reason, self.index = str(path), reason, index
+    def __init__(self, path: Origin | str, reason: str, index: int | None = None, may_skip: bool = False) -> None:
+        advice = "; repair it, or leave it out with skip_bad=True" if may_skip else ""
+        super().__init__(f"{path} cannot be used: {reason}{advice}", *(("skip_bad",) if may_skip else ()))
+        self.path, self.reason, self.index, self.may_skip = str(path), reason, index, may_skip
 
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str, int | None]]:
-        return type(self), (self.path, self.reason, self.index)
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str, int | None, bool]]:
+        return type(self), (self.path, self.reason, self.index, self.may_skip)
+
+
+@contextmanager
+def saying_skip_bad(asked: bool) -> Iterator[None]:
+    """In this block an ImageError says that `skip_bad` leaves the image out, unless that was `asked` for already."""
+    try:
+        yield
+    except ImageError as error:
+        if asked:
+            raise
+        raise ImageError(error.path, error.reason, error.index, may_skip=True) from error
+
+
+def none_usable(images: int, first: tuple[str, str]) -> DataError:
+    """The error where none of so many images can be used; `first` is the name of the first and why."""
+    name, reason = first
+    if images == 1:
+        return DataError(f"{name} cannot be used: {reason}")
+    return DataError(f"none of the {images} images can be used; the first is {name}: {reason}")
 
 
 def read_image(place: Origin, at_least: int | None = None) -> Image.Image:
@@ -141,6 +162,21 @@ def _image_errors(place: Origin) -> Iterator[None]:
         if getattr(error, "errno", None) in MACHINE_ERRORS:
             raise
         raise ImageError(place, _reason(place, error)) from error
+
+
+def stated_size(place: Place) -> Size | None:
+    """(width, height) of the upright image as its header states it; None where that cannot be read. Little of the file is
+    read, so a damaged image may have a size here, and one whose orientation stands at its end that of its side."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = open_image(place) if isinstance(place, TarMember) else Image.open(place, formats=IMAGE_FORMATS)
+            with opened as image:
+                width, height = image.size
+                turned = image.format != "TIFF" and "exif" in image.info and _orientation(image) >= 5  # by 90 degrees
+                return (height, width) if turned else (width, height)
+    except Exception:  # as in decode_image, which says what is wrong
+        return None
 
 
 def _reason(place: Origin, error: Exception) -> str:

@@ -8,7 +8,7 @@ from vggcli.data.catalogue import KNOWN, fetch
 from vggcli.files import sweep
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
-from vggcli.regular import need_local
+from vggcli.regular_files import need_local
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from vggcli.data.voc import MarkedObject, read_annotation, read_box
 from vggcli.data.walking import folders_in, images_below, is_junk
 from vggcli.errors import DataError
 from vggcli.records import shown
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 
 IMAGES = Path("Data", "CLS-LOC")
 ANNOTATIONS = Path("Annotations", "CLS-LOC")
@@ -55,8 +55,8 @@ def ilsvrc_records(ilsvrc: Path, source: Path, split: str, boxes: bool) -> list[
         objects, guess = _marked(files, path.stem), solution.get(path.stem, ())
         labels = next((one for own in (objects, guess) if len(one := {each.label for each in own}) == 1), None)
         if labels is None:
-            what = f"{annotations / path.stem}.xml {'does not mark one class' if path.stem in files else 'is missing'}"
-            raise DataError(f"{path} has no label: {what}, and {SOLUTION} beside {ilsvrc} names none; correct either")
+            places = f"neither {annotations / path.stem}.xml nor {SOLUTION} beside {ilsvrc}"
+            raise DataError(f"{path} has no label: {places} gives it one class; add or correct either")
         found.append(Record(path.relative_to(source).as_posix(), labels.pop(), objects or guess))
     return found
 

@@ -81,19 +81,24 @@ class ImageSet:
         return sorted({self.classes[label] for label in set(self.labels)})
 
 
+def with_names(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """`images` with ImageNet's class names in place of its WordNet IDs, if `classes` are these names."""
+    if classes != imagenet_names() or not set(images.classes) <= set(imagenet_ids()):
+        return images
+    name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
+    return replace(
+        images,
+        classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes),
+        objects=tuple(
+            tuple(replace(one, label=name_of.get(one.label, one.label)) for one in marked) for marked in images.objects
+        ),
+    )
+
+
 def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """`images` with labels as indices of the weights' `classes`; folders named by ImageNet's WordNet IDs are matched with
     its class names. Raises WeightsError with the first classes that the weights do not have."""
-    if classes == imagenet_names() and set(images.classes) <= set(imagenet_ids()):
-        name_of = dict(zip(imagenet_ids(), imagenet_names(), strict=True))
-        images = replace(
-            images,
-            classes=tuple(name_of[wordnet_id] for wordnet_id in images.classes),
-            objects=tuple(
-                tuple(replace(one, label=name_of.get(one.label, one.label)) for one in marked)
-                for marked in images.objects
-            ),
-        )
+    images = with_names(images, classes)
     unknown = [name for name in images.classes_used() if name not in set(classes)]
     if unknown:
         lacking, have = (", ".join(map(repr, some[:3])) + ", …" * (len(some) > 3) for some in (unknown, classes))

@@ -19,7 +19,7 @@ from vggcli.data.splits import hashed, picked_role
 from vggcli.data.voc import NO_AREA, has_area
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError, did_you_mean
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSet", "Record", "images_below", "load_split", "load_training", "load_whole"]
 

@@ -18,7 +18,7 @@ from vggcli.data.listed_text import listed_names
 from vggcli.data.walking import KNOWN_SUFFIXES, composed, is_junk
 from vggcli.errors import DataError
 from vggcli.records import cut, shown
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 
 LISTS = Path("ImageSets", "Main")  # in the devkit: a text file for each split, with one stem a line
 MAX_BYTES = 4 << 20  # a real annotation has some kilobytes

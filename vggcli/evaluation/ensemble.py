@@ -18,7 +18,7 @@ from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import PARTS, Protocol, Scores
 from vggcli.evaluation.result import correct_counts
 from vggcli.evaluation.scores_file import load_scores, save_scores
-from vggcli.metrics import calibration_error, error_rate
+from vggcli.metrics import calibration_error, error_rate, hidden_top5
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.results import Result
@@ -68,6 +68,9 @@ class Fusion(Result):
             "members": [{"name": one.name, **one.about, **_counts(one.scores)} for one in self.members],
             "pairs": [_row(pair) for pair in itertools.combinations(self.members, 2)],
         }
+
+    def hidden(self) -> tuple[str, ...]:
+        return hidden_top5(len(self.whole.classes))
 
     def table(self) -> list[dict[str, Any]]:
         """One row per member, per pair (of three members or more), and for the whole."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vggcli.data.decode import saying_skip_bad
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet, match_classes
 from vggcli.data.left_out import note_remarks
@@ -17,6 +18,7 @@ from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import Scores, image_posteriors
 from vggcli.evaluation.result import Evaluation, evaluation_of
 from vggcli.evaluation.together import NetworkMember, networks_posteriors
+from vggcli.metrics import hidden_top5
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
 from vggcli.results import Result
@@ -53,6 +55,9 @@ class Measured(Result):
     def to_json(self) -> dict[str, Any]:
         """The object that `vgg evaluate --json` prints."""
         return self.evaluation.to_json()
+
+    def hidden(self) -> tuple[str, ...]:
+        return hidden_top5(self.evaluation.classes)
 
 
 def measure(
@@ -130,7 +135,7 @@ def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple
     """The scores of each network, and the seconds that they took."""
     first = members[0]
     views = len(first.images) * len({scale for member in members for scale in member.options.scales})
-    with progress("evaluating", views, "views") as bar:
+    with progress("evaluating", views, "views") as bar, saying_skip_bad(first.options.skip_bad):
         if len(members) > 1:
             return networks_posteriors(members, bar)
         network, started = first.load(), time.perf_counter()

@@ -22,13 +22,21 @@ F = TypeVar("F", bound=Callable[..., object])
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """Views of each image: its centre crop, the whole image (`dense`), `grid` x `grid` crops (`multi_crop`; None: 5), or
-    with both the mean of the two; at the shorter sides `scales`, by default the training S or the middle of its range,
-    with `multi_scale` the paper's three. `flip` None adds mirror images to all but centre crops.
+    """The views of each image, by default its centre crop, and how the network is run over them.
 
-    `preprocessing` (torchvision, caffe, keras or a JSON file) is for weights whose file does not say theirs. `batch_size`
-    is the views in a forward pass (None: what suits the device). `workers` are decoding processes; with 0 this process
-    decodes. `skip_bad` leaves out unreadable images. `apart` keeps dense and multi-crop posteriors beside their mean.
+    dense: the whole image, fully convolutionally (section 3.2).
+    multi_crop: a grid of crops; with `dense`, the mean of both (section 4.3).
+    grid: crops along each side, by default 5.
+    scales: the shorter sides Q in pixels, by default the training S or the middle of its range.
+    multi_scale: the paper's three scales.
+    flip: average with the mirror image, by default with all but the centre crop.
+    skip_bad: whether to leave out images that cannot be used.
+    device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    batch_size: views in a forward pass, by default what suits the device.
+    workers: processes that decode images; with 0 this process decodes.
+    preprocessing: "torchvision", "caffe", "keras" or a JSON file, for weights whose file does not say it.
+    apart: keep the posteriors of dense and of multi-crop evaluation beside their mean.
 
     Raises UsageError for options that contradict each other or have no effect.
     """

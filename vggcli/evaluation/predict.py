@@ -87,8 +87,7 @@ def predict(
     **asked: "Unpack[Asked]",
 ) -> Predictions:
     """The `top` classes of every image that `paths` name (images, folders, patterns, .csv lists), as `vgg predict` gives
-    them; the other keywords, those of `MeasureOptions`, say by which views. An image that cannot be used is in `bad` of the
-    result and stops no other.
+    them. An image that cannot be used is in `bad` of the result and stops no other.
 
     Raises DataError where there is no image, UsageError, WeightsError or MachineError for whatever else cannot be used.
 

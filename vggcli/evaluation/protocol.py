@@ -15,12 +15,12 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.colour import ColourStatistics, normalise
-from vggcli.data.decode import MAX_PIXELS, ImageError
+from vggcli.data.decode import MAX_PIXELS, ImageError, none_usable
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
 from vggcli.device import autocast
-from vggcli.errors import DataError, WeightsError, counted
+from vggcli.errors import WeightsError
 from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
@@ -129,7 +129,7 @@ def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipp
     kept = [index for index in range(len(images)) if str(images.path(index)) not in skipped]
     if not kept:
         first = next(iter(skipped.values()))
-        raise DataError(f"none of the {counted(len(images), 'image')} can be used; the first: {first}")
+        raise none_usable(len(images), (first.path, first.reason))
     posteriors_PNK = sums_PNK[:, kept] / len(options.scales)
     posteriors_NK = posteriors_PNK.mean(0)
     if not torch.isfinite(posteriors_NK).all():

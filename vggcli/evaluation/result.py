@@ -13,7 +13,7 @@ from vggcli.files import append_line, file_sha256
 from vggcli.metrics import answers, calibration_error, confusion_counts, count_correct, error_rate
 from vggcli.progress import LOG
 from vggcli.records import OPEN
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 from vggcli.weights.checkpoint import Checkpoint
 
 RECORDS = "evaluations.jsonl"  # of a run, one `EvaluationRecord` or `BoxEvaluationRecord` a line

@@ -20,6 +20,7 @@ from vggcli.weights.seal import check_seal, unsealed
 
 DETAILS = ("flip", "crops", "skipped", "network")  # of an evaluation, kept beside saved scores
 JSON_TEXTS = ("images", "classes", "scales", "details")  # of a scores file's metadata
+HEADER_MARKS, HEADER_BYTES = (b'"posteriors":', b'"protocol":"'), 1 << 20
 LABELS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
@@ -101,7 +102,11 @@ def load_scores(path: Path) -> SavedScores | None:
             if "images" not in fields or "posteriors" not in file.keys():  # noqa: SIM118 (not a dict)
                 return None
             posteriors_NK, labels_N = file.get_tensor("posteriors"), file.get_tensor("labels")
-    except (SafetensorError, OSError, UnicodeDecodeError):
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        if _begins_like_scores(path):
+            raise WeightsError(
+                f"{path} is a scores file that is damaged or cut short ({error}); restore a copy, or make it again"
+            ) from error
         return None
     check_seal(path)
     about = _about(path, unsealed(path, fields)[0])
@@ -109,6 +114,16 @@ def load_scores(path: Path) -> SavedScores | None:
     scores = Scores(posteriors_NK.float(), labels_N.long(), about.images, about.classes)
     details = {} if about.details is None else asdict(about.details)
     return SavedScores(scores, about.arch, about.protocol, about.scales, about.weights, details)
+
+
+def _begins_like_scores(path: Path) -> bool:
+    """Whether a file that cannot be read as safetensors has in its header what only a scores file has."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+    except OSError:
+        return False
+    return any(mark in head for mark in HEADER_MARKS)
 
 
 def _about(path: Path, texts: dict[str, str]) -> _About:

@@ -23,6 +23,7 @@ from vggcli.errors import UsageError, counted
 from vggcli.features.bulk_options import BulkOptions, output_place
 from vggcli.features.extract import RowArray, check_options, described, image_rows, row_shapes
 from vggcli.features.manifest import ALONE, MANIFEST_FORMAT, Job, Manifest, Part, inputs_hashes, open_folder, texts
+from vggcli.features.map_sizes import check_map_sizes
 from vggcli.features.outcome import OneImage, Outcome, note_bad
 from vggcli.features.read import SKIPPED_KEY
 from vggcli.features.settings import HowMade, escaped
@@ -51,6 +52,9 @@ def describe_images(
     images = _data_images(asked, places, progress) if asked.data else listed_images(asked.paths, stdin)
     out = output_place(asked, images)
     work = _prepared(asked, images, places, progress, part)
+    if work.how.options.pool == "none" and len(images) > 1:
+        with progress("looking at the images' sizes", len(images), "images") as tell:
+            check_map_sizes(work.network, images, work.how.options, tell)
     maps_CHW = None if asked.maps is None else _maps_of(work)
     outcome: Outcome | None
     if out is None:
@@ -145,7 +149,7 @@ def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
                 tell(result.views)
                 turned += result.turned
         bad = tuple((names[index], error.reason) for index, error in sorted(spool.bad.items()))
-        if not spool.present.any():
+        if len(names) > 1 and not spool.present.any():  # of one image the error says all
             note_bad(bad)
         write_table(out, spool.table({**texts(how.settings), SKIPPED_KEY: json.dumps(bad)}))
         rows, shapes = int(spool.present.sum()), tuple(spool.shapes)

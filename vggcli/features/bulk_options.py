@@ -13,8 +13,8 @@ from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.data.paths import ImageList
 from vggcli.device import pick_dtype
 from vggcli.errors import UsageError, counted
-from vggcli.features.claims import sidecar
 from vggcli.features.extract import FeatureOptions
+from vggcli.features.metadata import sidecar
 from vggcli.features.write import arrow, check_format
 from vggcli.files import try_to_write, writable_output
 from vggcli.records import Ordinal, WorkerCount, check_fields
@@ -25,10 +25,29 @@ from vggcli.zoo.scales import paper_scales
 
 @dataclass(frozen=True)
 class BulkOptions:
-    """Images by `paths` (files, folders, globs, lists, tars) or of a data set `data`; weights, or the newest run of `arch`;
-    for each `layer` a row, pooled over space and combined over `scales` (shorter sides in pixels; with `multi_scale` the
-    paper's three). Rows go to a file `out`, or with a `shard_size` to shards in the folder `out`; those of a single image
-    need no file. `maps` is where the caller is going to draw a single image's map. None stands for the default.
+    """What to describe, how, and where the rows go; None stands for the default. `maps` is where the caller will draw a
+    single image's map.
+
+    paths: images, folders, globs, .csv lists and tars; none where `data` names a set.
+    weights: a run, a file or a published name; by default the newest run of `arch`.
+    arch: the network whose newest run, or published weights, are taken.
+    data: a folder, a CSV or the name of a known set, whose images are described.
+    split: a part of `data`, by default "train" and then "val".
+    preprocessing: "torchvision", "caffe", "keras" or a JSON file, for weights whose file does not say it.
+    layer: one layer by name or several, after the ReLU; `fc7:pre` is before it.
+    pool: over space: "gap" (mean), "gmp" (maximum) or "none" (the map as it is).
+    scales: the shorter sides Q in pixels, by default the training S or the middle of its range.
+    multi_scale: the paper's three scales.
+    aggregate: how several scales make one row: "mean", "stack" or "max".
+    norm: what a row is divided by last: "l2", "l1" or "none"; by default "l2" where maps are pooled.
+    flip: average with the mirror image, by default where maps are pooled.
+    out: a .safetensors, .npy, .npz, .parquet or .csv, or the folder of the shards.
+    dtype: of the stored numbers: "float32" or "float16".
+    shard_size: images of a shard; a later call completes what one that was stopped has begun.
+    device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    batch_size: views in a forward pass, by default what suits the device.
+    workers: processes that decode images; with 0 this process decodes.
 
     Raises UsageError for choices that do not exist.
     """

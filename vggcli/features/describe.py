@@ -164,11 +164,6 @@ def features(
     """Describe images, as `vgg features` does, and write a row for each with its name to `out`. A single image needs no
     file: its rows are in the outcome. An image that cannot be used is listed there (`bad`, `check()`) and stops no other.
 
-    `paths` are images, folders, globs, .csv lists and tars (none, where `data` names a set); `weights` a run, a file or a
-    published name, by default of the newest run of `arch` in the folder `runs`; `out` is a .safetensors, .npy, .npz,
-    .parquet or .csv, or with a `shard_size` a folder of shards, which a later call completes where one was stopped. All
-    else is as in `Features`.
-
     >>> found = vggcli.features(["photos/"], "runs/D-1", out="photos.npz")
     >>> found.rows, found.bad, found.to_json()["norm"]
     (36, (), 'l2')

@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 
 from vggcli.data.own_files import MANIFEST, STORE_SUFFIXES
 from vggcli.errors import DataError, counted
-from vggcli.features.claims import first_of, read_part, sidecar
 from vggcli.features.manifest import INDEX, Manifest, read_manifest, shard_name
+from vggcli.features.metadata import first_of, read_part, sidecar
 from vggcli.features.read_arrays import npy, npz, safetensors
 from vggcli.features.read_tables import csv_file, index_rows, parquet_file
 from vggcli.features.table import ONLY_COLUMN, ROWS_DIGEST, WHOLE_DIGEST, AnyArray, Column, Table

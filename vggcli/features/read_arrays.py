@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from safetensors import safe_open
 
-from vggcli.features.claims import first_of, read_metadata, read_names, read_sidecar, sidecar
+from vggcli.features.metadata import first_of, read_metadata, read_names, read_sidecar, sidecar
 from vggcli.features.table import CHUNK_ROWS, ONLY_COLUMN, AnyArray, Column, Table
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.weights.zip_members import claimed, compressed, directory

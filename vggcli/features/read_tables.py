@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vggcli.features.claims import first_of, read_metadata, read_names, read_sidecar, sidecar
+from vggcli.features.metadata import first_of, read_metadata, read_names, read_sidecar, sidecar
 from vggcli.features.table import CHUNK_ROWS, ONLY_COLUMN, ROWS_DIGEST, AnyArray, Column, Table
 from vggcli.features.write import arrow
 from vggcli.files import file_sha256

@@ -160,7 +160,7 @@ def nearest(
     best_cosines, best_rows = np.empty(0, np.float32), np.empty(0, np.int64)
     start, unit_D = 0, l2_normalised(query_D[None])[0]
     for chunk in stored.chunks():
-        cosines = np.concatenate([best_cosines, l2_normalised(chunk) @ unit_D])
+        cosines = np.concatenate([best_cosines, (l2_normalised(chunk) @ unit_D).clip(-1, 1)])
         rows = np.concatenate([best_rows, np.arange(start, start + len(chunk))])
         order = np.argsort(-cosines, kind="stable")
         kept = list(islice((place for place in order if not left_out(stored.names[rows[place]])), count))

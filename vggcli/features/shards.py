@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vggcli.data.decode import ImageError
+from vggcli.data.decode import ImageError, none_usable
 from vggcli.errors import DataError
 from vggcli.features.extract import Rows, check_alike
 from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, Part, shard_name
 from vggcli.features.read import SKIPPED_KEY, open_file, skipped_of
-from vggcli.features.spool import none_usable, stored
+from vggcli.features.spool import stored
 from vggcli.features.table import AnyArray, Table, column_names, column_of
 from vggcli.features.write import arrow, name_array, name_type, write_table
 from vggcli.files import replacing, sweep
@@ -111,7 +111,7 @@ def finish_shards(job: Job) -> ShardFacts:
     skipped = tuple(pair for facts in found for pair in facts.skipped)
     _write_index(job, dict(skipped))
     if not filled:
-        raise DataError(none_usable(len(job.names), ": ".join(skipped[0])))
+        raise none_usable(len(job.names), skipped[0])
     return ShardFacts(sum(facts.rows for facts in found), filled[0][1].shapes, skipped)
 
 

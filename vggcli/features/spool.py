@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vggcli.data.decode import ImageError
-from vggcli.errors import DataError, UsageError, counted
+from vggcli.data.decode import ImageError, none_usable
+from vggcli.errors import UsageError
 from vggcli.features.extract import Rows, check_alike
 from vggcli.features.table import CHUNK_ROWS, AnyArray, Column, Table, column_names
 from vggcli.files import machine_error
@@ -67,7 +67,8 @@ class Spool:
         """The rows in the order of the images. Raises DataError where there are none."""
         kept = np.flatnonzero(self.present).tolist()
         if not kept:
-            raise DataError(none_usable(len(self.names), next(iter(self.bad.values()))))
+            first = next(iter(self.bad.values()))
+            raise none_usable(len(self.names), (first.path, first.reason))
         columns = {
             name: Column(self.dtype, (len(kept), *self.shapes[layer]), partial(self._chunks, layer))
             for layer, name in enumerate(column_names(self.layers))
@@ -84,11 +85,6 @@ class Spool:
             values = np.frombuffer(file.read((stop - start) * row_bytes), self.dtype).reshape(stop - start, *shape)
             if stop > start:
                 yield values[kept[: stop - start]]
-
-
-def none_usable(images: int, first: object) -> str:
-    """The message where no image has a row; `first` is an image and its reason."""
-    return f"none of the {counted(images, 'image')} can be used; the first: {first}"
 
 
 def stored(row: AnyArray, dtype: str, name: str) -> AnyArray:

@@ -19,7 +19,7 @@ import numpy as np
 
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.errors import MachineError, UsageError, counted
-from vggcli.features.claims import sidecar
+from vggcli.features.metadata import sidecar
 from vggcli.features.table import Column, Table, column_of
 from vggcli.files import file_sha256, replacing, write_text
 

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxOptions:
-    """How box networks are measured by protocol 2, which `classifier` asks for: it names what says the classes, any mix of
-    run folders, checkpoints, published names and files of saved scores, whose posteriors are averaged. Boxes are merged up
-    to the match score `merging` (None: as the network was tuned), which `tune_merging` chooses on the training split first.
+    """How networks of boxes are measured in whole images, by protocol 2 of Appendix A.
+
+    classifier: what says the classes: run folders, checkpoints, published names or saved scores, averaged.
+    merging: the match score up to which boxes are merged, by default as the network was tuned, else 0.2.
+    tune_merging: choose it on the training split first, and keep it in the checkpoint.
 
     Raises UsageError for options that contradict each other or have no effect.
     """
@@ -82,8 +84,7 @@ def evaluate(
     progress: Progress = silent,
     **asked: "Unpack[Asked]",
 ) -> Measured | MeasuredBoxes:
-    """Measure the error of one network, as `vgg evaluate` does; `classifier`, `merging` and `tune_merging` are for networks
-    of boxes (see `BoxOptions`), the other keywords those of `MeasureOptions`.
+    """Measure the error of one network, as `vgg evaluate` does: of a network of boxes the localisation error.
 
     `weights` are a run folder, a file, a published name ("imagenet"), or None for the newest run of network `arch`; `data`
     a folder, a CSV or the name of a known set, by default what the network was trained on. The evaluation is recorded in
@@ -145,9 +146,8 @@ def ensemble(
     **asked: "Unpack[Asked]",
 ) -> Fusion | BoxFusion:
     """Average the posteriors of `members`, any mix of run folders, checkpoints and files of saved scores, as `vgg ensemble`
-    does; of networks of boxes the candidates are united, for which `classifier` and `merging` are (see `BoxOptions`).
-    Networks are evaluated on a `split` ("val" where it is None) of `data`; the other keywords, those of `MeasureOptions`,
-    say how.
+    does; of networks of boxes the candidates are united. Networks are evaluated on a `split` ("val" where it is None) of
+    `data`.
 
     Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
 
@@ -180,7 +180,7 @@ def fuse_networks(
     if not boxes.check(files, asked):
         return fuse(members, data, split, asked, given, places=places, progress=progress, outputs=outputs)
     if len(set(files)) < 2 or len(set(files)) < len(files):
-        raise UsageError("an ensemble needs at least two networks, each named once; `vgg eval` measures one")
+        raise UsageError("an ensemble needs at least two networks, each named once")
     if not boxes.classifier:
         raise UsageError("boxes of several networks are united in whole images, which need a classifier", "classifier")
     by, threshold = boxes.classifier, boxes.merging

@@ -37,12 +37,12 @@ from vggcli.weights.find import data_of
 
 @dataclass(frozen=True)
 class BoxedData:
-    """One split with checked boxes: the `name` and the path of its source, its images, and those that were left out."""
+    """One split with checked boxes: the `name` and the path of its source, its images, and how many were left out."""
 
     name: str
     path: Path
     images: ImageSet
-    left_out: tuple[ImageError, ...]
+    left_out: int
 
 
 def boxed_data(
@@ -67,11 +67,11 @@ def boxed_data(
             f"no box is marked in the {split} split of {source.path}; give data with boxes: {kinds}", "data"
         )
     with progress("looking at the boxes", len(images), "images") as bar:
-        images, left_out = checked_boxes(images, asked.workers, asked.skip_bad, bar)
-    note_remarks(images)
-    for error in left_out:
+        kept, bad = checked_boxes(images, asked.workers, asked.skip_bad, bar)
+    note_remarks(kept)
+    for error in bad:
         LOG.info(f"left out: {error}")
-    return BoxedData(source.name, source.path, images, left_out)
+    return BoxedData(source.name, source.path, kept, len(images) - len(kept))
 
 
 def measure_boxes(
@@ -132,7 +132,7 @@ def _by_centre_crop(
         box = (left * width, top * height, right * width, bottom * height)
         guesses.append((Guess(label, 1.0, box, 1.0, 1),))
         outcomes.append(ImageOutcome(label, True, tally.overlaps[row]))
-    how, left_out = HowMeasured(data.name, split), len(data.left_out) + len(skipped)
+    how, left_out = HowMeasured(data.name, split), data.left_out + len(skipped)
     seconds = time.perf_counter() - started
     evaluation = box_evaluation([one], outcomes, None, (scale,), False, kept, left_out, how, seconds)
     return MeasuredBoxes(evaluation, tuple(outcomes), tuple(guesses), kept, (one,))
@@ -220,7 +220,7 @@ def _everywhere(
         rows, some = sorted(of_part), [networks[index] for index in part]
         outcomes = [outcome_of(images, row, of_part[row]) for row in rows]
         scales = tuple(sorted({scale for index in part for scale in localiser.boxes[index].scales}))
-        left_out = len(data.left_out) + len(skipped)
+        left_out = data.left_out + len(skipped)
         one = box_evaluation(some, outcomes, (top1, top5), scales, localiser.flip, kept, left_out, how, seconds)
         results.append(MeasuredBoxes(one, tuple(outcomes), tuple(of_part[row] for row in rows), kept, tuple(some)))
     return results

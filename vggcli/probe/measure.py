@@ -104,8 +104,8 @@ def probe(
     """Train linear SVMs, one class against the rest, on stored descriptors and measure them, as `vgg probe` does.
 
     `stores` are files of `vgg features` or folders of shards: those made by the same weights and settings are joined (such
-    as those of two splits), others are stacked. `data` names the labelled images (by default the user's own data); all else
-    is as in `ProbePlan`, and `workers` SVMs are trained in parallel.
+    as those of two splits), others are stacked. `data` names the labelled images (by default the user's own data);
+    `workers` SVMs are trained in parallel.
 
     >>> found = vggcli.probe("photos.npz", "photos/")
     >>> found.to_json()["measure"], found.plan.split, found.figure > 50

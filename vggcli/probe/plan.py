@@ -29,11 +29,19 @@ PUBLISHED_PLANS: Mapping[str, tuple[str, str | None, str | None, str | None, Dra
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """How to probe. SVMs are trained on `train_split` and measured on `split`, but with the protocol caltech on random
-    splits with `train_per_class` and at most `test_per_class` images. `ap` are the recalls at which precision is averaged,
-    with voc; C is chosen from `costs`; the rows of each store are divided by their `norm` before they are stacked;
-    `skip_missing` leaves out images without a descriptor; `seed` is for random splits and held-out images. None is the
-    default, which may depend on the name of the data.
+    """How to probe. None is the default, which may depend on the name of the data.
+
+    protocol: "accuracy", or as in Appendix B "caltech" (random splits) or "voc" (average precision).
+    split: what the SVMs are measured on.
+    train_split: what they are trained on.
+    train_per_class: training images of a class in a random split (caltech).
+    test_per_class: images of a class that are measured in a random split, at most (caltech).
+    splits: how many random splits (caltech).
+    ap: the recalls at which precision is averaged, "11" or "all" (voc).
+    costs: the values from which C is chosen.
+    norm: "l2" or "none": what the rows of each store are divided by before they are stacked.
+    skip_missing: whether to leave out images without a descriptor.
+    seed: decides random splits and held-out images.
     """
 
     protocol: ProbeProtocol = "accuracy"

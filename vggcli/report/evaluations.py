@@ -14,7 +14,7 @@ from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.paper_figures import imagenet_validation, published_fusion, published_result
 from vggcli.evaluation.protocol import PARTS, Scores
 from vggcli.evaluation.result import Mistake, correct_counts
-from vggcli.metrics import confusion_counts, error_rate
+from vggcli.metrics import confusion_counts, error_rate, shows_top5
 from vggcli.paper import CROP
 from vggcli.report.cells import Elided, from_here
 from vggcli.report.paper_tables import (
@@ -42,9 +42,10 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
     averaged = ", ".join(name for name, more in several if more)
     skipped = f", {one.skipped} left out" if one.skipped else ""
     crops = f"{counted(one.crops, 'crop')} an image; " if one.crops else ""
+    top5 = f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)"
     facts: dict[str, str | Elided] = {
         "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
-        "top-5 error": f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)",
+        **({"top-5 error": top5} if shows_top5(one.classes) else {}),
         "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}",
         "data": Elided(f"{from_here(one.data)} ({one.split})"),
         "protocol": f"{protocol_text(one.protocol, one.scales)}; {crops}"
@@ -131,9 +132,9 @@ def _network_name(arch: str, network: Mapping[str, Any]) -> str:
 
 
 def _errors(scores: Scores) -> Errors:
-    """Top-1 and top-5 error in per cent."""
-    top1, top5 = (error_rate(correct, len(scores.images)) for correct in correct_counts(scores))
-    return top1, top5
+    """Top-1 error and, if it says anything, top-5 error in per cent."""
+    errors = tuple(error_rate(correct, len(scores.images)) for correct in correct_counts(scores))
+    return errors if shows_top5(len(scores.classes)) else errors[:1]
 
 
 def members_table(fusion: Fusion) -> Table:
@@ -147,7 +148,7 @@ def members_table(fusion: Fusion) -> Table:
         rows += [(" + ".join(pair["members"]), "pair", pair) for pair in result["pairs"]]
     rows.append(("all", counted(len(fusion.members), "member"), result))
     title = f"Ensemble over {_images(fusion, result['skipped'])}, posteriors averaged"
-    return ensemble_table(title, rows)
+    return ensemble_table(title, rows, shows_top5(result["classes"]))
 
 
 def combined_tables(fusion: Fusion) -> list[Table]:

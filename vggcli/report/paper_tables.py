@@ -10,7 +10,7 @@ from vggcli import paper
 from vggcli.errors import counted
 from vggcli.report.cells import Elided, Titled, fold, lowest_green, right
 
-Errors = tuple[float, float]  # top-1 and top-5, per cent
+Errors = tuple[float, ...]  # top-1 and, for more than five classes, top-5, per cent
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
     sides = [Column(f"smallest side\n{name}", justify="center", overflow="fold") for name in ("train (S)", "test (Q)")]
     published = any(row.errors[0][1] for row in rows)
     theirs_column = [Column("the paper's\ntop-1, top-5", justify="right", overflow="fold")] if published else []
-    errors = right("top-1\nerror (%)", "top-5\nerror (%)")
+    errors = right(*(f"{name}\nerror (%)" for name in _ranks(rows[0].errors[0][0])))
     table = _narrow(title, *fold("ConvNet config."), *sides, *errors, *theirs_column, "weights")
-    values = [[row.errors[0][0][rank] for row in rows] for rank in (0, 1)]
+    values = list(zip(*(row.errors[0][0] for row in rows), strict=True))
     columns = [lowest_green([f"{value:.1f}" for value in column], column) for column in values]
     for row, *errors_of in zip(rows, *columns, strict=True):
         theirs = row.errors[0][1]
@@ -61,13 +61,13 @@ def protocol_table(title: str, rows: Sequence[NetworkRow]) -> Table:
 
 def crops_table(title: str, columns: Sequence[str], rows: Sequence[NetworkRow]) -> Table:
     """Rows with one column of errors for each of `columns`, which are protocols, as in Table 5."""
-    errors = _unbroken(*(f"{name}\ntop-1, top-5" for name in columns))
+    errors = _unbroken(*(f"{name}\n{', '.join(_ranks(rows[0].errors[0][0]))}" for name in columns))
     table = _narrow(title, *fold("ConvNet\nconfig.", "train (S)\ntest (Q)"), *errors, "weights")
     for row in rows:
         cells = []
-        for (top1, top5), theirs in row.errors:
+        for ours, theirs in row.errors:
             beside = f"\n({theirs.top1_error:.1f}, {theirs.top5_error:.1f})" if theirs else ""
-            cells.append(f"{top1:.1f}, {top5:.1f}{beside}")
+            cells.append(", ".join(map(_figure, ours)) + beside)
         name, *sides = _sides(row)
         table.add_row(name, "\n".join(sides), *cells, Elided(row.weights))
     published = any(theirs for row in rows for _, theirs in row.errors)
@@ -81,7 +81,7 @@ def fusion_table(title: str, rows: Sequence[FusionRow]) -> Table:
     protocol = Column("evaluation", overflow="fold", max_width=len("multi-crop"))
     published = any(row.published for row in rows)
     theirs = ["the paper's top-1,\ntop-5, test top-5"] if published else []
-    errors = _unbroken("top-1\n(%)", "top-5\n(%)", *theirs)
+    errors = _unbroken(*(f"{name}\n(%)" for name in _ranks(rows[0].errors)), *theirs)
     table = _narrow(title, *fold("combined ConvNet models"), protocol, *errors)
     for place, row in enumerate(rows):
         cells = [f"{error:.1f}" for error in row.errors]
@@ -111,6 +111,11 @@ def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
         table.add_row(one.method, one.nets, _figure(one.top1_error), top5, test)
     table.remark = "In brackets: one figure for both columns."
     return table
+
+
+def _ranks(errors: Errors) -> tuple[str, ...]:
+    """What the errors are called."""
+    return ("top-1", "top-5")[: len(errors)]
 
 
 def _narrow(title: str, *columns: Column | str) -> Titled:

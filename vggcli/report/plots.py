@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggcli.errors import counted
+from vggcli.metrics import shows_top5
 from vggcli.report.figures import (
     LEAST_WIDTH,
     MARGIN,
@@ -52,7 +53,7 @@ def save_curves(log: Path, path: Path, run: PicturedRun) -> None:
         measured = {"localisation_error": "validation error (localisation)"}
     key = next(iter(measured))
     best = min(records, key=lambda one: float(one[key]))
-    if run.config.classes > 5 and not run.config.boxes:
+    if shows_top5(run.config.classes) and not run.config.boxes:
         measured["top5_error"] = "validation error (top-5)"
     panels = {
         "loss": {"loss": "training loss", "val_loss": "validation loss"},

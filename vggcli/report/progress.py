@@ -3,15 +3,26 @@
 import os
 import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    Group,
+    RenderableType,
+    RenderHook,
+    RenderResult,
+)
+from rich.control import Control
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.segment import ControlType, Segment
 from rich.spinner import Spinner
 from rich.text import Text
 
-from vggcli.metrics import chance_error, is_chance
+from vggcli.metrics import chance_error, is_chance, shows_top5
 from vggcli.report.text import elided
 from vggcli.training.state import EpochRecord, StepRecord
 
@@ -29,7 +40,7 @@ def error_words(record: EpochRecord, classes: int) -> str:
     """The validation error of an epoch, named by what it is an error of."""
     if record.mean_iou is not None:
         return f"localisation error {record.validation_error:.2f} % (mean IoU {record.mean_iou:.3f})"
-    top5 = f" (top-5 {record.top5_error:.2f} %)" if classes > 5 else ""
+    top5 = f" (top-5 {record.top5_error:.2f} %)" if shows_top5(classes) else ""
     return f"validation error {record.validation_error:.2f} %{top5}"
 
 
@@ -45,22 +56,43 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 86400)} days"
 
 
-class _Bars(Progress):
-    """Bars that leave the end of every line free, with a line under them."""
+class _Bars(Progress, RenderHook):
+    """Bars that leave the end of every line free, with a line under them. A terminal that is made narrower breaks the
+    lines on it, which rich does not know: before they are drawn anew, the rows that this added are erased too."""
 
     under: RenderableType | None = None
+    widths: Sequence[int] = ()  # of the lines as they were drawn last
 
     def get_renderable(self) -> RenderableType:
         parts = [super().get_renderable()] if self.tasks else []
-        return _Narrow(Group(*parts, *([self.under] if self.under is not None else [])))
+        return _Narrow(Group(*parts, *([self.under] if self.under is not None else [])), self)
+
+    def start(self) -> None:
+        self.console.push_render_hook(self)
+        super().start()
+
+    def stop(self) -> None:
+        super().stop()
+        self.console.pop_render_hook()
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Called by rich for all that is printed; what it puts before this goes up by the lines that were drawn."""
+        added = sum((width - 1) // self.console.width for width in self.widths if width)
+        up = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * added
+        return [Control(*up), *renderables] if up else renderables
 
 
 @dataclass(frozen=True)
 class _Narrow:
     whole: RenderableType
+    bars: _Bars
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.whole, options.update(width=max(1, min(_WIDEST, options.max_width - 2))))
+        width = max(1, min(_WIDEST, options.max_width - 2))
+        lines = console.render_lines(self.whole, options.update(width=width), pad=False)
+        self.bars.widths = [Segment.get_line_length(line) for line in lines]
+        for line in lines:
+            yield from (*line, Segment.line())
 
 
 class _Live:
@@ -75,7 +107,8 @@ class _Live:
         self.said = time.monotonic()
 
     def __enter__(self) -> "Self":
-        self.bars.start()
+        if not self.bars.disable:
+            self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:

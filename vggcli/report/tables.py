@@ -99,10 +99,11 @@ def classes_table(reports: Sequence[ClassReport]) -> Table:
     return table
 
 
-def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
-    """(name, what it is, its errors) each: members, pairs, and last the whole."""
-    table = Titled(title, "posteriors of", *fold(""), *right("top-1\nerror %", "top-5\nerror %"))
-    values = [[errors[name] for _, _, errors in rows] for name in ("top1_error", "top5_error")]
+def ensemble_table(title: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]], top5: bool = True) -> Table:
+    """(name, what it is, its errors) each: members, pairs, and last the whole; without `top5` of the top-1 errors only."""
+    ranks = (1, 5) if top5 else (1,)
+    table = Titled(title, "posteriors of", *fold(""), *right(*(f"top-{rank}\nerror %" for rank in ranks)))
+    values = [[errors[f"top{rank}_error"] for _, _, errors in rows] for rank in ranks]
     columns = [lowest_green([f"{value:.2f}" for value in column], column) for column in values]
     for index, (name, what, _) in enumerate(rows):
         if index == len(rows) - 1:

@@ -13,10 +13,10 @@ from vggcli.data.outputs import check_outside
 from vggcli.data.sources import load_both, load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
-from vggcli.errors import UsageError, counted
+from vggcli.errors import WeightsError, counted
 from vggcli.progress import LOG
 from vggcli.records import read_record
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 from vggcli.training.options import RunOptions
 from vggcli.training.plan import Plan
 from vggcli.training.surroundings import Surroundings
@@ -41,17 +41,19 @@ def training_sets(plan: Plan, workers: int, around: Surroundings, run: Path | No
     """The data of `plan`, with checked boxes where it learns them; for a resumed run in the folder `run` without the images
     that it has left out before.
 
-    Raises DataError where the data cannot be trained on, UsageError where the list is damaged.
+    Raises DataError where the data cannot be trained on, WeightsError where the list is damaged.
     """
     source = find_source(plan.data, around.places, workers, around.progress)
     train, val = load_training(source.path) if plan.boxes is None else load_both(source.path, boxes=True)
     known: Skipped = ()
     if plan.skip_bad and run is not None and (run / SKIPPED).exists():
-        need_regular(run / SKIPPED, UsageError)
+        need_regular(run / SKIPPED, WeightsError)
         try:
             known = read_record(Skipped, (run / SKIPPED).read_bytes())
         except (OSError, ValueError) as error:
-            raise UsageError(f"{run / SKIPPED} is not a run's list of images that were left out: {error}") from error
+            raise WeightsError(
+                f"{run / SKIPPED} is not a run's list of images that were left out: {error}; put it back"
+            ) from error
         names = {name for name, _ in known}
         train, val = (
             without(images, {row for row, name in enumerate(images.names) if name in names}) for images in (train, val)

@@ -36,11 +36,28 @@ CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # t
 class RunOptions:
     """What both kinds of training take. A field that is None is taken from the recipe, the config or the resumed run.
 
-    `recipe` is "paper" or "tiny", `config` the config.json of a run to replay, `resume` a run folder to go on with (the
-    newest where it is ""). `scale` is S in pixels, `scale_jitter` the smallest and the largest S of a range;
-    `batch_size` the images of a step and `micro_batch` those computed at once; `max_steps` ends the run early;
-    `skip_bad` leaves out images that cannot be used. `out` is the run's folder, by default runs/ARCH-N; with `tensorboard`
-    its log is also written for TensorBoard.
+    recipe: "paper" or "tiny", for all numbers that are not given.
+    scale: S, the shorter side of an image in pixels before the crop.
+    scale_jitter: the smallest and the largest S; each view is made at one between them.
+    epochs: passes over the training images, at most.
+    max_steps: the steps after which the run ends.
+    batch_size: images of a step.
+    learning_rate: the first one; it is divided by 10 when the validation error stalls.
+    momentum: of SGD.
+    weight_decay: the factor of the L2 penalty.
+    dropout: the share of the outputs of the first two FC layers that is dropped, 0 to 1.
+    init: how random weights are drawn: "glorot", "gaussian" or "he".
+    init_std: the standard deviation of "gaussian".
+    config: the config.json of a run to replay.
+    resume: the folder of a run to go on with; "" is the newest.
+    micro_batch: images computed at once; by default as many as fit in memory.
+    skip_bad: whether to leave out images that cannot be used.
+    seed: decides random weights, order, views and dropout.
+    out: the run's folder, by default runs/ARCH-N.
+    device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    workers: processes that decode images; with 0 this process decodes.
+    tensorboard: whether to write the log for TensorBoard too.
 
     Raises UsageError for fields that contradict each other and for unknown choices.
     """
@@ -100,9 +117,15 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class TrainOptions(RunOptions):
-    """A run from random weights. `data` is a folder, a CSV or a set's name, `arch` a network of Table 1 (by default "D"),
-    `init_from` weights of net A whose layers a deeper network starts from (section 3.1), `crop` the side of the crop in
-    pixels, `width` a factor on all channel counts; `head` "gap" averages the last map before one linear layer."""
+    """A run from random weights.
+
+    data: a folder, a CSV or the name of a known set.
+    arch: a network of Table 1, by default "D".
+    init_from: weights of net A, with whose layers a deeper network starts (section 3.1).
+    crop: the side of the crop in pixels.
+    width: a factor on all channel counts.
+    head: "fc", or "gap", which averages the last map before one linear layer.
+    """
 
     data: str | Path | None = None
     arch: str | None = None
@@ -115,10 +138,16 @@ class TrainOptions(RunOptions):
 
 @dataclass(frozen=True)
 class FinetuneOptions(RunOptions):
-    """A run from trained weights. `weights` are a run, a file or a published name (by default the newest run of `arch`),
-    `preprocessing` is theirs where their file does not say it; `layers` are those that learn, and `cache_features` runs
-    the frozen layers once an image, unaugmented, and keeps their outputs. `boxes` replaces the last layer by the box of an
-    image's object, "scr" one for all classes, "pcr" one for each (Appendix A)."""
+    """A run from trained weights.
+
+    weights: a run, a file or a published name; by default the newest run of `arch`.
+    data: a folder, a CSV or the name of a known set.
+    arch: the network, where no `weights` are named or a deeper one is trained from theirs.
+    preprocessing: "torchvision", "caffe", "keras" or a JSON file, for weights whose file does not say it.
+    layers: those that learn: "all", "fc" or "last".
+    cache_features: whether to run the frozen layers once an image, without augmentation, and keep their outputs.
+    boxes: learn the box of each image's object in place of its class: "scr" one for all classes, "pcr" one for each.
+    """
 
     weights: str | Path | None = None
     data: str | Path | None = None

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from vggcli import __version__
 from vggcli.choices import Boxes, Layers, Precision
-from vggcli.errors import UsageError
+from vggcli.data.own_files import CONFIG
+from vggcli.errors import UsageError, WeightsError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
-from vggcli.regular import need_regular
+from vggcli.regular_files import need_regular
 from vggcli.training.options import RunOptions, TrainOptions
 from vggcli.training.recipe import RECIPES, Recipe
 from vggcli.weights.preprocessing import ExpectedPixels
@@ -73,6 +74,16 @@ class Plan:
             replay = f"vgg {plan.command} --config {shlex.quote(str(config))}"
             raise UsageError(f"{config} is of a run of `vgg {plan.command}`; replay it with `{replay}`")
         return plan
+
+    @classmethod
+    def of_run(cls, run: Path) -> "Plan":
+        """The plan of the run in the folder `run`. Raises WeightsError where its config.json is missing or damaged."""
+        if not (run / CONFIG).exists():
+            raise WeightsError(f"{run} cannot be resumed: its {CONFIG} is missing; put it back")
+        try:
+            return cls.from_file(run / CONFIG)
+        except UsageError as error:
+            raise WeightsError(f"{error}; put the run's own {CONFIG} back to resume it") from error
 
     @classmethod
     def from_file(cls, path: Path) -> "Plan":

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vggcli.data.image_set import with_names
 from vggcli.data.own_files import CONFIG
 from vggcli.data.training_batches import steps_an_epoch
 from vggcli.device import pick_device
-from vggcli.errors import DataError, UsageError, WeightsError, counted
+from vggcli.errors import DataError, UsageError, WeightsError, command_or_python, counted
 from vggcli.files import machine_error, write_text
 from vggcli.progress import LOG
 from vggcli.training.data import TrainingSets, training_sets
@@ -32,9 +33,9 @@ def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Se
     """The newest run, or the one named, ready to train; more epochs or steps make it longer. Where training had finished
     and only its log and curves were not yet written, they are written now and its result is returned.
 
-    Raises UsageError for other options, for a config.json that is not the checkpoint's, and for a run that is finished;
-    WeightsError where there is no run, or it is damaged; DataError where its images are others; MachineError where another
-    process is training it.
+    Raises UsageError for other options and for a run that is finished; WeightsError where there is no run, or it is
+    damaged (also where its config.json is not the checkpoint's); DataError where its images are others; MachineError where
+    another process is training it.
     """
     refused = [name for name, _ in options.given() if name not in MAY_BE_GIVEN]
     if refused:
@@ -59,7 +60,7 @@ def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Se
 
 
 def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
-    written = Plan.from_file(path / CONFIG)
+    written = Plan.of_run(path)
     plan = _longer(written, options)
     if not (path / LAST).is_file():
         return _begun_again(path, plan, options, around)
@@ -82,14 +83,15 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
             count = loaded.network.config.classes
             return TrainingResult(path, plan.arch, str(plan.data), count, loaded.state.records, 0.0)
         raise finished
-    sets = training_sets(plan, options.workers, around, path)
+    sets, classes = training_sets(plan, options.workers, around, path), loaded.checkpoint.classes
+    sets = replace(sets, train=with_names(sets.train, classes), val=with_names(sets.val, classes))
     plan = replace(plan, data=sets.name)
     _check_images(path, sets, plan, loaded)
     if plan != written:
         write_text(path / CONFIG, plan.to_text())
     loaded.network.dropout = plan.recipe.dropout
-    classes, colour = loaded.checkpoint.classes, loaded.checkpoint.preprocessing
-    data = TrainingData(sets.train.with_classes(classes), sets.val.with_classes(classes), colour)
+    train, val = (images.with_classes(classes) for images in (sets.train, sets.val))
+    data = TrainingData(train, val, loaded.checkpoint.preprocessing)
     data = with_frozen_outputs(plan, loaded.network, data, options, around)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
 
@@ -131,7 +133,7 @@ def _resumable_folder(run: str, arch: str | None, runs: Path) -> Path:
 
 
 def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
-    """Raises UsageError where config.json and the checkpoint differ in a setting that decides the result."""
+    """Raises WeightsError where config.json and the checkpoint differ in a setting that decides the result."""
     now, then = plan.decisions(), dict(checkpoint.training)
     try:
         recipes = [Recipe.from_json(one["recipe"]).to_json() for one in (now, then)]
@@ -146,10 +148,9 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     pairs["layers"] = (plan.layers, then.get("layers", plan.layers))
     for name, (ours, theirs) in pairs.items():
         if ours != theirs:
-            raise UsageError(
+            raise WeightsError(
                 f"{path / CONFIG} says {name} {_shown(ours)} and {path / LAST} {_shown(theirs)}; put the run's own "
-                f"{CONFIG} back, or begin a new run with this one",
-                "config",
+                f"{CONFIG} back, or copy this one and begin a new run with the copy"
             )
 
 
@@ -187,6 +188,8 @@ def _check_images(path: Path, sets: TrainingSets, plan: Plan, loaded: Resumable)
 def _caught_up(folder: RunFolder, state: RunState, around: Surroundings) -> bool:
     """Bring log and curves up to date with what was saved; returns whether they were out of date."""
     behind, curves = folder.write_log(state), folder.path / CURVES
+    if behind:
+        LOG.info(f"{folder.path / LOG_FILE} was missing, cut short or changed; it is written again from {LAST}")
     if not state.records or around.pictures is None or (not behind and curves.is_file()):
         return behind
     around.pictures.curves(folder.path / LOG_FILE, curves, folder.pictured)
@@ -195,7 +198,9 @@ def _caught_up(folder: RunFolder, state: RunState, around: Surroundings) -> bool
 
 def _finished(path: Path, plan: Plan, state: RunState) -> UsageError | None:
     """The error where training has finished already, else None."""
-    longer = f"train longer with `vgg {plan.command} --resume {shlex.quote(str(path))}` and a larger number"
+    python = f"vggcli.{plan.command}(resume={str(path)!r})"
+    longer = command_or_python(f"vgg {plan.command} --resume {shlex.quote(str(path))}", python)
+    longer = f"train longer with {longer} and a larger number"
     if state.plateau.finished:
         return UsageError(f"{path} is finished: its error stalled after the last drop of the learning rate")
     if state.epoch >= plan.recipe.epochs:

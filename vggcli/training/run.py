@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vggcli.errors import MachineError, UsageError, WeightsError
+from vggcli.errors import MachineError, UsageError, WeightsError, command_or_python
 from vggcli.files import machine_error, sweep, working_folder, write_text
 from vggcli.locks import Busy, let_go, lock
 from vggcli.training.state import RunState
@@ -126,10 +126,8 @@ def create_run(out: Path | None, runs: Path, arch: str) -> tuple[Path, int | Non
 
 def _check_empty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
-        raise UsageError(
-            f"{out} exists already; give a new folder, or go on with `vgg train --resume {shlex.quote(str(out))}`",
-            "out",
-        )
+        resume = command_or_python(f"vgg train --resume {shlex.quote(str(out))}", f"vggcli.train(resume={str(out)!r})")
+        raise UsageError(f"{out} exists already; give a new folder, or go on with {resume}", "out")
 
 
 def hold_run(folder: Path) -> int | None:

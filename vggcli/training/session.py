@@ -21,6 +21,7 @@ from vggcli.data.training_views import augment
 from vggcli.device import pick_device, pick_dtype
 from vggcli.errors import MachineError, counted
 from vggcli.files import write_text
+from vggcli.metrics import hidden_top5
 from vggcli.places import made_folder
 from vggcli.progress import LOG
 from vggcli.results import Result
@@ -76,6 +77,9 @@ class TrainingResult(Result):
     def table(self) -> list[dict[str, Any]]:
         """One row per epoch, as in log.jsonl."""
         return [record.to_json() for record in self.records]
+
+    def hidden(self) -> tuple[str, ...]:
+        return hidden_top5(self.classes)
 
 
 @dataclass(frozen=True)
@@ -171,13 +175,14 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     loop = LoopOptions(plan.recipe, plan.seed, micro_batch, options.workers, device, dtype, plan.max_steps, plan.layers)
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
-    steps = f"steps of {min(plan.recipe.batch_size, images)} by {micro_batch}"
+    steps = f"steps of {counted(min(plan.recipe.batch_size, images), 'image')}, {micro_batch} at a time"
     LOG.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
     LOG.info(f"run: {path}")
     started, epochs = time.monotonic(), list(session.state.history)
     try:
         best = min((record.validation_error for record in epochs), default=math.inf)
-        with around.watching(config.classes, best) as watch, event_file(path, epochs, options.tensorboard) as add_event:
+        events = event_file(path, epochs, config.classes, options.tensorboard)
+        with around.watching(config.classes, best) as watch, events as add_event:
             begin = (session.folder, session.state, session.momentum)
             try:
                 for record in train_epochs(session.network, session.data, loop, *begin, watch.stop, watch.phase):

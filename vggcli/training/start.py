@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
+from vggcli.data.decode import saying_skip_bad
 from vggcli.device import keep_freed_memory, pick_device
 from vggcli.training.finetune import prepare_finetuning
 from vggcli.training.options import FinetuneOptions, TrainOptions
@@ -28,14 +29,20 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
         keep_freed_memory()
     if options.tensorboard:
         need_tensorboard()
-    session: Session | TrainingResult
+    with saying_skip_bad(options.skip_bad):
+        session = _prepared(options, around)
+    if isinstance(session, TrainingResult):
+        return session
+    with saying_skip_bad(session.plan.skip_bad):
+        return run_to_end(session, options, around)
+
+
+def _prepared(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
     if options.resume is not None:
-        session = resumed(options, around)
-    elif isinstance(options, FinetuneOptions):
-        session = prepare_finetuning(options, around)
-    else:
-        session = prepare(Plan.of(options), options, around)
-    return session if isinstance(session, TrainingResult) else run_to_end(session, options, around)
+        return resumed(options, around)
+    if isinstance(options, FinetuneOptions):
+        return prepare_finetuning(options, around)
+    return prepare(Plan.of(options), options, around)
 
 
 def _by_keywords(
@@ -60,8 +67,8 @@ def _by_keywords(
 train = _by_keywords(
     "train",
     TrainOptions,
-    """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does; keywords are the fields of
-    `TrainOptions`. Raises UsageError, DataError, WeightsError or MachineError (`vggcli.errors`) for what cannot be used.
+    """Train a network from scratch by the paper's recipe (section 3.1), as `vgg train` does. Raises UsageError, DataError,
+    WeightsError or MachineError (`vggcli.errors`) for what cannot be used.
 
     >>> result = vggcli.train("photos/", "A", recipe="tiny", width=0.0625, max_steps=2)
     >>> result.run.name, result.last.step
@@ -72,8 +79,8 @@ train = _by_keywords(
 finetune = _by_keywords(
     "finetune",
     FinetuneOptions,
-    """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network; keywords are the
-    fields of `FinetuneOptions`. Raises UsageError, DataError, WeightsError or MachineError for what cannot be used.
+    """Go on from trained weights, as `vgg finetune` does: to new classes, a new scale or a deeper network. Raises
+    UsageError, DataError, WeightsError or MachineError for what cannot be used.
 
     >>> result = vggcli.finetune("runs/A-1", "photos/", layers="last", max_steps=2)
     >>> result.run.name, result.last.step

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vggcli.errors import MachineError
+from vggcli.metrics import shows_top5
 from vggcli.progress import LOG
 from vggcli.training.state import EpochRecord
 
@@ -34,9 +35,12 @@ def need_tensorboard() -> None:
 
 
 @contextmanager
-def event_file(run: Path, history: Sequence[EpochRecord], asked: bool) -> Iterator[Callable[[EpochRecord], None]]:
+def event_file(
+    run: Path, history: Sequence[EpochRecord], classes: int, asked: bool
+) -> Iterator[Callable[[EpochRecord], None]]:
     """A function that adds an epoch to the events of a run, if that is `asked` or the run has events already; else one that
-    does nothing. The events begin anew with the `history` of a resumed run, so that it always agrees with log.jsonl."""
+    does nothing. The events begin anew with the `history` of a resumed run, so that it always agrees with log.jsonl.
+    Of few `classes` there is no top-5 error."""
     folder = run / FOLDER
     if not asked and folder.is_dir() and find_spec("tensorboard") is None:
         LOG.info(f"{folder} is not continued, because the package tensorboard is not installed")
@@ -45,11 +49,12 @@ def event_file(run: Path, history: Sequence[EpochRecord], asked: bool) -> Iterat
 
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
+        titles = {name for name in TITLES if name != "top5_error" or shows_top5(classes)}
         with SummaryWriter(str(folder)) as writer:
 
             def add(record: EpochRecord) -> None:
                 for name, value in record.to_json().items():
-                    if name in TITLES:
+                    if name in titles:
                         writer.add_scalar(TITLES[name], value, record.epoch)
                 writer.flush()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.colour import ColourStatistics
-from vggcli.errors import UsageError, WeightsError
+from vggcli.errors import UsageError, WeightsError, command_or_python
 from vggcli.files import replacing
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
@@ -36,6 +36,9 @@ from vggcli.zoo.network import VGG
 
 _FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
+_DESCRIBE = command_or_python("vgg features --layer pool5", "vggcli.features(paths, weights, layer='pool5')")
+_FINETUNE = command_or_python("vgg finetune", "vggcli.finetune(weights)")
+WITHOUT_CLASSIFIER = f"use {_DESCRIBE}, or train a classifier on them with {_FINETUNE}"  # what such weights are for
 
 
 @dataclass(frozen=True)
@@ -204,18 +207,22 @@ def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
     """Raises WeightsError for weights without a classifier, with boxes in its place, or with a single output."""
     if checkpoint.config.boxes is not None:
         what = f"{path} gives boxes in place of classes"
-        raise WeightsError(f"{what}; measure it with `vgg eval`, or name the network of classes that it began from")
-    advice = "use `vgg features`, or train a classifier on it with `vgg finetune`"
+        raise WeightsError(f"{what}; name the network of classes that it began from")
     if checkpoint.config.head == "none":
-        raise WeightsError(f"{path} holds convolutions without a classifier, so it has no posteriors; {advice}")
+        raise WeightsError(
+            f"{path} holds convolutions without a classifier, so it has no posteriors; {WITHOUT_CLASSIFIER}"
+        )
     if checkpoint.config.classes == 1:
-        raise WeightsError(f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {advice}")
+        raise WeightsError(
+            f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {WITHOUT_CLASSIFIER}"
+        )
 
 
 def need_boxes(path: Path, checkpoint: Checkpoint) -> None:
     """Raises WeightsError for weights that give no boxes, or were never trained."""
     if checkpoint.config.boxes is None:
-        raise WeightsError(f"{path} gives classes, not boxes; make a box network of it with `vgg finetune --boxes pcr`")
+        learn = command_or_python("vgg finetune --boxes pcr", "vggcli.finetune(..., boxes='pcr')")
+        raise WeightsError(f"{path} gives classes, not boxes; make a network of boxes of it with {learn}")
     need_trained(path, checkpoint)
 
 

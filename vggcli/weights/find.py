@@ -7,13 +7,13 @@ from pathlib import Path
 
 from vggcli import paper
 from vggcli.data.image_set import ImageSet, match_classes
-from vggcli.errors import DataError, UsageError, WeightsError, did_you_mean
+from vggcli.errors import DataError, UsageError, WeightsError, command_or_python, did_you_mean
 from vggcli.imagenet import imagenet_names
 from vggcli.metrics import is_chance
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
-from vggcli.regular import irregular, need_local
-from vggcli.weights.checkpoint import BEST, LAST, glanced_at, read_checkpoint
+from vggcli.regular_files import irregular, need_local
+from vggcli.weights.checkpoint import BEST, LAST, WITHOUT_CLASSIFIER, glanced_at, read_checkpoint
 from vggcli.weights.published import CONVOLUTIONS, IMAGENET, PUBLISHED, download, find_published, published_file, verify
 from vggcli.zoo.layers import arch_of
 
@@ -40,9 +40,10 @@ def find_weights(weights: Path | None, arch: str | None, places: Places) -> Path
         return newest
     one = find_published(IMAGENET, picked)
     if one is None:
+        train = command_or_python(f"vgg train --arch {picked}", f"vggcli.train(arch='{picked}')")
         raise WeightsError(
             f"there is no run of network {picked} under {places.runs.resolve()}, and no published weights of it; train "
-            f"one with `vgg train --arch {picked}`, or name a run folder or a checkpoint",
+            f"one with {train}, or name a run folder or a checkpoint",
             "weights",
         )
     LOG.info(f"weights: published ImageNet weights, {one.said()} (no run of {picked} under {places.runs.resolve()})")
@@ -72,10 +73,13 @@ def check_published(path: Path, images: ImageSet, places: Places) -> None:
         match_classes(images, imagenet_names())
     except WeightsError:
         shown = ", ".join(repr(name) for name in images.classes_used()[:3])
+        train = command_or_python(f"vgg train --arch {one.arch}", f"vggcli.train(arch='{one.arch}')")
+        finetune = command_or_python(
+            f"vgg finetune --weights imagenet --arch {one.arch}", f"vggcli.finetune('imagenet', arch='{one.arch}')"
+        )
         raise WeightsError(
             f"the published weights are for ImageNet's 1000 classes, not the data's ({shown}, …); train on these data with "
-            f"`vgg train --arch {one.arch}`, start from those weights with `vgg finetune --weights imagenet --arch "
-            f"{one.arch}`, or name a run or checkpoint",
+            f"{train}, start from those weights with {finetune}, or name a run or checkpoint",
             "weights",
         ) from None
 
@@ -85,8 +89,7 @@ def check_published_classifier(path: Path, places: Places) -> None:
     one = published_file(path, places.weights)
     if one is not None and one.name == CONVOLUTIONS:
         raise WeightsError(
-            "the published weights 'features' have no classifier, so they give no posteriors; use `vgg features --layer "
-            "pool5`, or train a classifier on them with `vgg finetune`"
+            f"the published weights 'features' have no classifier, so they give no posteriors; {WITHOUT_CLASSIFIER}"
         )
 
 
@@ -170,27 +173,29 @@ def _network_of(path: Path) -> str | None:
 
 def _newest_trained(runs: Path, arch: str) -> Path | None:
     """The best weights of the newest run of `arch` that has finished an epoch and is better than chance, else of the newest
-    one; logs which, how good it is, and what was passed over. None where there is no run."""
-    passed: list[str] = []
-    newest: Path | None = None
+    one, of those that tell classes; logs which, how good it is, and what was passed over. None where there is no run."""
+    passed: dict[Path, str] = {}
     for run in _by_date(runs, arch):
         path = weights_file(run)
-        newest, checkpoint = newest or path, glanced_at(path)
+        checkpoint = glanced_at(path)
         error = None if checkpoint is None else checkpoint.training.get("top1_error")
-        if checkpoint is not None and checkpoint.config.boxes is not None:
-            passed.append(f"{run} gives boxes; name it to use it")
-        elif checkpoint is None or error is None:
-            passed.append(f"{run} has finished no epoch" if checkpoint else f"{path} cannot be read")
+        if checkpoint is None:
+            passed[path] = f"{path} cannot be read"
+        elif checkpoint.config.boxes is not None:
+            LOG.info(f"passed over: {run} gives boxes, not classes")
+        elif error is None:
+            passed[path] = f"{run} has finished no epoch"
         elif is_chance(error, checkpoint.config.classes):
-            passed.append(f"{run} is no better than chance (validation error {error:.2f} %)")
+            passed[path] = f"{run} is no better than chance (validation error {error:.2f} %)"
         else:
             epoch = checkpoint.training.get("epoch")
             LOG.info(f"weights: {path} (the newest run of {arch}: validation error {error:.2f} %, epoch {epoch})")
-            for reason in passed:
+            for reason in passed.values():
                 LOG.info(f"passed over: {reason}")
             return path
+    newest = next(iter(passed), None)
     if newest is not None:
-        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[0]})")
+        LOG.info(f"weights: {newest} (the newest run of {arch}; {passed[newest]})")
     return newest
 
 

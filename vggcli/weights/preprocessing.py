@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vggcli.errors import UsageError, did_you_mean
 from vggcli.records import OPEN, Positive, parsed, read_record
-from vggcli.regular import irregular
+from vggcli.regular_files import irregular
 
 Channels = Literal["RGB", "BGR"]
 Triple = tuple[float, float, float]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vggcli.errors import WeightsError
-from vggcli.weights.once import once
+from vggcli.weights.checked_once import once
 from vggcli.weights.safetensors_read import read_header
 
 NOTE = "vgg"  # the metadata entry that rebuilds a network, or says that the file is ours

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vggcli.errors import WeightsError
-from vggcli.weights.once import once
+from vggcli.weights.checked_once import once
 
 LARGEST_DIRECTORY = 1 << 20  # bytes; a network of a hundred tensors needs ten thousand
 _END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"

@@ -13,7 +13,7 @@ from vggcli.cli.app import run
 from vggcli.data.sources import load_training
 from vggcli.data.survey import in_two_classes, repeated
 from vggcli.errors import DataError, UsageError
-from vggcli.regular import irregular, need_local, need_regular
+from vggcli.regular_files import irregular, need_local, need_regular
 
 
 def make_socket(path: Path) -> None:

@@ -1,8 +1,10 @@
 """The package from Python: light until it is used, its names the functions, and the examples of these as they stand."""
 
+import dataclasses
 import doctest
 import inspect
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,11 @@ import vggcli
 from tests.conftest import picture, write_photos
 from tests.zoo.nets import about, small
 from vggcli.errors import UsageError
+from vggcli.evaluation.options import MeasureOptions
+from vggcli.features.bulk_options import BulkOptions
+from vggcli.localisation.evaluate import BoxOptions
+from vggcli.probe.plan import ProbePlan
+from vggcli.training.options import FinetuneOptions, TrainOptions
 from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
 
 ORDER = "convert load evaluate ensemble predict Features features search probe train finetune".split()
@@ -127,3 +134,24 @@ def test_a_single_path_stands_for_a_list_of_one(home: Path, monkeypatch: pytest.
     assert one.single is not None
     assert same.single is not None
     assert (one.single.rows[0] == same.single.rows[0]).all()
+
+
+KINDS: dict[str, list[Any]] = {
+    **{"train": [TrainOptions], "finetune": [FinetuneOptions], "evaluate": [MeasureOptions, BoxOptions]},
+    **{"ensemble": [MeasureOptions, BoxOptions], "predict": [MeasureOptions], "features": [BulkOptions]},
+    "probe": [ProbePlan],
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_help_has_plain_types_and_a_line_for_every_keyword(name: str) -> None:
+    function, kinds = getattr(vggcli, name), KINDS[name]
+    signature = inspect.signature(function)
+    text = f"{name}{signature}"
+    assert not re.search("Annotated|FieldInfo|Literal|Callable|Optional|pathlib|0x", text)
+    assert ("progress: Progress = silent" in text) is ("progress" in signature.parameters)
+    own = {field.name for kind in kinds for field in dataclasses.fields(kind)} & set(signature.parameters)
+    listed = function.__doc__.partition("\nKeywords:\n")[2]
+    names = re.findall(r"^    (\w+): \S", listed, re.MULTILINE)
+    assert names == [one for one in signature.parameters if one in own | {"progress"}]
+    assert max(map(len, listed.splitlines())) <= 120

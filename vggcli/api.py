@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from vggcli.defaults import user_places
 from vggcli.evaluation import load as loading
 from vggcli.evaluation import predict as predicting
+from vggcli.evaluation.options import MeasureOptions
 from vggcli.features import describe as describing
 from vggcli.features import search as searching
+from vggcli.features.bulk_options import BulkOptions
 from vggcli.localisation import evaluate as measuring
+from vggcli.localisation.evaluate import BoxOptions
 from vggcli.probe import measure as probing
+from vggcli.probe.plan import ProbePlan
 from vggcli.report.plots import save_curves, save_views
+from vggcli.signatures import described, plain_signature
 from vggcli.training import start as training
+from vggcli.training.options import FinetuneOptions, TrainOptions
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
 
@@ -25,15 +31,18 @@ _R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
-def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T]) -> Callable[_P, _R]:
-    """`function` without its first argument, for which `first()` is passed at every call; the docstring stays."""
+def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T], *kinds: type) -> Callable[_P, _R]:
+    """`function` without its first argument, for which `first()` is passed at every call. Its docstring gets a line for
+    each keyword that is a field of `kinds`."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def bound(*given: _P.args, **named: _P.kwargs) -> _R:
         return function(first(), *given, **named)
 
-    bound.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
+    own = signature.replace(parameters=[*signature.parameters.values()][1:])
+    bound.__signature__ = plain_signature(own)  # type: ignore[attr-defined]
+    bound.__doc__ = described(function, *kinds)
     return bound
 
 
@@ -41,15 +50,15 @@ def _surroundings() -> Surroundings:
     return Surroundings(user_places(), pictures=Pictures(save_curves, save_views))
 
 
-train = _bound(training.train, _surroundings)
-finetune = _bound(training.finetune, _surroundings)
-evaluate = _bound(measuring.evaluate, user_places)
-ensemble = _bound(measuring.ensemble, user_places)
-predict = _bound(predicting.predict, user_places)
+train = _bound(training.train, _surroundings, TrainOptions)
+finetune = _bound(training.finetune, _surroundings, FinetuneOptions)
+evaluate = _bound(measuring.evaluate, user_places, MeasureOptions, BoxOptions)
+ensemble = _bound(measuring.ensemble, user_places, MeasureOptions, BoxOptions)
+predict = _bound(predicting.predict, user_places, MeasureOptions)
 load = _bound(loading.load, user_places)
-features = _bound(describing.features, user_places)
+features = _bound(describing.features, user_places, BulkOptions)
 search = searching.search
-probe = _bound(probing.probe, user_places)
+probe = _bound(probing.probe, user_places, ProbePlan)
 convert = _bound(converting.convert, user_places)
 
 if TYPE_CHECKING:
