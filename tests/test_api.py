@@ -20,6 +20,7 @@ from tests.zoo.nets import about, small
 from vggcli.errors import UsageError
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.features.bulk_options import BulkOptions
+from vggcli.localisation.evaluate import BoxOptions
 from vggcli.probe.plan import ProbePlan
 from vggcli.training.options import FinetuneOptions, TrainOptions
 from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
@@ -135,20 +136,21 @@ def test_a_single_path_stands_for_a_list_of_one(home: Path, monkeypatch: pytest.
     assert (one.single.rows[0] == same.single.rows[0]).all()
 
 
-KINDS = {
-    **{"train": TrainOptions, "finetune": FinetuneOptions, "evaluate": MeasureOptions, "ensemble": MeasureOptions},
-    **{"predict": MeasureOptions, "features": BulkOptions, "probe": ProbePlan},
+KINDS: dict[str, list[Any]] = {
+    **{"train": [TrainOptions], "finetune": [FinetuneOptions], "evaluate": [MeasureOptions, BoxOptions]},
+    **{"ensemble": [MeasureOptions, BoxOptions], "predict": [MeasureOptions], "features": [BulkOptions]},
+    "probe": [ProbePlan],
 }
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_help_has_plain_types_and_a_line_for_every_keyword(name: str) -> None:
-    function, kind = getattr(vggcli, name), KINDS[name]
+    function, kinds = getattr(vggcli, name), KINDS[name]
     signature = inspect.signature(function)
     text = f"{name}{signature}"
     assert not re.search("Annotated|FieldInfo|Literal|Callable|Optional|pathlib|0x", text)
     assert ("progress: Progress = silent" in text) is ("progress" in signature.parameters)
-    own = {field.name for field in dataclasses.fields(kind)} & set(signature.parameters)
+    own = {field.name for kind in kinds for field in dataclasses.fields(kind)} & set(signature.parameters)
     listed = function.__doc__.partition("\nKeywords:\n")[2]
     names = re.findall(r"^    (\w+): \S", listed, re.MULTILINE)
     assert names == [one for one in signature.parameters if one in own | {"progress"}]

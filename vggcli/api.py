@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from vggcli.defaults import user_places
-from vggcli.evaluation import ensemble as fusing
 from vggcli.evaluation import load as loading
-from vggcli.evaluation import measure as measuring
 from vggcli.evaluation import predict as predicting
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.features import describe as describing
 from vggcli.features import search as searching
 from vggcli.features.bulk_options import BulkOptions
+from vggcli.localisation import evaluate as measuring
+from vggcli.localisation.evaluate import BoxOptions
 from vggcli.probe import measure as probing
 from vggcli.probe.plan import ProbePlan
 from vggcli.report.plots import save_curves, save_views
@@ -31,11 +31,9 @@ _R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
-def _bound(
-    function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T], kind: type | None = None
-) -> Callable[_P, _R]:
+def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T], *kinds: type) -> Callable[_P, _R]:
     """`function` without its first argument, for which `first()` is passed at every call. Its docstring gets a line for
-    each keyword that is a field of `kind`."""
+    each keyword that is a field of `kinds`."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -44,7 +42,7 @@ def _bound(
 
     own = signature.replace(parameters=[*signature.parameters.values()][1:])
     bound.__signature__ = plain_signature(own)  # type: ignore[attr-defined]
-    bound.__doc__ = described(function, kind)
+    bound.__doc__ = described(function, *kinds)
     return bound
 
 
@@ -54,8 +52,8 @@ def _surroundings() -> Surroundings:
 
 train = _bound(training.train, _surroundings, TrainOptions)
 finetune = _bound(training.finetune, _surroundings, FinetuneOptions)
-evaluate = _bound(measuring.evaluate, user_places, MeasureOptions)
-ensemble = _bound(fusing.ensemble, user_places, MeasureOptions)
+evaluate = _bound(measuring.evaluate, user_places, MeasureOptions, BoxOptions)
+ensemble = _bound(measuring.ensemble, user_places, MeasureOptions, BoxOptions)
 predict = _bound(predicting.predict, user_places, MeasureOptions)
 load = _bound(loading.load, user_places)
 features = _bound(describing.features, user_places, BulkOptions)

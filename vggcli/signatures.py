@@ -63,9 +63,9 @@ def keyword_lines(kind: type) -> dict[str, str]:
     return {one.name: found[one.name] for one in fields(kind) if one.name in found}
 
 
-def described(function: Callable[..., Any], kind: type | None) -> str:
-    """The docstring of `function` with a line for each of its keywords that are fields of `kind`, and for `progress`."""
+def described(function: Callable[..., Any], *kinds: type) -> str:
+    """The docstring of `function` with a line for each of its keywords that are fields of `kinds`, and for `progress`."""
     names, text = inspect.signature(function).parameters, inspect.cleandoc(function.__doc__ or "")
-    known = (keyword_lines(kind) if kind else {}) | {"progress": PROGRESS}
+    known = {name: line for kind in kinds for name, line in keyword_lines(kind).items()} | {"progress": PROGRESS}
     lines = [known[name] for name in names if name in known]
     return "\n".join([text, "", "Keywords:", *(f"    {line}" for line in lines)]) if lines else text

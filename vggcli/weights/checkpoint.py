@@ -204,7 +204,10 @@ def need_trained(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
-    """Raises WeightsError for weights without a classifier, or with a single output."""
+    """Raises WeightsError for weights without a classifier, with boxes in its place, or with a single output."""
+    if checkpoint.config.boxes is not None:
+        what = f"{path} gives boxes in place of classes"
+        raise WeightsError(f"{what}; name the network of classes that it began from")
     if checkpoint.config.head == "none":
         raise WeightsError(
             f"{path} holds convolutions without a classifier, so it has no posteriors; {WITHOUT_CLASSIFIER}"
@@ -213,6 +216,14 @@ def need_classifier(path: Path, checkpoint: Checkpoint) -> None:
         raise WeightsError(
             f"{path} has one output (a sigmoid?), but posteriors need two classes or more; {WITHOUT_CLASSIFIER}"
         )
+
+
+def need_boxes(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises WeightsError for weights that give no boxes, or were never trained."""
+    if checkpoint.config.boxes is None:
+        learn = command_or_python("vgg finetune --boxes pcr", "vggcli.finetune(..., boxes='pcr')")
+        raise WeightsError(f"{path} gives classes, not boxes; make a network of boxes of it with {learn}")
+    need_trained(path, checkpoint)
 
 
 def _check_there(path: Path) -> None:

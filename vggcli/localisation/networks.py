@@ -1,0 +1,175 @@
+"""The networks of localisation, opened and held against one another: those that give boxes, and those that say classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vggcli.data.image_set import ImageSet, match_classes
+from vggcli.errors import UsageError, WeightsError
+from vggcli.evaluation.ensemble import fused
+from vggcli.evaluation.options import MeasureOptions
+from vggcli.evaluation.protocol import Scores, check_test_scales
+from vggcli.evaluation.scores_file import load_scores
+from vggcli.localisation.localise import DenseNetwork, Localiser
+from vggcli.places import Places
+from vggcli.progress import Progress, silent
+from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
+from vggcli.weights.checkpoint import (
+    Checkpoint,
+    glanced_at,
+    load_checkpoint,
+    need_boxes,
+    need_classifier,
+    need_trained,
+    read_checkpoint,
+    says_preprocessing,
+)
+from vggcli.weights.find import check_published, check_published_classifier, fetched, find_weights
+from vggcli.weights.preprocessing import ExpectedPixels
+
+
+@dataclass(frozen=True)
+class BoxNetwork:
+    """A network that gives boxes, as its file says it."""
+
+    path: Path
+    checkpoint: Checkpoint
+
+
+def gives_boxes(weights: Sequence[Path]) -> bool:
+    """Whether the networks in the files `weights` give boxes. Raises WeightsError where some do and others do not."""
+    found = [
+        (one, checkpoint is not None and checkpoint.config.boxes is not None)
+        for one, checkpoint in zip(weights, map(glanced_at, weights), strict=True)
+    ]
+    boxes, classes = ([path for path, gives in found if gives is wanted] for wanted in (True, False))
+    if boxes and classes:
+        raise WeightsError(f"{boxes[0]} gives boxes and {classes[0]} classes; measure networks of one kind at a time")
+    return bool(boxes)
+
+
+def box_network(weights: Path, pixels: ExpectedPixels | None = None) -> BoxNetwork:
+    """Raises WeightsError where the file holds no network that gives boxes, or no trained one, UsageError for `pixels`, the
+    preprocessing of weights that do not say theirs."""
+    checkpoint = read_checkpoint(weights, pixels)
+    need_boxes(weights, checkpoint)
+    return BoxNetwork(weights, checkpoint)
+
+
+def open_localiser(
+    boxes: Sequence[BoxNetwork],
+    classifiers: Sequence[str | Path],
+    asked: MeasureOptions,
+    images: ImageSet | None,
+    *,
+    places: Places,
+    progress: Progress = silent,
+) -> Localiser:
+    """Box networks with `classifiers` (run folders, checkpoints, published names, files of saved scores), each box network
+    at its own scales unless `asked` has some; for `images`, whose classes they must know, or where that is None for images
+    without labels. `asked.flip` True adds the boxes of mirror images; None and True average the posteriors with theirs.
+
+    Raises UsageError, WeightsError or MachineError for what cannot be used, or not together.
+    """
+    if not asked.dense or asked.multi_crop:
+        names = ["dense"] if not asked.dense else ["multi_crop"]
+        raise UsageError("classes and boxes of whole images are found by dense evaluation alone", *names)
+    if not classifiers:
+        raise UsageError("boxes of whole images need a network that says their classes; name one", "classifier")
+    options = asked.resolved
+    members = tuple(
+        DenseNetwork(
+            load_checkpoint(one.path, options.device)[0],
+            one.checkpoint.preprocessing,
+            one.checkpoint.classes,
+            asked.for_network(one.checkpoint).scales,
+        )
+        for one in boxes
+    )
+    scales = tuple(sorted({scale for one in members for scale in one.scales}))
+    texts = [str(one) for one in classifiers]
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise UsageError(f"{twice} is named twice; name each classifier once", "classifier")
+    read = {text: load_scores(path) for text in texts if (path := Path(text).expanduser()).is_file()}
+    saved = {text: one.scores for text, one in read.items() if one is not None}
+    networks = _classifiers(
+        [text for text in texts if text not in saved], boxes, asked, scales, images, places, progress
+    )
+    known = {path: one.classes for path, one in networks.items()} | {
+        Path(text): one.classes for text, one in saved.items()
+    }
+    _check_classes(boxes, known, images)
+    mean = fused([*saved.values()], [*saved]) if saved else None
+    if mean is not None:
+        _check_saved(next(iter(saved)), mean, images)
+    of_files = None if mean is None else (mean, len(saved))
+    return Localiser(members, tuple(networks.values()), of_files, asked.flip is True, options)
+
+
+def _classifiers(
+    names: Sequence[str],
+    boxes: Sequence[BoxNetwork],
+    asked: MeasureOptions,
+    scales: tuple[int, ...],
+    images: ImageSet | None,
+    places: Places,
+    progress: Progress,
+) -> dict[Path, DenseNetwork]:
+    """The classifiers that are networks, by file, at `scales`. Raises WeightsError where one cannot be used with `boxes`,
+    UsageError where `asked.preprocessing` has no effect on any."""
+    found, options, effect = dict[Path, DenseNetwork](), asked.resolved, False
+    known = images.classes if images is not None else boxes[0].checkpoint.classes
+    for path in [find_weights(Path(name), None, places) for name in names]:
+        if images is None:
+            check_published_classifier(path, places)
+        else:
+            check_published(path, images, places)
+        checkpoint = read_checkpoint(fetched(path, places, progress))
+        need_classifier(path, checkpoint)
+        need_trained(path, checkpoint)
+        _check_crops(path, checkpoint, boxes)
+        check_test_scales(checkpoint.config, replace(options, scales=scales))
+        pixels = None if says_preprocessing(checkpoint) else options.pixels
+        effect |= pixels is not None
+        network, checkpoint = load_checkpoint(path, options.device, pixels)
+        say_what_is_assumed(path, checkpoint, places)
+        classes = checkpoint.classes or assumed_classes(path, checkpoint, known)
+        found[path] = DenseNetwork(network, checkpoint.preprocessing, classes, scales)
+    if options.pixels is not None and not effect:
+        what = "a preprocessing has no effect beside weights and saved scores, each of which says its own"
+        raise UsageError(f"{what}; leave it out", "preprocessing")
+    return found
+
+
+def _check_crops(path: Path, checkpoint: Checkpoint, boxes: Sequence[BoxNetwork]) -> None:
+    """Raises WeightsError where the windows of a classifier are not those of the box networks."""
+    crop = checkpoint.config.crop
+    for one in boxes:
+        if (theirs := one.checkpoint.config.crop) != crop:
+            what = f"{path} has a crop of {crop} and {one.path} one of {theirs}, so their windows differ"
+            raise WeightsError(f"{what}; give a classifier of the same crop, or its saved scores", "classifier")
+
+
+def _check_classes(
+    boxes: Sequence[BoxNetwork], classifiers: Mapping[Path, tuple[str, ...]], images: ImageSet | None
+) -> None:
+    """Raises WeightsError where PCR networks and classifiers differ in their classes, or do not know those of `images`."""
+    of_boxes = [(one.path, one.checkpoint.classes) for one in boxes if one.checkpoint.config.boxes == "pcr"]
+    known = [*classifiers.items(), *of_boxes]
+    first, theirs = known[0]
+    for path, mine in known[1:]:
+        if set(mine) != set(theirs):
+            shown = ", ".join(map(repr, sorted(set(mine) ^ set(theirs))[:3]))
+            what = f"{path} and {first} are of different classes: only one has {shown}"
+            raise WeightsError(f"{what}; give networks of the same classes", "classifier")
+    if images is not None:
+        match_classes(images, theirs)
+
+
+def _check_saved(name: str, saved: Scores, images: ImageSet | None) -> None:
+    """Raises WeightsError where there are images that saved scores do not have."""
+    missing = set(images.names if images is not None else ()) - set(saved.images)
+    if missing or images is None:
+        what = f"{name} has no scores of {min(missing)}" if missing else f"{name} has scores, not a network"
+        raise WeightsError(f"{what}; give scores of the same images, or a network", "classifier")
