@@ -6,20 +6,29 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from vggcli.defaults import user_places
 from vggcli.evaluation import ensemble as fusing
 from vggcli.evaluation import load as loading
 from vggcli.evaluation import measure as measuring
-from vggcli.evaluation import predict as predicting
 from vggcli.features import describe as describing
 from vggcli.features import search as searching
+from vggcli.localisation import predict as predicting
 from vggcli.probe import measure as probing
+from vggcli.progress import Progress, silent
 from vggcli.report.plots import save_curves, save_views
 from vggcli.training import start as training
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggcli.evaluation.options import Asked
+    from vggcli.evaluation.predict import Predictions
+    from vggcli.localisation.predict import BoxPredictions, Names
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -38,6 +47,34 @@ def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T])
     return bound
 
 
+class _Predict(Protocol):
+    """`predict`, whose result depends on whether `boxes` are given."""
+
+    @overload
+    def __call__(
+        self,
+        paths: "Names",
+        weights: str | Path | None = None,
+        *,
+        top: int = 5,
+        arch: str | None = None,
+        progress: Progress = silent,
+        **asked: "Unpack[Asked]",
+    ) -> "Predictions": ...
+
+    @overload
+    def __call__(
+        self,
+        paths: "Names",
+        *,
+        boxes: "Names",
+        classifier: "Names",
+        top: int = 5,
+        progress: Progress = silent,
+        **asked: "Unpack[Asked]",
+    ) -> "BoxPredictions": ...
+
+
 def _surroundings() -> Surroundings:
     return Surroundings(user_places(), pictures=Pictures(save_curves, save_views))
 
@@ -46,7 +83,7 @@ train = _bound(training.train, _surroundings)
 finetune = _bound(training.finetune, _surroundings)
 evaluate = _bound(measuring.evaluate, user_places)
 ensemble = _bound(fusing.ensemble, user_places)
-predict = _bound(predicting.predict, user_places)
+predict = cast("_Predict", _bound(predicting.predict, user_places))
 load = _bound(loading.load, user_places)
 features = _bound(describing.features, user_places)
 search = searching.search

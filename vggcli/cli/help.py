@@ -10,13 +10,14 @@ from typer.models import OptionInfo
 
 PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in one command says so in its Option
     "Data": "data split train_split skip_bad skip_missing",
-    "Network": "arch weights preprocessing init_from width head classes",
+    "Network": "arch weights classifier preprocessing init_from width head classes",
     "Recipe": "boxes recipe layers scale scale_jitter crop epochs max_steps batch_size learning_rate momentum "
     "weight_decay dropout init init_std protocol splits train_per_class test_per_class ap costs seed",
     "Descriptor": "layer gap gmp aggregate norm",
     "Views": "dense multi_crop grid multi_scale scales flip",
     "Run": "config resume cache_features tensorboard",
-    "Output": "to search top out save_scores per_class confusion worst maps dtype shard_size table csv json quiet",
+    "Output": "to search top out draw candidates save_scores per_class confusion histogram worst maps dtype shard_size "
+    "table csv json quiet",
     "Machine": "device precision micro_batch workers",
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}

@@ -1,17 +1,53 @@
-"""`vgg predict`: the top classes of images."""
+"""`vgg predict`: the top classes of images, and where they are."""
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
-from vggcli.errors import DataError, MachineError, counted
+from vggcli.errors import DataError, MachineError, UsageError, counted
 
 if TYPE_CHECKING:
     from vggcli.evaluation.predict import Predictions
+    from vggcli.localisation.predict import BoxPredictions
+
+
+@dataclass(frozen=True)
+class BoxFlags:
+    """The networks that say where classes are, and the pictures of that."""
+
+    boxes: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="W",
+            rich_help_panel="Network",
+            help="Give each class a box, by this network of boxes; of several, boxes are united.",
+        ),
+    ] = None
+    classifier: Annotated[
+        list[Path] | None, Option(metavar="W", help="With --boxes: the network of classes; several are averaged.")
+    ] = None
+    draw: Annotated[
+        Path | None, Option(metavar="FOLDER", help="With --boxes: write copies of the images with their boxes there.")
+    ] = None
+    candidates: Annotated[bool, Option("--candidates", help="With --draw: draw also what boxes were merged from.")] = (
+        False
+    )
+
+    def check(self, weights: Path | None, arch: str | None) -> None:
+        """Raises UsageError for a flag that would have no effect."""
+        if self.boxes is None and (given := next((name for name, value in vars(self).items() if value), None)):
+            raise UsageError(f"--{given} has no effect without --boxes")
+        if self.candidates and self.draw is None:
+            raise UsageError("--candidates has no effect without --draw")
+        if self.boxes is not None and (weights is not None or arch is not None):
+            raise UsageError(
+                "--weights and --arch have no effect with --boxes; name the classes' network by --classifier"
+            )
 
 
 @options.with_groups
@@ -23,30 +59,44 @@ def predict(
     weights: options.Weights = None,
     top: Annotated[int, Option(min=1, help="How many classes to show.")] = 5,
     *,
+    box: BoxFlags,
     views: options.ViewFlags,
     passes: options.PassFlags,
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file.")
+        Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,…) or .json file.")
     ] = None,
     json: Annotated[bool, Option("--json", help="Print one JSON object per image, each on a line of its own.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the most probable classes of images. The protocols are those of `vgg evaluate`. A file that cannot be used
-    does not stop the others: it is listed at the end, and the exit code is 3."""
+    """Show the most probable classes of images. The protocols are those of `vgg evaluate`; with --boxes, each class has
+    a box, found by dense evaluation (Appendix A). A file that cannot be used does not stop the others: it is listed at
+    the end, and the exit code is 3."""
     from vggcli.evaluation.predict import predicted
+    from vggcli.localisation.predict import predicted_boxes
+    from vggcli.report.copies import Copies
     from vggcli.weights.find import find_weights
 
+    box.check(weights, arch)
     asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
         options.check_output(out, "out", ".csv", ".json")
-    file, outputs = find_weights(weights, arch, places), [("out", out)] if out is not None else []
-    progress, stdin = options.progress(quiet), sys.stdin.buffer
-    found = predicted(paths, file, asked, top, places=places, progress=progress, outputs=outputs, stdin=stdin)
+    outputs = [(name, path) for name, path in (("out", out), ("draw", box.draw)) if path is not None]
+    how: Any = {"places": places, "progress": options.progress(quiet), "outputs": outputs, "stdin": sys.stdin.buffer}
+    copies = None if box.draw is None else Copies(box.draw, box.candidates)
+    found: Predictions | BoxPredictions
+    if box.boxes is not None:
+        whole = replace(asked, dense=True)
+        found = predicted_boxes(paths, box.boxes, box.classifier or [], whole, top, drawer=copies, **how)
+    else:
+        found = predicted(paths, find_weights(weights, arch, places), asked, top, **how)
     try:
         if out is not None:
             found.write(out)
             options.written(out)
-    except MachineError:  # hours of work are not lost with the file
+        if copies is not None:
+            copies.finish()
+            options.written(f"{counted(copies.drawn, 'image')} with boxes in {box.draw}")
+    except (MachineError, DataError):  # hours of work are not lost with the file
         _show(found, json)
         raise
     if json or out is None:
@@ -58,14 +108,17 @@ def predict(
         raise DataError(f"{len(found.bad)} of {files} could not be used; see above")
 
 
-def _show(found: "Predictions", json: bool) -> None:
-    """One JSON object a line, or classes with bars, on stdout."""
+def _show(found: "Predictions | BoxPredictions", json: bool) -> None:
+    """One JSON object a line, or a table, on stdout."""
     from json import dumps
 
-    from vggcli.report.tables import predictions_table
+    from vggcli.localisation.predict import BoxPredictions
+    from vggcli.report.tables import box_predictions_table, predictions_table
 
     if json:
         for one in found.to_json():
             print(dumps(one))
-        return
-    options.stdout_console().print(predictions_table([(one.path, one.top) for one in found.images]))
+    elif isinstance(found, BoxPredictions):
+        options.stdout_console().print(box_predictions_table(found.images))
+    else:
+        options.stdout_console().print(predictions_table([(one.path, one.top) for one in found.images]))
