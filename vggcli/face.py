@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from vggcli.defaults import user_places
-from vggcli.evaluation import ensemble as fusing
 from vggcli.evaluation import load as loading
-from vggcli.evaluation import measure as measuring
 from vggcli.features import describe as describing
 from vggcli.features import search as searching
+from vggcli.localisation import evaluate as measuring
 from vggcli.localisation import predict as predicting
 from vggcli.probe import measure as probing
 from vggcli.progress import Progress, silent
@@ -82,7 +81,7 @@ def _surroundings() -> Surroundings:
 train = _bound(training.train, _surroundings)
 finetune = _bound(training.finetune, _surroundings)
 evaluate = _bound(measuring.evaluate, user_places)
-ensemble = _bound(fusing.ensemble, user_places)
+ensemble = _bound(measuring.ensemble, user_places)
 predict = cast("_Predict", _bound(predicting.predict, user_places))
 load = _bound(loading.load, user_places)
 features = _bound(describing.features, user_places)

@@ -11,12 +11,13 @@ import pytest
 from tests.conftest import MakeFolder
 from tests.zoo.nets import about, small
 from vggcli.errors import MachineError, UsageError
-from vggcli.evaluation.ensemble import ensemble
-from vggcli.evaluation.measure import Measured, evaluate
+from vggcli.evaluation.ensemble import Fusion
+from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.options import Asked, MeasureOptions
 from vggcli.evaluation.predict import predict
 from vggcli.evaluation.result import EvaluationRecord, keep_record
 from vggcli.evaluation.scores_file import save_scores
+from vggcli.localisation.evaluate import ensemble, evaluate
 from vggcli.places import Places
 from vggcli.records import read_record
 from vggcli.weights.checkpoint import Checkpoint, save_checkpoint
@@ -67,13 +68,15 @@ def test_an_ensemble_of_a_network_and_its_own_scores_is_that_network(
 ) -> None:
     folder, file = make_folder(), tmp_path / "s.safetensors"
     measured = evaluate(places, weights, folder, device="cpu")
+    assert isinstance(measured, Measured)
     save_scores(file, measured.scores, measured.to_json())
     fusion = ensemble(places, [weights, file], folder, device="cpu")
+    assert isinstance(fusion, Fusion)
     assert fusion.whole.posteriors_NK.equal(measured.scores.posteriors_NK)
     assert fusion.to_json()["correct_top1"] == measured.evaluation.correct_top1
     again = tmp_path / "again.safetensors"
     again.write_bytes(file.read_bytes())
-    assert ensemble(places, [file, again]).data is None
+    assert ensemble(places, [file, again]).to_json()["data"] is None
     with pytest.raises(UsageError, match="has no effect where every member is a file of saved scores") as caught:
         ensemble(places, [file, again], dense=True)
     assert caught.value.options == ("dense",)

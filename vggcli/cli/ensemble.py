@@ -9,7 +9,8 @@ from typer import Argument, Option
 from vggcli.cli import options
 from vggcli.defaults import user_places
 
-MEASURING = ("data", "split", "skip_bad", *vars(options.ViewFlags()), *vars(options.PassFlags()))  # only for networks
+_VIEWS, _BOXES, _PASSES = (tuple(vars(one())) for one in (options.ViewFlags, options.BoxFlags, options.PassFlags))
+MEASURING = ("data", "split", "skip_bad", *_VIEWS, *_BOXES, *_PASSES)  # only for networks
 
 
 @options.with_groups
@@ -20,6 +21,7 @@ def ensemble(
     split: Annotated[str | None, Option(metavar="NAME", help="Which split of the data to use. (default: val)")] = None,
     *,
     views: options.ViewFlags,
+    boxes: options.BoxFlags,
     passes: options.PassFlags,
     skip_bad: options.SkipBad = False,
     save_scores: options.SaveScores = None,
@@ -36,11 +38,14 @@ def ensemble(
 ) -> None:
     """Measure the error of several networks averaged. Posteriors of any mix of run folders, checkpoints and saved
     scores are averaged, for every member, every pair and the whole. Networks are evaluated by the flags below, each
-    image decoded once for all of them; saved scores are taken as they are."""
+    image decoded once for all of them; saved scores are taken as they are. Boxes of networks that give them (Appendix A)
+    are united, with --dense --classifier, before they are merged."""
     from json import dumps
 
-    from vggcli.evaluation.ensemble import fuse
-    from vggcli.report.evaluations import combined_tables, members_table
+    from vggcli.evaluation.ensemble import Fusion
+    from vggcli.localisation.evaluate import fuse_networks, member_files
+    from vggcli.report.evaluations import combined_tables
+    from vggcli.report.localisation import fusion_members_table
 
     asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=table)
     options.check_table(table, json)
@@ -50,15 +55,18 @@ def ensemble(
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     outputs = [("save_scores", save_scores)] if save_scores is not None else []
     places, progress = user_places(), options.progress(quiet)
-    fusion = fuse(members, data, split or "val", asked, given, places=places, progress=progress, outputs=outputs)
+    how, where = options.box_options(boxes), split or "val"
+    if how.check(member_files(members), asked):
+        options.check_classes_alone(save_scores=save_scores, table=table)
+    fusion = fuse_networks(members, data, where, asked, how, given, places=places, progress=progress, outputs=outputs)
 
     def show() -> None:
         if json:
             print(dumps(fusion.to_json()))
             return
-        for one in combined_tables(fusion) if table else [members_table(fusion)]:
+        for one in combined_tables(fusion) if table and isinstance(fusion, Fusion) else [fusion_members_table(fusion)]:
             options.stdout_console().print(one)
 
     with options.after_the_figures(show):
-        if save_scores is not None:
+        if save_scores is not None and isinstance(fusion, Fusion):
             fusion.save(save_scores)

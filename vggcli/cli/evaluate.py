@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option
 
@@ -15,6 +15,7 @@ from vggcli.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from vggcli.evaluation.measure import Measured
+    from vggcli.localisation.result import MeasuredBoxes
 
 WORST = "worst.png"
 WrittenPaths = dict[str, str]  # of the files written for a network, by what they hold
@@ -60,12 +61,15 @@ class ReportFlags:
         if self.table and self.per_class:
             raise UsageError("--per-class has no effect with --table, which has one line per network; leave one out")
 
-    def write(self, measured: "Measured", written: WrittenPaths) -> None:
+    def write(self, measured: "Measured | MeasuredBoxes", written: WrittenPaths) -> None:
         """Write the scores and pictures that were asked for, and add their paths to `written`."""
         from vggcli.evaluation.result import worst_mistakes
         from vggcli.evaluation.scores_file import save_scores
+        from vggcli.localisation.result import MeasuredBoxes
         from vggcli.report.evaluations import draw_confusion, save_mistakes
 
+        if isinstance(measured, MeasuredBoxes):
+            return
         if self.save_scores is not None:
             save_scores(self.save_scores, measured.scores, measured.to_json())
             written["scores"] = str(self.save_scores)
@@ -77,31 +81,28 @@ class ReportFlags:
             save_mistakes(measured, mistakes, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
 
-    def show(self, several: Sequence["Measured"], written: Sequence[WrittenPaths]) -> None:
+    def show(self, several: "Sequence[Measured | MeasuredBoxes]", written: Sequence[WrittenPaths]) -> None:
         """Print the figures in the form that was asked for, and the paths of the files `written`."""
         from json import dumps
 
-        from vggcli.evaluation.result import class_reports
-        from vggcli.report.evaluations import evaluation_table, networks_table
-        from vggcli.report.tables import classes_table
+        from vggcli.report.evaluations import networks_table
+        from vggcli.report.localisation import by_class, by_class_table, figures_table
 
         if self.json:
-            results = [measured.to_json() for measured in several]
-            if self.per_class:
-                for result, measured in zip(results, several, strict=True):
-                    result["per_class"] = [vars(one) for one in class_reports(measured.scores)]
+            classes = [{"per_class": by_class(measured)} if self.per_class else {} for measured in several]
+            results = [{**measured.to_json(), **more} for measured, more in zip(several, classes, strict=True)]
             print(dumps(results[0] if len(results) == 1 else {"evaluations": results}))
             return
         console = options.stdout_console()
         if self.table:
-            console.print(networks_table(several))
+            console.print(networks_table(cast("Sequence[Measured]", several)))
             for path in (path for paths in written for path in paths.values()):
                 options.written(path)
             return
         for measured, paths in zip(several, written, strict=True):
-            console.print(evaluation_table(measured, paths))
+            console.print(figures_table(measured, paths))
             if self.per_class:
-                console.print(classes_table(class_reports(measured.scores)))
+                console.print(by_class_table(measured))
 
 
 @options.with_groups
@@ -116,21 +117,31 @@ def evaluate(
     weights: options.Weights = None,
     *,
     views: options.ViewFlags,
+    boxes: options.BoxFlags,
+    tune_merging: Annotated[
+        bool, Option("--tune-merging", help="Choose T on the training split, and keep it in the checkpoint.")
+    ] = False,
     passes: options.PassFlags,
     skip_bad: options.SkipBad = False,
     report: ReportFlags,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure the error of networks. Top-1 and top-5 error by centre crop, or --dense, --multi-crop or both (sections
-    3.2 and 4.3); several --scales are averaged. `vgg eval` is the same."""
-    from vggcli.evaluation.measure import measure
+    3.2 and 4.3); several --scales are averaged. Of a network that gives boxes (Appendix A), the localisation error: of
+    the box of the true class in the centre crop, or with --dense --classifier of classes and boxes everywhere. `vgg eval`
+    is the same."""
     from vggcli.evaluation.result import keep_record
+    from vggcli.localisation.evaluate import measure_networks
 
     asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=report.table)
     files = _files(several or [], weights, arch)
     report.check(len(files))
-    places, progress = user_places(), options.progress(quiet)
-    found = measure(files, data, split, asked, places=places, progress=progress, outputs=report.outputs(files))
+    how = options.box_options(boxes, tune_merging)
+    if how.check(files, asked):
+        names = ("save_scores", "confusion", "worst", "table")
+        options.check_classes_alone(**{name: getattr(report, name) for name in names})
+    places, progress, outputs = user_places(), options.progress(quiet), report.outputs(files)
+    found = measure_networks(files, data, split, asked, how, places=places, progress=progress, outputs=outputs)
     written: list[WrittenPaths] = [{} for _ in found]
     with options.after_the_figures(lambda: report.show(found, written)):
         for measured in found:

@@ -14,6 +14,7 @@ from vggcli.cli.help import tidied
 GREEDY = {  # what a value looks like
     "--scales": re.compile(r"\d+"),
     "--costs": re.compile(r"\d*\.?\d+(e[+-]?\d+)?"),
+    "--classifier": re.compile(r"[^-].*", re.DOTALL),
     "--layer": re.compile(r"(?:(?:conv|bn)\d_\d|(?:pool|lrn|fc)\d)(?::pre)?"),
 }
 OPTIONAL_VALUE = ("--resume",)  # without a value: an empty one

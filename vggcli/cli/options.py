@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vggcli.evaluation.options import MeasureOptions
+    from vggcli.localisation.evaluate import BoxOptions
 
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
@@ -114,6 +115,20 @@ class ViewFlags:
 
 
 @dataclass(frozen=True)
+class BoxFlags:
+    """How boxes are found in whole images (protocol 2 of Appendix A)."""
+
+    classifier: Annotated[
+        list[str] | None,
+        Option(metavar="W...", help="With --dense: what says the classes of the boxes, as --weights, or saved scores."),
+    ] = None
+    merging: Annotated[
+        float | None,
+        Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.5)"),
+    ] = None
+
+
+@dataclass(frozen=True)
 class PassFlags:
     """How the forward passes are made."""
 
@@ -154,10 +169,23 @@ def measure_options(views: ViewFlags, passes: PassFlags, **more: Any) -> "Measur
     return MeasureOptions(**{**vars(views), **vars(passes), "workers": worker_count(passes.workers)}, **more)
 
 
+def box_options(boxes: BoxFlags, tune_merging: bool = False) -> "BoxOptions":
+    """What the library calls the flags of boxes."""
+    from vggcli.localisation.evaluate import BoxOptions
+
+    return BoxOptions(tuple(boxes.classifier or ()), boxes.merging, tune_merging)
+
+
 def check_table(table: bool, json: bool) -> None:
     """Raises UsageError for both, because a table is never shown with --json."""
     if table and json:
         raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
+
+
+def check_classes_alone(**given: object) -> None:
+    """Raises UsageError for the first flag that was `given` though there is no such report of boxes."""
+    for name in [name for name, value in given.items() if value]:
+        raise UsageError("this is a report of classes, but the weights give boxes; leave it out", name)
 
 
 def check_output(path: Path, name: str, *suffixes: str) -> None:

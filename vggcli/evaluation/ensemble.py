@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from vggcli.data.outputs import Output
-from vggcli.data.paths import texts_of
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.measure import measure
-from vggcli.evaluation.options import MeasureOptions, shows_options
+from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import PARTS, Protocol, Scores
 from vggcli.evaluation.result import correct_counts
 from vggcli.evaluation.scores_file import load_scores, save_scores
@@ -26,9 +25,7 @@ from vggcli.results import Result
 from vggcli.weights.find import find_weights
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from vggcli.evaluation.options import Asked
+    pass
 
 
 @dataclass(frozen=True)
@@ -100,32 +97,6 @@ def _mean(members: Sequence[FusedMember]) -> Scores:
     return fused([member.scores for member in members], [member.name for member in members])
 
 
-@shows_options
-def ensemble(
-    places: Places,
-    members: str | Path | Sequence[str | Path],
-    data: str | Path | None = None,
-    *,
-    split: str | None = None,
-    progress: Progress = silent,
-    **asked: "Unpack[Asked]",
-) -> Fusion:
-    """Average the posteriors of `members`, any mix of run folders, checkpoints and files of saved scores, as `vgg ensemble`
-    does. Networks are evaluated on a `split` ("val" where it is None) of `data`; the other keywords, those of
-    `MeasureOptions`, say how.
-
-    Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
-
-    >>> fusion = vggcli.ensemble(["runs/A-1", "runs/A-2"], "photos/")
-    >>> [(one["name"], one["images"]) for one in fusion.to_json()["members"]]
-    [('runs/A-1', 12), ('runs/A-2', 12)]
-    """
-    options = MeasureOptions(**asked)
-    members = texts_of(members)
-    given = [name for name, value in (("data", data), ("split", split)) if value is not None]
-    return fuse(members, data, split or "val", options, [*given, *options.given()], places=places, progress=progress)
-
-
 def fuse(
     members: Sequence[str | Path],
     data: str | Path | None,
@@ -137,10 +108,12 @@ def fuse(
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
 ) -> Fusion:
-    """As `ensemble`; `given` are the names of the options that were set (an error where no member is a network), `outputs`
-    the files that results will be written to.
+    """Average the posteriors of `members`, any mix of run folders, checkpoints and files of saved scores. Networks are
+    evaluated on a `split` of `data`; `given` are the names of the options that were set (an error where no member is a
+    network), `outputs` the files that results will be written to.
 
-    Raises UsageError too where an output would lie among the images.
+    Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used, UsageError too where an output
+    would lie among the images.
     """
     started = time.perf_counter()
     names = [str(member) for member in members]

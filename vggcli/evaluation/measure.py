@@ -13,13 +13,12 @@ from vggcli.data.outputs import Output, check_outside_source
 from vggcli.data.sources import load_split
 from vggcli.data.survey import note_in_both
 from vggcli.errors import UsageError, WeightsError
-from vggcli.evaluation.options import MeasureOptions, shows_options
+from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import Scores, image_posteriors
-from vggcli.evaluation.result import Evaluation, evaluation_of, keep_record
+from vggcli.evaluation.result import Evaluation, evaluation_of
 from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
-from vggcli.records import check_value
 from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
@@ -30,12 +29,10 @@ from vggcli.weights.checkpoint import (
     read_checkpoint,
     says_preprocessing,
 )
-from vggcli.weights.find import check_published, data_of, fetched, find_weights, run_of
+from vggcli.weights.find import check_published, data_of, fetched, run_of
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from vggcli.evaluation.options import Asked
+    pass
 
 
 @dataclass(frozen=True)
@@ -56,37 +53,6 @@ class Measured(Result):
     def to_json(self) -> dict[str, Any]:
         """The object that `vgg evaluate --json` prints."""
         return self.evaluation.to_json()
-
-
-@shows_options
-def evaluate(
-    places: Places,
-    weights: str | Path | None = None,
-    data: str | Path | None = None,
-    *,
-    split: str = "val",
-    arch: str | None = None,
-    progress: Progress = silent,
-    **asked: "Unpack[Asked]",
-) -> Measured:
-    """Measure the error of one network, as `vgg evaluate` does; the other keywords are those of `MeasureOptions`.
-
-    `weights` are a run folder, a file, a published name ("imagenet"), or None for the newest run of network `arch`; `data`
-    a folder, a CSV or the name of a known set, by default what the network was trained on. The evaluation is recorded in
-    the run of the weights, if they lie in one.
-
-    Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
-
-    >>> measured = vggcli.evaluate("runs/A-1", "photos/", dense=True, scales=[256, 384])
-    >>> measured.evaluation.images, measured.to_json()["protocol"]
-    (12, 'dense')
-    """
-    check_value("weights", weights, str | Path | None)
-    options = MeasureOptions(**asked)
-    file = find_weights(None if weights is None else Path(weights), arch, places)
-    (measured,) = measure([file], data, split, options, places=places, progress=progress)
-    keep_record(measured.evaluation, measured.run)
-    return measured
 
 
 def measure(

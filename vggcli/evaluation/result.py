@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vggcli import __version__
 from vggcli.errors import MachineError
@@ -16,7 +16,7 @@ from vggcli.records import OPEN
 from vggcli.regular import need_regular
 from vggcli.weights.checkpoint import Checkpoint
 
-RECORDS = "evaluations.jsonl"  # of a run, one `EvaluationRecord` a line
+RECORDS = "evaluations.jsonl"  # of a run, one `EvaluationRecord` or `BoxEvaluationRecord` a line
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,12 @@ class Evaluation:
         return {**vars(self), "scales": list(self.scales), **derived}
 
 
+class Recorded(Protocol):
+    """An evaluation, of classes or of boxes."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class EvaluationRecord(Evaluation):
     """An evaluation as a run keeps it, with its `date` (ISO 8601, UTC) and the version of this program."""
@@ -72,15 +78,15 @@ class EvaluationRecord(Evaluation):
     version: str = __version__
 
 
-def keep_record(evaluation: Evaluation, run: Path | None) -> None:
+def keep_record(evaluation: Recorded, run: Path | None) -> None:
     """Add the evaluation to the records of the run folder, if there is one. Notes where that cannot be written, so that
     read-only runs can be evaluated too."""
     if run is None:
         return
-    record = EvaluationRecord(**vars(evaluation), date=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    record = {**evaluation.to_json(), "date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     try:
         need_regular(run / RECORDS, MachineError)
-        append_line(run / RECORDS, json.dumps(record.to_json()))
+        append_line(run / RECORDS, json.dumps({**record, "version": __version__}))
     except MachineError as error:
         LOG.info(f"not recorded: {error}")
 

@@ -24,6 +24,7 @@ from vggcli.weights.checkpoint import (
     says_preprocessing,
 )
 from vggcli.weights.find import check_published_classifier, fetched, find_weights
+from vggcli.weights.preprocessing import ExpectedPixels
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ def gives_boxes(weights: Sequence[Path]) -> bool:
     return bool(boxes)
 
 
-def box_network(weights: Path) -> BoxNetwork:
-    """Raises WeightsError where the file holds no network that gives boxes, or no trained one."""
-    checkpoint = read_checkpoint(weights)
+def box_network(weights: Path, pixels: ExpectedPixels | None = None) -> BoxNetwork:
+    """Raises WeightsError where the file holds no network that gives boxes, or no trained one, UsageError for `pixels`, the
+    preprocessing of weights that do not say theirs."""
+    checkpoint = read_checkpoint(weights, pixels)
     need_boxes(weights, checkpoint)
     return BoxNetwork(weights, checkpoint)
 

@@ -6,7 +6,8 @@ Shapes: N images, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import fsum
 from typing import Protocol
 
 import torch
@@ -118,10 +119,13 @@ class BoxRegression:
 
 @dataclass
 class BoxTally:
+    """Counts boxes by protocol 1: `boxes` are those of the true class, xyxy as shares of the image, and `overlaps` their
+    greatest IoU with a box of that class, both by row."""
+
     images: ImageSet
     regression: BoxRegression
-    right: int = 0
-    iou_sum: float = 0.0
+    boxes: dict[int, Tensor] = field(default_factory=dict)
+    overlaps: dict[int, float] = field(default_factory=dict)
     loss_sum: float = 0.0
 
     def add(self, outputs: Tensor, rows: Sequence[int]) -> None:
@@ -131,15 +135,14 @@ class BoxTally:
             size = self.images.sizes[row]
             region = torch.tensor(centre_region(size, self.regression.scale, self.regression.crop))
             true_M4 = torch.tensor([box_share(box, size) for box in self.images.own_boxes(row)])
-            best = float(iou(from_view(box_4, region)[None], true_M4).max())
-            self.right += best > paper.RIGHT_IOU
-            self.iou_sum += best
+            self.boxes[row] = from_view(box_4, region)
+            self.overlaps[row] = float(iou(self.boxes[row][None], true_M4).max())
             self.loss_sum += float((box_4 - to_view(true_M4, region)).square().sum(1).min()) / 2
 
     def result(self) -> Validation:
-        images = len(self.images)
-        error = error_rate(self.right, images)
-        return Validation(self.loss_sum / images, localisation_error=error, mean_iou=self.iou_sum / images)
+        images, overlaps = len(self.images), self.overlaps.values()
+        error = error_rate(sum(one > paper.RIGHT_IOU for one in overlaps), images)
+        return Validation(self.loss_sum / images, localisation_error=error, mean_iou=fsum(overlaps) / images)
 
 
 def centre_region(size: Size, scale: int, crop: int) -> Region:
