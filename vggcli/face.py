@@ -68,6 +68,7 @@ class _Predict(Protocol):
         *,
         boxes: "Names",
         classifier: "Names",
+        merging: float | None = None,
         top: int = 5,
         progress: Progress = silent,
         **asked: "Unpack[Asked]",

@@ -25,6 +25,8 @@ class GreedyCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         mine = {name for parameter in self.params for name in parameter.opts}
+        if any(parameter.name == "paths" for parameter in self.params):  # which a classifier's name looks like
+            mine.discard("--classifier")
         return super().parse_args(ctx, expanded(args, mine))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -10,7 +10,7 @@ from typer.models import OptionInfo
 
 PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in one command says so in its Option
     "Data": "data split train_split skip_bad skip_missing",
-    "Network": "arch weights classifier preprocessing init_from width head classes",
+    "Network": "arch weights preprocessing init_from width head classes",
     "Recipe": "boxes recipe layers scale scale_jitter crop epochs max_steps batch_size learning_rate momentum "
     "weight_decay dropout init init_std protocol splits train_per_class test_per_class ap costs seed",
     "Descriptor": "layer gap gmp aggregate norm",

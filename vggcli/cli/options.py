@@ -182,10 +182,12 @@ def check_table(table: bool, json: bool) -> None:
         raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
 
 
-def check_classes_alone(**given: object) -> None:
-    """Raises UsageError for the first flag that was `given` though there is no such report of boxes."""
+def check_reports(boxes: bool, **given: object) -> None:
+    """Raises UsageError for the first flag that was `given` though weights that give `boxes`, or classes, have no such
+    report."""
+    theirs, mine = ("classes", "boxes") if boxes else ("boxes", "classes")
     for name in [name for name, value in given.items() if value]:
-        raise UsageError("this is a report of classes, but the weights give boxes; leave it out", name)
+        raise UsageError(f"this is a report of {theirs}, but the weights give {mine}; leave it out", name)
 
 
 def check_output(path: Path, name: str, *suffixes: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BoxFlags:
+class PlaceFlags:
     """The networks that say where classes are, and the pictures of that."""
 
     boxes: Annotated[
@@ -28,9 +28,6 @@ class BoxFlags:
             help="Give each class a box, by this network of boxes; of several, boxes are united.",
         ),
     ] = None
-    classifier: Annotated[
-        list[Path] | None, Option(metavar="W", help="With --boxes: the network of classes; several are averaged.")
-    ] = None
     draw: Annotated[
         Path | None, Option(metavar="FOLDER", help="With --boxes: write copies of the images with their boxes there.")
     ] = None
@@ -38,16 +35,14 @@ class BoxFlags:
         False
     )
 
-    def check(self, weights: Path | None, arch: str | None) -> None:
-        """Raises UsageError for a flag that would have no effect."""
-        if self.boxes is None and (given := next((name for name, value in vars(self).items() if value), None)):
-            raise UsageError(f"--{given} has no effect without --boxes")
+    def check(self, **others: object) -> None:
+        """Raises UsageError for a flag that would have no effect; `others` are those that go with --boxes or without."""
+        names = {**vars(self), **others}
+        wanted = ("weights", "arch") if self.boxes else ("draw", "candidates", "classifier", "merging")
+        if given := next((name for name in wanted if names[name]), None):
+            raise UsageError(f"--{given} has no effect with{'' if self.boxes else 'out'} --boxes; leave one out")
         if self.candidates and self.draw is None:
-            raise UsageError("--candidates has no effect without --draw")
-        if self.boxes is not None and (weights is not None or arch is not None):
-            raise UsageError(
-                "--weights and --arch have no effect with --boxes; name the classes' network by --classifier"
-            )
+            raise UsageError("--candidates has no effect without --draw, which says where to")
 
 
 @options.with_groups
@@ -59,7 +54,8 @@ def predict(
     weights: options.Weights = None,
     top: Annotated[int, Option(min=1, help="How many classes to show.")] = 5,
     *,
-    box: BoxFlags,
+    where: PlaceFlags,
+    merged: options.BoxFlags,
     views: options.ViewFlags,
     passes: options.PassFlags,
     out: Annotated[
@@ -76,17 +72,18 @@ def predict(
     from vggcli.report.copies import Copies
     from vggcli.weights.find import find_weights
 
-    box.check(weights, arch)
+    where.check(weights=weights, arch=arch, **vars(merged))
     asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
         options.check_output(out, "out", ".csv", ".json")
-    outputs = [(name, path) for name, path in (("out", out), ("draw", box.draw)) if path is not None]
+    outputs = [(name, path) for name, path in (("out", out), ("draw", where.draw)) if path is not None]
     how: Any = {"places": places, "progress": options.progress(quiet), "outputs": outputs, "stdin": sys.stdin.buffer}
-    copies = None if box.draw is None else Copies(box.draw, box.candidates)
+    copies = None if where.draw is None else Copies(where.draw, where.candidates)
     found: Predictions | BoxPredictions
-    if box.boxes is not None:
+    if where.boxes is not None:
         whole = replace(asked, dense=True)
-        found = predicted_boxes(paths, box.boxes, box.classifier or [], whole, top, drawer=copies, **how)
+        by = options.box_options(merged)
+        found = predicted_boxes(paths, where.boxes, by, whole, top, drawer=copies, **how)
     else:
         found = predicted(paths, find_weights(weights, arch, places), asked, top, **how)
     try:
@@ -95,7 +92,7 @@ def predict(
             options.written(out)
         if copies is not None:
             copies.finish()
-            options.written(f"{counted(copies.drawn, 'image')} with boxes in {box.draw}")
+            options.written(f"{counted(copies.drawn, 'image')} with boxes in {where.draw}")
     except (MachineError, DataError):  # hours of work are not lost with the file
         _show(found, json)
         raise

@@ -17,7 +17,9 @@ from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.predict import Predictions, names_to_predict, write_rows
 from vggcli.files import write_text
 from vggcli.localisation.error import MOST_GUESSES
-from vggcli.localisation.localise import THRESHOLD, Found, Guess
+from vggcli.localisation.evaluate import BoxOptions
+from vggcli.localisation.localise import Found, Guess
+from vggcli.localisation.measure import own_threshold
 from vggcli.localisation.networks import box_network, open_localiser
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
@@ -94,7 +96,8 @@ def predict(
     weights: str | Path | None = None,
     *,
     boxes: Names | None = None,
-    classifier: Names | None = None,
+    classifier: Names = (),
+    merging: float | None = None,
     top: int = 5,
     arch: str | None = None,
     progress: Progress = silent,
@@ -105,7 +108,8 @@ def predict(
     result and stops no other.
 
     With `boxes`, one or several networks that give boxes, each class has a box (protocol 2 of Appendix A); the classes are
-    then those of `classifier`, one or several networks, and the views whole images.
+    then those of `classifier`, one or several networks, the views whole images, and boxes are merged up to the match score
+    `merging` (None: as the networks were tuned).
 
     Raises DataError where there is no image, UsageError, WeightsError or MachineError for whatever else cannot be used.
 
@@ -115,21 +119,22 @@ def predict(
     True
     """
     if boxes is None:
-        if classifier is not None:
-            raise UsageError("a classifier has no effect without networks that give boxes", "classifier", "boxes")
+        for name, value in (("classifier", classifier), ("merging", merging)):
+            if value:
+                raise UsageError(f"{name} has no effect without networks that give boxes", name, "boxes")
         return of_classes.predict(places, paths, weights, top=top, arch=arch, progress=progress, **asked)
     if weights is not None or arch is not None:
         raise UsageError("weights have no effect beside boxes, whose classes the classifier says", "classifier")
     check_value("top", top, Ordinal)
     whole = replace(MeasureOptions(**asked), dense=True)
-    members, classifiers = texts_of(boxes), texts_of(classifier or [])
-    return predicted_boxes(texts_of(paths), members, classifiers, whole, top, places=places, progress=progress)
+    by = BoxOptions(texts_of(classifier), merging)
+    return predicted_boxes(texts_of(paths), texts_of(boxes), by, whole, top, places=places, progress=progress)
 
 
 def predicted_boxes(
     paths: Sequence[str],
     boxes: Sequence[str | Path],
-    classifiers: Sequence[str | Path],
+    by: BoxOptions,
     asked: MeasureOptions,
     top: int,
     *,
@@ -147,8 +152,8 @@ def predicted_boxes(
     if drawer is not None:
         drawer.begin(names)
     networks = [box_network(find_weights(Path(one), None, places)) for one in boxes]
-    localiser = open_localiser(networks, classifiers, asked, None, places=places, progress=progress)
-    threshold = THRESHOLD
+    localiser = open_localiser(networks, by.classifier, asked, None, places=places, progress=progress)
+    threshold = own_threshold(networks) if by.merging is None else by.merging
     images = ImageSet(Path(), "", localiser.classes, names, (0,) * len(names), ((),) * len(names))
     good: dict[int, BoxPrediction] = {}
     bad: list[ImageError] = []

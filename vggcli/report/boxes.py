@@ -33,9 +33,11 @@ COMPRESSION = 3  # of PNG, from 0 to 9: photos are hardly larger than by 6, and 
 PixelBox = tuple[int, int, int, int]  # the first and last column and row that a box has a share of: x0, y0, x1, y1
 
 
-def with_boxes(image: Image.Image, guesses: Sequence[Guess], truth: Sequence[Region] = ()) -> Image.Image:
+def with_boxes(
+    image: Image.Image, guesses: Sequence[Guess], truth: Sequence[Region] = (), scores: bool = True
+) -> Image.Image:
     """A copy of an upright RGB image with `guesses`, the first one on top, and above them the boxes of `truth`. What is
-    outside the image is cut off."""
+    outside the image is cut off; labels have the `scores` or the classes alone."""
     copy = image.copy()
     draw = ImageDraw.Draw(copy)
     line = max(1, round(min(copy.size) / LINE_SHARE))
@@ -48,7 +50,7 @@ def with_boxes(image: Image.Image, guesses: Sequence[Guess], truth: Sequence[Reg
             _dashes(draw, pixels, line)
     taken: list[PixelBox] = []
     for rank, one, pixels in inside:
-        taken.append(_write(draw, one, pixels, rank_colour(rank), taken))
+        taken.append(_write(draw, (one.label, f" {one.score:.2f}" if scores else ""), pixels, rank_colour(rank), taken))
     return copy
 
 
@@ -84,7 +86,8 @@ def _outline(draw: ImageDraw.ImageDraw, box: PixelBox, colour: str, width: int) 
     """The outermost pixels of a box in `colour`, with a dark edge on both sides."""
     edge = max(1, width // 4)
     draw.rectangle(_grown(box, edge), outline=DARK, width=width + 2 * edge)
-    draw.rectangle(box, outline=colour, width=width)
+    solid = min(box[2] - box[0], box[3] - box[1]) < 2 * width
+    draw.rectangle(box, fill=colour) if solid else draw.rectangle(box, outline=colour, width=width)
 
 
 def _dashes(draw: ImageDraw.ImageDraw, box: PixelBox, width: int) -> None:
@@ -106,14 +109,16 @@ def _bar(draw: ImageDraw.ImageDraw, box: PixelBox, edge: int) -> None:
     draw.rectangle(box, fill=LIGHT)
 
 
-def _write(draw: ImageDraw.ImageDraw, one: Guess, box: PixelBox, colour: str, taken: Sequence[PixelBox]) -> PixelBox:
-    """Write class and score beside or in a box, where no label of `taken` is; the pixels of the label."""
+def _write(
+    draw: ImageDraw.ImageDraw, text: tuple[str, str], box: PixelBox, colour: str, taken: Sequence[PixelBox]
+) -> PixelBox:
+    """Write the class and what follows it beside or in a box, where no label of `taken` is; the pixels of the label."""
     across, down = draw.im.size
     size = max(LEAST_FONT, round(min(across, down) / FONT_SHARE))
-    font = _font(printable(one.label), size)
+    font = _font(printable(text[0]), size)
     most = min(across, max(box[2] - box[0], across // 2, LABEL_LETTERS * size // 2)) - size // 2
-    text = labelled(one, lambda part: font.getlength(part) <= most)
-    width, height = round(font.getlength(text)) + size // 2, size + size // 2
+    shown = labelled(*text, lambda part: font.getlength(part) <= most)
+    width, height = round(font.getlength(shown)) + size // 2, size + size // 2
     places = [
         (x, y, x + width - 1, y + height - 1)
         for x, y in _corners(box, width, height, across)
@@ -122,7 +127,7 @@ def _write(draw: ImageDraw.ImageDraw, one: Guess, box: PixelBox, colour: str, ta
     place = min(places, key=lambda place: sum(_shared(place, other) for other in taken))  # the first of equal ones
     draw.rectangle(place, fill=colour)
     light = sum(ImageColor.getrgb(colour)[:3]) > 3 * 110
-    draw.text((place[0] + size // 4, place[1] + height / 2), text, DARK if light else LIGHT, font, anchor="lm")
+    draw.text((place[0] + size // 4, place[1] + height / 2), shown, DARK if light else LIGHT, font, anchor="lm")
     return place
 
 
@@ -154,6 +159,6 @@ def _font(text: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(next(whole, files[0])), size)
 
 
-def labelled(guess: Guess, fits: Fits) -> str:
-    """Class and score of a guess; the class without its middle where both do not fit."""
-    return f"{shortened(printable(guess.label), lambda part: fits(f'{part} {guess.score:.2f}'))} {guess.score:.2f}"
+def labelled(label: str, score: str, fits: Fits) -> str:
+    """A class and its score; the class without its middle where both do not fit."""
+    return shortened(printable(label), lambda part: fits(part + score)) + score

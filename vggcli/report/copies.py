@@ -134,7 +134,9 @@ def save_candidates(
             axes.set(xlim=bounds[::2], ylim=bounds[:0:-2], xticks=[], yticks=[])
             figure.colorbar(drawn, cax=figure.add_axes(beside), label="score of the candidate")
             said = f"{counted(len(boxes_N4), 'candidate')}, {guess.candidates} of them in this box"
-            for number, text in enumerate((said, labelled(guess, fitting(cell[0] - MARGIN)))):
+            for number, text in enumerate(
+                (said, labelled(guess.label, f" {guess.score:.2f}", fitting(cell[0] - MARGIN)))
+            ):
                 up = below + down + (number + 0.4) * SMALL_LINE
                 figure.text(left / width, up / height, text, weight="bold" if number else "normal")
         save_figure(figure, path)

@@ -194,6 +194,7 @@ def _draw_ious(axes: Any, ious_N: NDArray[np.float64], unguessed: int) -> None:
         label = f"no guess of the image's class ({unguessed})"
         bottom = counts[0] - unguessed
         axes.bar(0, unguessed, 1 / IOU_BARS, bottom, align="edge", color="grey", edgecolor="white", label=label)
+        axes.margins(y=0.2)  # room for the legend
         axes.legend(loc="upper left")
 
 
