@@ -82,6 +82,10 @@ SkipBad = Annotated[bool, Option("--skip-bad", help="Leave out images that canno
 SaveScores = Annotated[
     Path | None, Option(metavar="FILE", help="Write the posteriors of every image to this .safetensors file.")
 ]
+Merging = Annotated[
+    float | None,
+    Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.5)"),
+]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]
 
@@ -122,10 +126,7 @@ class BoxFlags:
         list[str] | None,
         Option(metavar="W...", help="With --dense: what says the classes of the boxes, as --weights, or saved scores."),
     ] = None
-    merging: Annotated[
-        float | None,
-        Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.5)"),
-    ] = None
+    merging: Merging = None
 
 
 @dataclass(frozen=True)

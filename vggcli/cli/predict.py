@@ -17,26 +17,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PlaceFlags:
+class BoxFlags:
     """The networks that say where classes are, and the pictures of that."""
 
     boxes: Annotated[
         list[Path] | None,
         Option(
             metavar="W",
-            rich_help_panel="Network",
-            help="Give each class a box, by this network of boxes; of several, boxes are united.",
+            rich_help_panel="Boxes",
+            help="Give each class a box, by this network of boxes; those of several (repeat it) are united.",
         ),
     ] = None
-    draw: Annotated[
-        Path | None, Option(metavar="FOLDER", help="With --boxes: write copies of the images with their boxes there.")
+    classifier: Annotated[
+        list[str] | None,
+        Option(metavar="W", help="What says the classes of the boxes, as --weights; several (repeat it) are averaged."),
     ] = None
-    candidates: Annotated[bool, Option("--candidates", help="With --draw: draw also what boxes were merged from.")] = (
-        False
-    )
+    merging: options.Merging = None
+    draw: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Write copies of the images with their boxes there.")
+    ] = None
+    candidates: Annotated[bool, Option("--candidates", help="With --draw: draw also what was merged.")] = False
 
     def check(self, **others: object) -> None:
-        """Raises UsageError for a flag that would have no effect; `others` are those that go with --boxes or without."""
+        """Raises UsageError for a flag that would have no effect; `others` are those that --boxes replaces."""
         names = {**vars(self), **others}
         wanted = ("weights", "arch") if self.boxes else ("draw", "candidates", "classifier", "merging")
         if given := next((name for name in wanted if names[name]), None):
@@ -54,12 +57,12 @@ def predict(
     weights: options.Weights = None,
     top: Annotated[int, Option(min=1, help="How many classes to show.")] = 5,
     *,
-    where: PlaceFlags,
-    merged: options.BoxFlags,
+    where: BoxFlags,
     views: options.ViewFlags,
     passes: options.PassFlags,
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,…) or .json file.")
+        Path | None,
+        Option("--out", "-o", metavar="FILE", help="A .csv or .json file: path, rank, class, posterior (or box)."),
     ] = None,
     json: Annotated[bool, Option("--json", help="Print one JSON object per image, each on a line of its own.")] = False,
     quiet: options.Quiet = False,
@@ -68,11 +71,12 @@ def predict(
     a box, found by dense evaluation (Appendix A). A file that cannot be used does not stop the others: it is listed at
     the end, and the exit code is 3."""
     from vggcli.evaluation.predict import predicted
+    from vggcli.localisation.evaluate import BoxOptions
     from vggcli.localisation.predict import predicted_boxes
     from vggcli.report.copies import Copies
     from vggcli.weights.find import find_weights
 
-    where.check(weights=weights, arch=arch, **vars(merged))
+    where.check(weights=weights, arch=arch)
     asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
         options.check_output(out, "out", ".csv", ".json")
@@ -82,7 +86,7 @@ def predict(
     found: Predictions | BoxPredictions
     if where.boxes is not None:
         whole = replace(asked, dense=True)
-        by = options.box_options(merged)
+        by = BoxOptions(tuple(where.classifier or ()), where.merging)
         found = predicted_boxes(paths, where.boxes, by, whole, top, drawer=copies, **how)
     else:
         found = predicted(paths, find_weights(weights, arch, places), asked, top, **how)
