@@ -1,6 +1,6 @@
 """The networks of localisation, opened and held against one another: those that give boxes, and those that say classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from vggcli.weights.checkpoint import (
     load_checkpoint,
     need_boxes,
     need_classifier,
+    need_trained,
     read_checkpoint,
     says_preprocessing,
 )
-from vggcli.weights.find import check_published_classifier, fetched, find_weights
+from vggcli.weights.find import check_published, check_published_classifier, fetched, find_weights
 from vggcli.weights.preprocessing import ExpectedPixels
 
 
@@ -71,7 +72,8 @@ def open_localiser(
     Raises UsageError, WeightsError or MachineError for what cannot be used, or not together.
     """
     if not asked.dense or asked.multi_crop:
-        raise UsageError("classes and boxes of whole images are found by dense evaluation alone", "dense")
+        names = ["dense"] if not asked.dense else ["multi_crop"]
+        raise UsageError("classes and boxes of whole images are found by dense evaluation alone", *names)
     if not classifiers:
         raise UsageError("boxes of whole images need a network that says their classes; name one", "classifier")
     options = asked.resolved
@@ -85,59 +87,76 @@ def open_localiser(
         for one in boxes
     )
     scales = tuple(sorted({scale for one in members for scale in one.scales}))
-    texts = list(dict.fromkeys(map(str, classifiers)))
-    saved = {text: load_scores(path) for text in texts if (path := Path(text).expanduser()).is_file()}
-    files = {text: one.scores for text, one in saved.items() if one is not None}
-    networks = [
-        _classifier(find_weights(Path(text), None, places), boxes, asked, scales, images, places, progress)
-        for text in texts
-        if text not in files
-    ]
-    mean = (fused([*files.values()], [*files]), len(files)) if files else None
-    _check_classes(
-        boxes,
-        [*((path, one.classes) for path, one in networks), *((Path(text), one.classes) for text, one in files.items())],
-        images,
+    texts = [str(one) for one in classifiers]
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise UsageError(f"{twice} is named twice; name each classifier once", "classifier")
+    read = {text: load_scores(path) for text in texts if (path := Path(text).expanduser()).is_file()}
+    saved = {text: one.scores for text, one in read.items() if one is not None}
+    networks = _classifiers(
+        [text for text in texts if text not in saved], boxes, asked, scales, images, places, progress
     )
+    known = {path: one.classes for path, one in networks.items()} | {
+        Path(text): one.classes for text, one in saved.items()
+    }
+    _check_classes(boxes, known, images)
+    mean = fused([*saved.values()], [*saved]) if saved else None
     if mean is not None:
-        _check_saved(next(iter(files)), mean[0], images)
-    return Localiser(members, tuple(one for _, one in networks), mean, asked.flip is True, options)
+        _check_saved(next(iter(saved)), mean, images)
+    of_files = None if mean is None else (mean, len(saved))
+    return Localiser(members, tuple(networks.values()), of_files, asked.flip is True, options)
 
 
-def _classifier(
-    path: Path,
+def _classifiers(
+    names: Sequence[str],
     boxes: Sequence[BoxNetwork],
     asked: MeasureOptions,
     scales: tuple[int, ...],
     images: ImageSet | None,
     places: Places,
     progress: Progress,
-) -> tuple[Path, DenseNetwork]:
-    """The classifier in the file `path`, at `scales`. Raises WeightsError where it cannot be used with `boxes`."""
-    check_published_classifier(path, places)
-    checkpoint = read_checkpoint(fetched(path, places, progress))
-    options = asked.resolved
-    pixels = None if says_preprocessing(checkpoint) else options.pixels
-    need_classifier(path, checkpoint)
+) -> dict[Path, DenseNetwork]:
+    """The classifiers that are networks, by file, at `scales`. Raises WeightsError where one cannot be used with `boxes`,
+    UsageError where `asked.preprocessing` has no effect on any."""
+    found, options, effect = dict[Path, DenseNetwork](), asked.resolved, False
+    known = images.classes if images is not None else boxes[0].checkpoint.classes
+    for path in [find_weights(Path(name), None, places) for name in names]:
+        if images is None:
+            check_published_classifier(path, places)
+        else:
+            check_published(path, images, places)
+        checkpoint = read_checkpoint(fetched(path, places, progress))
+        need_classifier(path, checkpoint)
+        need_trained(path, checkpoint)
+        _check_crops(path, checkpoint, boxes)
+        check_test_scales(checkpoint.config, replace(options, scales=scales))
+        pixels = None if says_preprocessing(checkpoint) else options.pixels
+        effect |= pixels is not None
+        network, checkpoint = load_checkpoint(path, options.device, pixels)
+        say_what_is_assumed(path, checkpoint, places)
+        classes = checkpoint.classes or assumed_classes(path, checkpoint, known)
+        found[path] = DenseNetwork(network, checkpoint.preprocessing, classes, scales)
+    if options.pixels is not None and not effect:
+        what = "a preprocessing has no effect beside weights and saved scores, each of which says its own"
+        raise UsageError(f"{what}; leave it out", "preprocessing")
+    return found
+
+
+def _check_crops(path: Path, checkpoint: Checkpoint, boxes: Sequence[BoxNetwork]) -> None:
+    """Raises WeightsError where the windows of a classifier are not those of the box networks."""
     crop = checkpoint.config.crop
     for one in boxes:
         if (theirs := one.checkpoint.config.crop) != crop:
             what = f"{path} has a crop of {crop} and {one.path} one of {theirs}, so their windows differ"
             raise WeightsError(f"{what}; give a classifier of the same crop, or its saved scores", "classifier")
-    check_test_scales(checkpoint.config, replace(options, scales=scales))
-    network, checkpoint = load_checkpoint(path, options.device, pixels)
-    say_what_is_assumed(path, checkpoint, places)
-    known = images.classes if images is not None else boxes[0].checkpoint.classes
-    classes = checkpoint.classes or assumed_classes(path, checkpoint, known)
-    return path, DenseNetwork(network, checkpoint.preprocessing, classes, scales)
 
 
 def _check_classes(
-    boxes: Sequence[BoxNetwork], classifiers: Sequence[tuple[Path, tuple[str, ...]]], images: ImageSet | None
+    boxes: Sequence[BoxNetwork], classifiers: Mapping[Path, tuple[str, ...]], images: ImageSet | None
 ) -> None:
     """Raises WeightsError where PCR networks and classifiers differ in their classes, or do not know those of `images`."""
     of_boxes = [(one.path, one.checkpoint.classes) for one in boxes if one.checkpoint.config.boxes == "pcr"]
-    known = [*classifiers, *of_boxes]
+    known = [*classifiers.items(), *of_boxes]
     first, theirs = known[0]
     for path, mine in known[1:]:
         if set(mine) != set(theirs):

@@ -19,7 +19,7 @@ from vggcli.weights.find import run_of
 
 BoxProtocol = Literal["ground-truth", "full"]  # protocol 1 and protocol 2 of Appendix A
 _OF_CLASSES = (  # figures that there are only where the class is guessed, too
-    *("classification_part", "box_part", "mean_iou_guessed", "guessed", "classifier", "merging"),
+    *("classification_part", "box_part", "mean_iou_guessed", "classifier", "merging"),
     *("correct_top1", "correct_top5"),
 )
 

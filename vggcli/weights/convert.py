@@ -131,6 +131,8 @@ def _check(layout: Layout, checkpoint: Checkpoint) -> None:
     """Raises WeightsError or MachineError where the layout cannot be written, before the weights are read."""
     if layout != "vgg" and checkpoint.config.head == "none":
         raise WeightsError("without a classifier, weights can only be written as a checkpoint (.safetensors)")
+    if layout != "vgg" and checkpoint.config.boxes is not None:
+        raise WeightsError("weights that give boxes can only be written as a checkpoint (.safetensors)")
     if layout in get_args(Framework):
         framework_names(checkpoint.config, cast("Framework", layout))
     elif layout == "keras":

@@ -1,0 +1,206 @@
+"""`vgg eval` and `vgg ensemble` on networks of boxes: both protocols of Appendix A, tuning, records, and each wrong command
+line."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vggcli
+from tests.cli.test_train import SMALL
+from tests.localisation.boxed import saved, write_boxed
+from vggcli.cli.app import run
+from vggcli.evaluation.options import MeasureOptions
+from vggcli.localisation.error import localisation
+from vggcli.localisation.result import BoxEvaluationRecord, BoxFusion, MeasuredBoxes
+from vggcli.localisation.tune import GRID, tune_merging
+from vggcli.places import Places
+from vggcli.records import read_record
+from vggcli.training.run import hold_run, let_go_of_run
+from vggcli.weights.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained_boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with boxed photos/ and, below here/runs, A-1 of classes, and A-2 and A-3 of boxes."""
+    root, before = tmp_path_factory.mktemp("boxes"), Path.cwd()
+    write_boxed(root / "photos")
+    (root / "here").mkdir()
+    os.chdir(root / "here")
+    small = [*SMALL[:-2], "-j", "0", "-q", "--data", str(root / "photos" / "index.csv")]
+    more = "--weights runs/A-1 --epochs 6 -b 4 --lr 0.05 --layers all -j 0 -q".split()
+    try:
+        assert run(["train", *small]) == 0
+        assert run(["finetune", *more, "--boxes", "pcr"]) == 0
+        assert run(["finetune", *more, "--boxes", "scr"]) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture
+def here(trained_boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, whose here/ is the current folder."""
+    shutil.copytree(trained_boxes / "here", tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("VGG_DATA", str(trained_boxes / "photos" / "index.csv"))
+    return tmp_path / "here"
+
+
+def result(capsys: pytest.CaptureFixture[str], command: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run([*command.split(), "--json", "-q", "-j", "0"]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("name", ["A-2", "A-3"])
+def test_protocol_1_is_the_validation_of_the_run(here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    one = result(capsys, f"eval --weights runs/{name}/last.safetensors")
+    last = json.loads((here / "runs" / name / "log.jsonl").read_text().splitlines()[-1])
+    assert one["localisation_error"] == last["localisation_error"]
+    assert one["mean_iou"] == last["mean_iou"]
+    assert (one["images"], one["protocol"], one["box_protocol"]) == (12, "centre-crop", "ground-truth")
+    assert not {"top1_error", "box_part", "merging", "classifier"} & set(one)
+    (line,) = (here / "runs" / name / "evaluations.jsonl").read_text().splitlines()
+    record = read_record(BoxEvaluationRecord, line, partly=True)
+    assert {**one, "date": record.date, "version": record.version} == record.to_json() == json.loads(line)
+
+
+def test_protocol_2_has_the_classifiers_error_and_the_parts(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = result(capsys, "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64 --per-class")
+    classes = result(capsys, "eval --weights runs/A-1 --dense --scales 36 64")
+    assert (one["top1_error"], one["top5_error"]) == (classes["top1_error"], classes["top5_error"])
+    assert one["classification_part"] + one["box_part"] == pytest.approx(one["localisation_error"])
+    assert (one["box_protocol"], one["merging"], one["scales"]) == ("full", {"threshold": 0.5}, [36, 64])
+    mean = sum(row["localisation_error"] for row in one["per_class"]) / 3
+    assert mean == pytest.approx(one["localisation_error"])
+    line = (here / "runs" / "A-2" / "evaluations.jsonl").read_text().splitlines()[-1]
+    assert read_record(BoxEvaluationRecord, line, partly=True).correct_top1 == classes["correct_top1"]
+    other = result(capsys, "eval runs/A-2 runs/A-3 --dense --classifier runs/A-1 --scales 36 64 --merging 2")
+    assert [row["merging"]["threshold"] for row in other["evaluations"]] == [2, 2]
+    assert "top1_error" in classes  # a run of classes is measured as before
+
+
+def test_the_python_functions_give_the_same_with_every_outcome(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = result(capsys, "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64")
+    measured = vggcli.evaluate("runs/A-2", dense=True, classifier="runs/A-1", scales=[36, 64], device="cpu")
+    assert isinstance(measured, MeasuredBoxes)
+    mine, timed = measured.to_json(), ("seconds", "images_per_second")
+    assert {name: value for name, value in mine.items() if name not in timed} == {
+        name: value for name, value in printed.items() if name not in timed
+    }
+    assert vars(localisation(measured.outcomes)) == {
+        name: mine[name] for name in ("images", "correct", "guessed", "mean_iou")
+    }
+    assert len(measured.guesses) == len(measured.images) == 12
+    assert [one.label for one in measured.outcomes] == [measured.images.classes[row] for row in measured.images.labels]
+    assert len(measured.table()) == 1 and measured.run == Path("runs/A-2")
+
+
+def test_networks_are_united_before_merging(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "ensemble runs/A-2 runs/A-3 --dense --classifier runs/A-1 --scales 36 64"
+    whole = result(capsys, command)
+    alone = result(capsys, "eval --weights runs/A-3 --dense --classifier runs/A-1 --scales 36 64")
+    assert (whole["arch"], len(whole["weights"]), whole["box_protocol"]) == ("A+A", 2, "full")
+    assert whole["members"][1]["mean_iou"] == pytest.approx(alone["mean_iou"])
+    fusion = vggcli.ensemble(
+        ["runs/A-2", "runs/A-3"], dense=True, classifier=["runs/A-1"], scales=[36, 64], device="cpu"
+    )
+    assert isinstance(fusion, BoxFusion) and len(fusion.table()) == 3
+    counts = [[guess.candidates for guess in guesses] for guesses in fusion.whole.guesses]
+    of_members = [
+        [max(a.candidates, b.candidates) for a, b in zip(*two, strict=True)]
+        for two in zip(*(one.guesses for one in fusion.members), strict=True)
+    ]
+    assert sum(map(sum, counts)) > sum(map(sum, of_members))
+    assert run([*command.split(), "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "Localisation over 12 images" in shown and "all" in shown
+
+
+def test_a_tuned_threshold_is_kept_with_the_same_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, file = load_checkpoint(Path("runs/A-2/best.safetensors")), Path("runs/A-2/best.safetensors")
+    one = result(capsys, "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64 --tune-merging")
+    network, checkpoint = load_checkpoint(file)
+    kept = checkpoint.training["merging"]
+    assert (kept["images"], kept["threshold"], one["merging"]["threshold"]) == (
+        24,
+        kept["threshold"],
+        kept["threshold"],
+    )
+    assert kept["threshold"] in GRID
+    assert checkpoint.training == {**before[1].training, "merging": kept}
+    assert all(torch.equal(value, before[0].state_dict()[name]) for name, value in network.state_dict().items())
+    again = result(capsys, "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64")
+    assert (again["merging"], again["mean_iou"]) == (one["merging"], one["mean_iou"])
+    asked = MeasureOptions(dense=True, scales=[36, 64], device="cpu")
+    places = Places(Path("runs"), Path("cache"), os.environ["VGG_DATA"])
+    tuned = tune_merging(file, ["runs/A-1"], None, asked, places=places)
+    least = min(one.localisation_error for one in tuned.tried.values())
+    assert tuned.tried[tuned.threshold].localisation_error == least and tuned.threshold == kept["threshold"]
+    held = hold_run(Path("runs/A-2"))
+    command = "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64 --tune-merging -q"
+    assert run(command.split()) == 5
+    let_go_of_run(Path("runs/A-2"), held)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("eval runs/A-2 --dense", 2, "need a network that says their classes; name one (--classifier)"),
+        ("eval runs/A-2 --classifier runs/A-1", 2, "no effect without dense evaluation, by which boxes are found"),
+        (
+            "eval runs/A-1 --dense --classifier runs/A-1",
+            4,
+            "gives classes itself, so a classifier has no effect beside it",
+        ),
+        ("eval runs/A-1 runs/A-2", 4, "measure networks of one kind at a time"),
+        ("eval runs/A-2 --multi-crop", 2, "measured by a single view, the centre crop"),
+        ("eval runs/A-2 --dense --multi-crop --classifier runs/A-1", 2, "by dense evaluation alone (--multi-crop)"),
+        ("eval runs/A-2 --scales 36 64", 2, "leave this out, or measure densely, with a classifier (--scales)"),
+        ("eval runs/A-2 --flip", 2, "(--flip)"),
+        ("eval runs/A-2 --merging 1", 2, "no effect without a classifier, which whole images need (--merging"),
+        (
+            "eval runs/A-2 --dense --classifier runs/A-1 --merging 1 --tune-merging",
+            2,
+            "contradict each other; give one",
+        ),
+        ("eval runs/A-2 --dense --classifier runs/A-3", 4, "gives boxes in place of classes"),
+        ("eval runs/A-2 --dense --classifier nowhere", 4, "nowhere is not there"),
+        ("eval runs/A-2 --preprocessing caffe", 2, "which says its own"),
+        ("eval runs/A-2 --dense --classifier runs/A-1 --preprocessing caffe", 2, "which says its own"),
+        ("eval runs/A-2 --save-scores s.safetensors", 2, "a report of classes, but the weights give boxes"),
+        ("ensemble runs/A-1 runs/A-2", 4, "measure networks of one kind at a time"),
+        ("ensemble runs/A-2 runs/A-3", 2, "which need a classifier (--classifier)"),
+        ("ensemble runs/A-2 runs/A-2/best.safetensors --dense --classifier runs/A-1", 2, "each named once"),
+        ("predict --weights runs/A-2 {photos}", 4, "gives boxes in place of classes"),
+        ("convert runs/A-2 x.pth", 4, "can only be written as a checkpoint"),
+        ("eval runs/A-2 --data {bare}", 3, "no box is marked in the val split"),
+        ("eval runs/A-2 --dense --classifier other.safetensors", 4, "are of different classes: only one has"),
+        ("eval other-boxes.safetensors", 4, "the weights lack 1 of the data's classes"),
+    ],
+)
+def test_each_wrong_command_line_is_refused(
+    here: Path, trained_boxes: Path, capsys: pytest.CaptureFixture[str], command: str, code: int, message: str
+) -> None:
+    bare = trained_boxes / "photos"
+    saved(here / "other.safetensors", 1, ("class0", "class1", "class2", "class3"), crop=32)
+    saved(here / "other-boxes.safetensors", 1, ("class0", "class1", "class3"), crop=32, boxes="pcr")
+    assert run(command.format(photos=bare, bare=bare).split()) == code
+    said = capsys.readouterr()
+    assert message in " ".join(said.err.split())
+    assert said.err.splitlines()[-1].startswith("vgg: ")
+
+
+def test_the_screens_say_what_was_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("eval runs/A-2 -q --per-class".split()) == 0
+    first = " ".join(capsys.readouterr().out.split())
+    assert "localisation error" in first and "box of the true class, right above IoU 0.5" in first
+    assert run("eval runs/A-3 -q --dense --classifier runs/A-1 --scales 36 64 --per-class --merging 0.25".split()) == 0
+    second = " ".join(capsys.readouterr().out.split())
+    for words in ("class not guessed", "merged up to a match score of 0.25", "(SCR)", "runs/A-1", "wrong %"):
+        assert words in second
