@@ -166,7 +166,7 @@ def test_tables_are_those_of_the_paper(photos: Path, capsys: pytest.CaptureFixtu
     sides = [line for line in lines if line[:3] == ["36", "36,", "48"]]
     assert [line[-1] for line in sides] == ["boxes.safetensors", "shared.safetensors"] * 2
     assert [len(line) for line in sides] == [6, 6, 6, 4]  # the last is the second of the whole
-    assert "these by classes.safetensors" in shown
+    assert "with classes by classes.safetensors" in shown
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ def test_a_histogram_counts_every_image_once(tmp_path: Path, photos: MeasuredBox
     heights = bars(drawn[0])
     assert {left for left, height in heights.items() if height} == {0.0, 0.2, 0.45, 0.7}  # 0.5 is wrong
     assert [text.get_text() for text in axes.texts] == [
-        "wrong: IoU up to 0.5 in 75.0 % (3)",
-        "right: IoU above 0.5 in 25.0 % (1)",
+        "wrong: IoU up to 0.5 in 75.00 % (3)",
+        "right: IoU above 0.5 in 25.00 % (1)",
     ]
     assert [list(line.get_xdata()) for line in axes.lines] == [[0.5, 0.5]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["no guess of the image's class (1)"]

@@ -83,11 +83,8 @@ class Copies:
             image = read_image(Path(name))
             save_copy(with_boxes(image, guesses), copy)
             if self.candidates:
-                said = f"one for each window of the networks, merged where the match score is up to {threshold:g}"
-                title = (
-                    f"Candidates in {last_parts(name)}",
-                    f"{said}; white: the merged box of the highest sum of scores",
-                )
+                said = f"white: the guess, merged up to a match score of {threshold:g}"
+                title = f"Candidates in {last_parts(name)}", f"A box for each window of the networks; {said}"
                 save_candidates(image, guesses, united(found.candidates), beside, title)
         except VGGError as error:
             self.failed = error
@@ -115,6 +112,9 @@ def save_candidates(
     columns = 2 if len(guesses) == 4 else min(3, len(guesses))
     boxes_LN4, scores_CN = candidates.boxes_LN4.numpy(), candidates.scores_CN.numpy()
     bounds = _bounds(image.size, boxes_LN4[: len(guesses)])
+    dark = image.copy()
+    dark.thumbnail((PANEL[1], PANEL[1]))
+    dark = Image.blend(dark, Image.new("RGB", dark.size), 0.5)
     sides = bounds[2] - bounds[0], bounds[3] - bounds[1]
     across, down = (round(side * PANEL[len(guesses) == 1] / max(sides)) for side in sides)
     cell = max(across, LEAST_SIDE) + _BAR, down + 3 * SMALL_LINE
@@ -130,13 +130,13 @@ def save_candidates(
             axes = figure.add_axes((left / width, below / height, across / width, down / height))
             beside = (left + across + MARGIN // 2) / width, below / height, MARGIN / 2 / width, down / height
             boxes_N4 = boxes_LN4[index % len(boxes_LN4)]
-            drawn = _draw_candidates(axes, image, guess, boxes_N4, scores_CN[index])
-            axes.set(xlim=bounds[::2], ylim=bounds[:0:-2], xticks=[], yticks=[])
+            axes.imshow(dark, extent=(0, image.width, image.height, 0))
+            drawn = _draw_candidates(axes, guess, boxes_N4, scores_CN[index])
+            axes.set(xlim=bounds[::2], ylim=bounds[:0:-2], xticks=[], yticks=[], facecolor="dimgrey")
             figure.colorbar(drawn, cax=figure.add_axes(beside), label="score of the candidate")
             said = f"{counted(len(boxes_N4), 'candidate')}, {guess.candidates} of them in this box"
-            for number, text in enumerate(
-                (said, labelled(guess.label, f" {guess.score:.2f}", fitting(cell[0] - MARGIN)))
-            ):
+            name = labelled(guess.label, f" {guess.score:.2f}", fitting(cell[0] - MARGIN))
+            for number, text in enumerate((said, name)):
                 up = below + down + (number + 0.4) * SMALL_LINE
                 figure.text(left / width, up / height, text, weight="bold" if number else "normal")
         save_figure(figure, path)
@@ -149,18 +149,12 @@ def _bounds(size: tuple[int, int], boxes_LN4: NDArray[np.float64]) -> Region:
     return -margin, -margin, size[0] + margin, size[1] + margin
 
 
-def _draw_candidates(
-    axes: Any, image: Image.Image, guess: Guess, boxes_N4: NDArray[np.float64], scores_N: NDArray[np.float64]
-) -> Any:
-    """Draw the image, the candidates and the guess; gives what a colour bar is made for."""
+def _draw_candidates(axes: Any, guess: Guess, boxes_N4: NDArray[np.float64], scores_N: NDArray[np.float64]) -> Any:
+    """Draw the candidates and the guess; gives what a colour bar is made for."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    shown = image.copy()
-    shown.thumbnail((PANEL[1], PANEL[1]))
-    axes.imshow(Image.blend(shown, Image.new("RGB", shown.size), 0.5), extent=(0, image.width, image.height, 0))
-    axes.set_facecolor("dimgrey")
     order = scores_N.argsort(kind="stable")
     patches = [Rectangle((x0, y0), x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes_N4[order]]
     drawn = PatchCollection(patches, facecolor="none", linewidth=1, cmap="plasma", array=scores_N[order])

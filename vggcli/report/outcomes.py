@@ -122,7 +122,7 @@ def _localisation_table(several: Sequence[tuple[MeasuredBoxes, Sequence[Scales]]
         rows.append(LocalisationRow(members, one.localisation_error, one.mean_iou, published))
     first = several[0][0]
     classes = ", ".join(last_parts(run_of(Path(name)) or name) for name in first.evaluation.classifier)
-    return localisation_table(f"Boxes and classes, these by {classes}; {_images(first)}", rows)
+    return localisation_table(f"Localisation, with classes by {classes}; {_images(first)}", rows)
 
 
 def _images(measured: MeasuredBoxes) -> str:

@@ -161,7 +161,7 @@ def localisation_table(title: str, rows: Sequence[LocalisationRow]) -> Table:
     published = any(row.published for row in rows)
     theirs = _unbroken("the paper's\nval, test") if published else []
     sides = [Column(f"smallest side\n{name}", justify="center", no_wrap=True) for name in ("train (S)", "test (Q)")]
-    table = _narrow(title, *sides, *right("error\n(%)", "mean\nIoU"), *theirs, "weights")
+    table = _narrow(title, *sides, *right("top-5\nerror (%)", "mean\nIoU"), *theirs, "weights")
     errors = lowest_green([f"{row.error:.1f}" for row in rows], [row.error for row in rows])
     for row, error in zip(rows, errors, strict=True):
         cells: list[Text | str] = [error, f"{row.mean_iou:.3f}"]

@@ -188,7 +188,7 @@ def _draw_ious(axes: Any, ious_N: NDArray[np.float64], unguessed: int) -> None:
     for side, some, colour in (("wrong: IoU up to", slice(half), "C3"), ("right: IoU above", slice(half, None), "C0")):
         axes.bar(edges[:-1][some], counts[some], 1 / IOU_BARS, align="edge", color=colour, edgecolor="white")
         count = int(counts[some].sum())
-        said = f"{side} {paper.RIGHT_IOU:g} in {100 * count / len(ious_N):.1f} % ({count})"
+        said = f"{side} {paper.RIGHT_IOU:g} in {100 * count / len(ious_N):.2f} % ({count})"
         axes.text(edges[:-1][some].mean() + 0.025, 1.02, said, color=colour, ha="center", transform=axes.transAxes)
     if unguessed:
         label = f"no guess of the image's class ({unguessed})"
