@@ -4,6 +4,7 @@ line."""
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from tests.localisation.boxed import saved, write_boxed
 from vggcli.cli.app import run
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.localisation.error import localisation
+from vggcli.localisation.localise import THRESHOLD
+from vggcli.localisation.measure import own_threshold
+from vggcli.localisation.networks import box_network
 from vggcli.localisation.result import BoxEvaluationRecord, BoxFusion, MeasuredBoxes
 from vggcli.localisation.tune import GRID, tune_merging
 from vggcli.places import Places
 from vggcli.records import read_record
 from vggcli.training.run import hold_run, let_go_of_run
-from vggcli.weights.checkpoint import load_checkpoint
+from vggcli.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_protocol_2_has_the_classifiers_error_and_the_parts(here: Path, capsys: 
     classes = result(capsys, "eval --weights runs/A-1 --dense --scales 36 64")
     assert (one["top1_error"], one["top5_error"]) == (classes["top1_error"], classes["top5_error"])
     assert one["classification_part"] + one["box_part"] == pytest.approx(one["localisation_error"])
-    assert (one["box_protocol"], one["merging"], one["scales"]) == ("full", {"threshold": 0.5}, [36, 64])
+    assert (one["box_protocol"], one["merging"], one["scales"]) == ("full", {"threshold": 0.2}, [36, 64])
     mean = sum(row["localisation_error"] for row in one["per_class"]) / 3
     assert mean == pytest.approx(one["localisation_error"])
     line = (here / "runs" / "A-2" / "evaluations.jsonl").read_text().splitlines()[-1]
@@ -102,13 +106,13 @@ def test_the_python_functions_give_the_same_with_every_outcome(here: Path, capsy
 
 
 def test_networks_are_united_before_merging(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = "ensemble runs/A-2 runs/A-3 --dense --classifier runs/A-1 --scales 36 64"
+    command = "ensemble runs/A-2 runs/A-3 --dense --classifier runs/A-1 --scales 36 64 --merging 1.5"
     whole = result(capsys, command)
-    alone = result(capsys, "eval --weights runs/A-3 --dense --classifier runs/A-1 --scales 36 64")
+    alone = result(capsys, "eval --weights runs/A-3 --dense --classifier runs/A-1 --scales 36 64 --merging 1.5")
     assert (whole["arch"], len(whole["weights"]), whole["box_protocol"]) == ("A+A", 2, "full")
     assert whole["members"][1]["mean_iou"] == pytest.approx(alone["mean_iou"])
     fusion = vggcli.ensemble(
-        ["runs/A-2", "runs/A-3"], dense=True, classifier=["runs/A-1"], scales=[36, 64], device="cpu"
+        ["runs/A-2", "runs/A-3"], dense=True, classifier=["runs/A-1"], scales=[36, 64], merging=1.5, device="cpu"
     )
     assert isinstance(fusion, BoxFusion) and len(fusion.table()) == 3
     counts = [[guess.candidates for guess in guesses] for guesses in fusion.whole.guesses]
@@ -204,3 +208,35 @@ def test_the_screens_say_what_was_measured(here: Path, capsys: pytest.CaptureFix
     second = " ".join(capsys.readouterr().out.split())
     for words in ("class not guessed", "merged up to a match score of 0.25", "(SCR)", "runs/A-1", "wrong %"):
         assert words in second
+
+
+def test_images_that_cannot_be_used_are_an_error_or_left_out_and_counted(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv = write_boxed(tmp_path / "bad")
+    first, second, third = (tmp_path / "bad" / "val" / "class1" / f"{index}.jpg" for index in (0, 1, 2))
+    first.write_bytes(first.read_bytes()[:-200])  # its header can be read
+    second.write_bytes(b"no image")
+    for how in ("", " --dense --classifier runs/A-1 --scales 36 64"):
+        command = f"eval runs/A-2 --data {csv}{how}"
+        second.write_bytes(b"no image")
+        assert run([*command.split(), "-q", "-j", "0"]) == 3
+        assert "1.jpg" in capsys.readouterr().err
+        one = result(capsys, f"{command} --skip-bad")
+        assert (one["images"], one["skipped"]) == (10, 2)
+        second.write_bytes(third.read_bytes())
+        assert run([*command.split(), "-q", "-j", "0"]) == 3
+        assert "0.jpg" in capsys.readouterr().err
+
+
+def test_the_threshold_of_several_networks_is_the_mean_of_theirs(tmp_path: Path) -> None:
+    networks = []
+    for index, threshold in enumerate((0.4, None, 0.9)):
+        file = tmp_path / f"{index}.safetensors"
+        network = saved(file, 1, boxes="scr")
+        about = load_checkpoint(file)[1]
+        if threshold is not None:
+            about = replace(about, training={**about.training, "merging": {"threshold": threshold}})
+            save_checkpoint(file, network, about)
+        networks.append(box_network(file))
+    assert own_threshold(networks) == pytest.approx((0.4 + THRESHOLD + 0.9) / 3)

@@ -14,7 +14,7 @@ from tests.localisation.nets import CLASSES, saved, saved_pair
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.localisation.evaluate import BoxOptions
-from vggcli.localisation.localise import Found, Guess
+from vggcli.localisation.localise import THRESHOLD, Found, Guess
 from vggcli.localisation.predict import BoxPredictions, predicted_boxes
 from vggcli.places import Places
 
@@ -88,10 +88,10 @@ def test_json_table_and_csv_say_the_same(make_folder: MakeFolder, pair: tuple[Pa
 def test_the_threshold_that_a_network_was_tuned_to_is_taken(make_folder: MakeFolder, pair: tuple[Path, Path]) -> None:
     folder = str(make_folder() / "val" / "class0")
     counts = {}
-    for merging in (None, 0.0, 0.5, 100.0):
+    for merging in (None, 0.0, THRESHOLD, 100.0):
         found = found_in(folder, pair, merging=merging, scales=(64,))
         counts[merging] = sum(box.candidates for one in found.images for box in one.boxes)
-    assert counts[None] == counts[0.5]
+    assert counts[None] == counts[THRESHOLD]
     assert counts[0.0] < counts[100.0]
 
 

@@ -84,7 +84,7 @@ SaveScores = Annotated[
 ]
 Merging = Annotated[
     float | None,
-    Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.5)"),
+    Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.2)"),
 ]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]

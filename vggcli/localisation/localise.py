@@ -36,7 +36,7 @@ from vggcli.zoo.layers import most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import passes_of, views_together
 
-THRESHOLD = 0.5  # a match score has no unit: distance over size, plus 1 - IoU
+THRESHOLD = 0.2  # a match score has no unit; boxes of one size merge where their centres are within 0.07 of it
 HELD_BYTES = 256 << 20
 
 
