@@ -158,6 +158,7 @@ def test_help_has_plain_types_and_a_line_for_every_keyword(name: str) -> None:
 
 
 def test_an_unknown_keyword_is_named_with_the_function_that_was_called(tmp_path: Path) -> None:
-    for function in (vggcli.evaluate, vggcli.ensemble, vggcli.predict, vggcli.train):
+    functions: list[Any] = [vggcli.evaluate, vggcli.ensemble, vggcli.predict, vggcli.train]
+    for function in functions:
         with pytest.raises(TypeError, match="unexpected keyword argument 'dence'$"):
-            function(str(tmp_path), dence=True)  # type: ignore[call-arg]
+            function(str(tmp_path), dence=True)

@@ -6,25 +6,34 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from vggcli.defaults import user_places
 from vggcli.evaluation import load as loading
-from vggcli.evaluation import predict as predicting
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.features import describe as describing
 from vggcli.features import search as searching
 from vggcli.features.bulk_options import BulkOptions
 from vggcli.localisation import evaluate as measuring
+from vggcli.localisation import predict as predicting
 from vggcli.localisation.evaluate import BoxOptions
 from vggcli.probe import measure as probing
 from vggcli.probe.plan import ProbePlan
+from vggcli.progress import Progress, silent
 from vggcli.report.plots import save_curves, save_views
 from vggcli.signatures import described, plain_signature
 from vggcli.training import start as training
 from vggcli.training.options import FinetuneOptions, TrainOptions
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggcli.evaluation.options import Asked
+    from vggcli.evaluation.predict import Predictions
+    from vggcli.localisation.predict import BoxPredictions, Names
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -46,6 +55,35 @@ def _bound(function: Callable[Concatenate[_T, _P], _R], first: Callable[[], _T],
     return bound
 
 
+class _Predict(Protocol):
+    """`predict`, whose result depends on whether `boxes` are given."""
+
+    @overload
+    def __call__(
+        self,
+        paths: "Names",
+        weights: str | Path | None = None,
+        *,
+        top: int = 5,
+        arch: str | None = None,
+        progress: Progress = silent,
+        **asked: "Unpack[Asked]",
+    ) -> "Predictions": ...
+
+    @overload
+    def __call__(
+        self,
+        paths: "Names",
+        *,
+        boxes: "Names",
+        classifier: "Names",
+        merging: float | None = None,
+        top: int = 5,
+        progress: Progress = silent,
+        **asked: "Unpack[Asked]",
+    ) -> "BoxPredictions": ...
+
+
 def _surroundings() -> Surroundings:
     return Surroundings(user_places(), pictures=Pictures(save_curves, save_views))
 
@@ -54,7 +92,7 @@ train = _bound(training.train, _surroundings, TrainOptions)
 finetune = _bound(training.finetune, _surroundings, FinetuneOptions)
 evaluate = _bound(measuring.evaluate, user_places, MeasureOptions, BoxOptions)
 ensemble = _bound(measuring.ensemble, user_places, MeasureOptions, BoxOptions)
-predict = _bound(predicting.predict, user_places, MeasureOptions)
+predict = cast("_Predict", _bound(predicting.predict, user_places, MeasureOptions, BoxOptions))
 load = _bound(loading.load, user_places)
 features = _bound(describing.features, user_places, BulkOptions)
 search = searching.search

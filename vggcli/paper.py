@@ -202,6 +202,42 @@ TABLE7 = (
     MethodResult("Krizhevsky et al.", "1 net", 40.7, 18.2, None),
 )
 
+
+@dataclass(frozen=True)
+class BoxResult:
+    """A row of Table 8: the localisation error, in per cent, of the box of the ground-truth class in the centre crop, at
+    S = Q = 384, of network D with boxes of a kind ("scr" or "pcr") after fine-tuning `layers` ("fc" or "all")."""
+
+    layers: str
+    boxes: str
+    error: float
+
+
+TABLE8 = (BoxResult("fc", "scr", 36.4), BoxResult("fc", "pcr", 34.3), BoxResult("all", "pcr", 33.1))
+TABLE8_SCALE = _AT384
+
+BoxMember = tuple[tuple[int, int], tuple[int, ...]]  # a network of Table 9: training range of S, test scales
+
+
+@dataclass(frozen=True)
+class LocalisationResult:
+    """A row of Table 9: the localisation error, in per cent, of five guesses by networks D with PCR, fine-tuned as a whole,
+    on the validation and on the test images; None where the table has a dash."""
+
+    members: tuple[BoxMember, ...]
+    error: float
+    test_error: float | None
+
+
+_BOXES256: BoxMember = (_AT256, (256,))
+_BOXES384: BoxMember = (_AT384, (352, 384))
+TABLE9 = (
+    LocalisationResult((_BOXES256,), 29.5, None),
+    LocalisationResult(((_AT384, (384,)),), 28.2, 26.7),
+    LocalisationResult((_BOXES384,), 27.5, None),
+    LocalisationResult((_BOXES256, _BOXES384), 26.9, 25.3),
+)
+
 # Appendix B: linear SVMs on the descriptors of images
 HELD_OUT_SHARE = 0.2  # of the training images, to choose hyper-parameters
 CALTECH_TRAIN, CALTECH_TEST, CALTECH_SPLITS = 30, 50, 3  # Caltech-101: images a class, at most so many to test on

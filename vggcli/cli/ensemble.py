@@ -30,7 +30,7 @@ def ensemble(
         Option(
             "--table",
             help="As in the paper's Table 6 (with ImageNet also Table 7); with --dense --multi-crop by each and by both "
-            "averaged.",
+            "averaged; of boxes as in Table 9.",
         ),
     ] = False,
     json: options.Json = False,
@@ -44,8 +44,8 @@ def ensemble(
 
     from vggcli.evaluation.ensemble import Fusion
     from vggcli.localisation.evaluate import fuse_networks, member_files
-    from vggcli.report.evaluations import combined_tables
     from vggcli.report.localisation import fusion_members_table
+    from vggcli.report.outcomes import fusion_rows_tables
 
     asked = options.measure_options(views, passes, skip_bad=skip_bad, apart=table)
     options.check_table(table, json)
@@ -57,14 +57,14 @@ def ensemble(
     places, progress = user_places(), options.progress(quiet)
     how, where = options.box_options(boxes), split or "val"
     if how.check(member_files(members), asked):
-        options.check_classes_alone(save_scores=save_scores, table=table)
+        options.check_reports(True, save_scores=save_scores)
     fusion = fuse_networks(members, data, where, asked, how, given, places=places, progress=progress, outputs=outputs)
 
     def show() -> None:
         if json:
             print(dumps(fusion.to_json()))
             return
-        for one in combined_tables(fusion) if table and isinstance(fusion, Fusion) else [fusion_members_table(fusion)]:
+        for one in fusion_rows_tables(fusion) if table else [fusion_members_table(fusion)]:
             options.stdout_console().print(one)
 
     with options.after_the_figures(show):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vggcli.localisation.result import MeasuredBoxes
 
 WORST = "worst.png"
+_FILES = {"save_scores": ".safetensors", "confusion": ".png", "histogram": ".png"}
 WrittenPaths = dict[str, str]  # of the files written for a network, by what they hold
 
 
@@ -28,15 +29,21 @@ class ReportFlags:
     save_scores: options.SaveScores = None
     per_class: Annotated[bool, Option("--per-class", help="Error, support and worst confusion by class.")] = False
     confusion: Annotated[Path | None, Option(metavar="FILE", help="Write the confusion matrix to this .png.")] = None
+    histogram: Annotated[Path | None, Option(metavar="FILE", help="Of boxes: write their IoU to this .png.")] = None
     worst: Annotated[
         int | None,
-        Option(min=1, max=1000, help="Draw the N most confident mistakes: worst.png in the run, else here."),
+        Option(
+            min=1,
+            max=1000,
+            help="Draw the N most confident mistakes, or boxes of lowest IoU: worst.png in the run, else here.",
+        ),
     ] = None
     table: Annotated[
         bool,
         Option(
             "--table",
-            help="One line per network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5.",
+            help="One line per network, as in the paper's Tables 3 and 4; with --dense --multi-crop as in Table 5; of "
+            "boxes as in Tables 8 and 9.",
         ),
     ] = False
     json: options.Json = False
@@ -46,12 +53,12 @@ class ReportFlags:
         from vggcli.weights.find import run_of
 
         worst = [_worst_path(run_of(path)) for path in weights] if self.worst is not None else []
-        named = (("save_scores", self.save_scores), ("confusion", self.confusion), *(("worst", path) for path in worst))
+        named = [(name, getattr(self, name)) for name in _FILES] + [("worst", path) for path in worst]
         return [(name, path) for name, path in named if path is not None]
 
     def check(self, networks: int) -> None:
         """Raises UsageError for a report that cannot be made of so many networks, or would overwrite a file."""
-        for name, suffix in (("save_scores", ".safetensors"), ("confusion", ".png")):
+        for name, suffix in _FILES.items():
             path = getattr(self, name)
             if path is not None and networks > 1:
                 raise UsageError(f"{path} is one file for {networks} networks; evaluate them one by one", name)
@@ -67,8 +74,16 @@ class ReportFlags:
         from vggcli.evaluation.scores_file import save_scores
         from vggcli.localisation.result import MeasuredBoxes
         from vggcli.report.evaluations import draw_confusion, save_mistakes
+        from vggcli.report.outcomes import draw_histogram, save_worst_boxes
 
+        path = _worst_path(measured.run)
         if isinstance(measured, MeasuredBoxes):
+            if self.histogram is not None:
+                draw_histogram(measured, self.histogram)
+                written["histogram"] = str(self.histogram)
+            if self.worst is not None:
+                count = save_worst_boxes(measured, self.worst, path)
+                written["worst"] = f"{path} ({counted(count, 'image')}, the lowest IoU first)"
             return
         if self.save_scores is not None:
             save_scores(self.save_scores, measured.scores, measured.to_json())
@@ -77,7 +92,6 @@ class ReportFlags:
             draw_confusion(measured, self.confusion)
             written["confusion"] = str(self.confusion)
         if self.worst is not None and (mistakes := worst_mistakes(measured.scores, self.worst)):
-            path = _worst_path(measured.run)
             save_mistakes(measured, mistakes, path)
             written["worst"] = f"{path} ({counted(len(mistakes), 'mistake')}, the surest first)"
 
@@ -85,8 +99,8 @@ class ReportFlags:
         """Print the figures in the form that was asked for, and the paths of the files `written`."""
         from json import dumps
 
-        from vggcli.report.evaluations import networks_table
         from vggcli.report.localisation import by_class, by_class_table, figures_table
+        from vggcli.report.outcomes import rows_table
 
         if self.json:
             classes = [{"per_class": by_class(measured)} if self.per_class else {} for measured in several]
@@ -95,7 +109,7 @@ class ReportFlags:
             return
         console = options.stdout_console()
         if self.table:
-            console.print(networks_table(cast("Sequence[Measured]", several)))
+            console.print(rows_table(several))
             for path in (path for paths in written for path in paths.values()):
                 options.written(path)
             return
@@ -136,9 +150,9 @@ def evaluate(
     files = _files(several or [], weights, arch)
     report.check(len(files))
     how = options.box_options(boxes, tune_merging)
-    if how.check(files, asked):
-        names = ("save_scores", "confusion", "worst", "table")
-        options.check_classes_alone(**{name: getattr(report, name) for name in names})
+    of_boxes = how.check(files, asked)
+    others = ("save_scores", "confusion") if of_boxes else ("histogram",)
+    options.check_reports(of_boxes, **{name: getattr(report, name) for name in others})
     places, progress, outputs = user_places(), options.progress(quiet), report.outputs(files)
     found = measure_networks(files, data, split, asked, how, places=places, progress=progress, outputs=outputs)
     written: list[WrittenPaths] = [{} for _ in found]

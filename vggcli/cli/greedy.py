@@ -27,6 +27,8 @@ class GreedyCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         mine = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        if any(parameter.name == "paths" for parameter in self.params):  # which a classifier's name looks like
+            mine.discard("--classifier")
         valued = {name for one in self.params if not getattr(one, "is_flag", True) for name in one.opts}
         for word, following in pairwise(args[: args.index("--")] if "--" in args else args):
             if word in valued and word not in OPTIONAL_VALUE and following in mine:

@@ -15,9 +15,10 @@ PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in 
     "weight_decay dropout init init_std protocol splits train_per_class test_per_class ap costs seed",
     "Descriptor": "layer gap gmp aggregate norm",
     "Views": "dense multi_crop grid multi_scale scales flip",
-    "Boxes": "classifier merging tune_merging",
+    "Boxes": "classifier merging tune_merging draw candidates",
     "Run": "config resume cache_features tensorboard",
-    "Output": "to search top out save_scores per_class confusion worst maps dtype shard_size table csv json quiet",
+    "Output": "to search top out save_scores per_class confusion histogram worst maps dtype shard_size "
+    "table csv json quiet",
     "Machine": "device precision micro_batch workers",
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}

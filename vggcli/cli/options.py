@@ -82,6 +82,10 @@ SkipBad = Annotated[bool, Option("--skip-bad", help="Leave out images that canno
 SaveScores = Annotated[
     Path | None, Option(metavar="FILE", help="Write the posteriors of every image to this .safetensors file.")
 ]
+Merging = Annotated[
+    float | None,
+    Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.2)"),
+]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress.")]
 
@@ -122,10 +126,7 @@ class BoxFlags:
         list[str] | None,
         Option(metavar="W...", help="With --dense: what says the classes of the boxes, as --weights, or saved scores."),
     ] = None
-    merging: Annotated[
-        float | None,
-        Option(metavar="T", min=0, help="Merge boxes up to this match score. (default: as tuned, else 0.2)"),
-    ] = None
+    merging: Merging = None
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,12 @@ def check_table(table: bool, json: bool) -> None:
         raise UsageError("--table has no effect with --json, which holds the same figures; leave one out")
 
 
-def check_classes_alone(**given: object) -> None:
-    """Raises UsageError for the first flag that was `given` though there is no such report of boxes."""
+def check_reports(boxes: bool, **given: object) -> None:
+    """Raises UsageError for the first flag that was `given` though weights that give `boxes`, or classes, have no such
+    report."""
+    theirs, mine = ("classes", "boxes") if boxes else ("boxes", "classes")
     for name in [name for name, value in given.items() if value]:
-        raise UsageError("this is a report of classes, but the weights give boxes; leave it out", name)
+        raise UsageError(f"this is a report of {theirs}, but the weights give {mine}; leave it out", name)
 
 
 def check_output(path: Path, name: str, *suffixes: str) -> None:

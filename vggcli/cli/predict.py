@@ -1,17 +1,51 @@
-"""`vgg predict`: the top classes of images."""
+"""`vgg predict`: the top classes of images, and where they are."""
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places
-from vggcli.errors import DataError, MachineError, counted
+from vggcli.errors import DataError, MachineError, UsageError, counted
 
 if TYPE_CHECKING:
     from vggcli.evaluation.predict import Predictions
+    from vggcli.localisation.predict import BoxPredictions
+
+
+@dataclass(frozen=True)
+class BoxFlags:
+    """The networks that say where classes are, and the pictures of that."""
+
+    boxes: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="W",
+            rich_help_panel="Boxes",
+            help="Give each class a box, by this network of boxes; those of several (repeat it) are united.",
+        ),
+    ] = None
+    classifier: Annotated[
+        list[str] | None,
+        Option(metavar="W", help="What says the classes of the boxes, as --weights; several (repeat it) are averaged."),
+    ] = None
+    merging: options.Merging = None
+    draw: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Write copies of the images with their boxes there.")
+    ] = None
+    candidates: Annotated[bool, Option("--candidates", help="With --draw: draw also what was merged.")] = False
+
+    def check(self, **others: object) -> None:
+        """Raises UsageError for a flag that would have no effect; `others` are those that --boxes replaces."""
+        names = {**vars(self), **others}
+        wanted = ("weights", "arch") if self.boxes else ("draw", "candidates", "classifier", "merging")
+        if given := next((name for name in wanted if names[name]), None):
+            raise UsageError(f"--{given} has no effect with{'' if self.boxes else 'out'} --boxes; leave one out")
+        if self.candidates and self.draw is None:
+            raise UsageError("--candidates has no effect without --draw, which says where to")
 
 
 @options.with_groups
@@ -23,30 +57,47 @@ def predict(
     weights: options.Weights = None,
     top: Annotated[int, Option(min=1, help="How many classes to show.")] = 5,
     *,
+    where: BoxFlags,
     views: options.ViewFlags,
     passes: options.PassFlags,
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="FILE", help="A .csv (path,rank,class,posterior) or .json file.")
+        Path | None,
+        Option("--out", "-o", metavar="FILE", help="A .csv or .json file: path, rank, class, posterior (or box)."),
     ] = None,
     json: Annotated[bool, Option("--json", help="Print one JSON object per image, each on a line of its own.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the most probable classes of images. The protocols are those of `vgg evaluate`. A file that cannot be used
-    does not stop the others: it is listed at the end, and the exit code is 3."""
+    """Show the most probable classes of images. The protocols are those of `vgg evaluate`; with --boxes, each class has
+    a box, found by dense evaluation (Appendix A). A file that cannot be used does not stop the others: it is listed at
+    the end, and the exit code is 3."""
     from vggcli.evaluation.predict import predicted
+    from vggcli.localisation.evaluate import BoxOptions
+    from vggcli.localisation.predict import predicted_boxes
+    from vggcli.report.copies import Copies
     from vggcli.weights.find import find_weights
 
+    where.check(weights=weights, arch=arch)
     asked, places = options.measure_options(views, passes, skip_bad=True), user_places()
     if out is not None:
         options.check_output(out, "out", ".csv", ".json")
-    file, outputs = find_weights(weights, arch, places), [("out", out)] if out is not None else []
-    progress, stdin = options.progress(quiet), sys.stdin.buffer
-    found = predicted(paths, file, asked, top, places=places, progress=progress, outputs=outputs, stdin=stdin)
+    outputs = [(name, path) for name, path in (("out", out), ("draw", where.draw)) if path is not None]
+    how: Any = {"places": places, "progress": options.progress(quiet), "outputs": outputs, "stdin": sys.stdin.buffer}
+    copies = None if where.draw is None else Copies(where.draw, where.candidates)
+    found: Predictions | BoxPredictions
+    if where.boxes is not None:
+        whole = replace(asked, dense=True)
+        by = BoxOptions(tuple(where.classifier or ()), where.merging)
+        found = predicted_boxes(paths, where.boxes, by, whole, top, drawer=copies, **how)
+    else:
+        found = predicted(paths, find_weights(weights, arch, places), asked, top, **how)
     try:
         if out is not None:
             found.write(out)
             options.written(out)
-    except MachineError:  # hours of work are not lost with the file
+        if copies is not None:
+            copies.finish()
+            options.written(f"{counted(copies.drawn, 'image')} with boxes in {where.draw}")
+    except (MachineError, DataError):  # hours of work are not lost with the file
         _show(found, json)
         raise
     if json or out is None:
@@ -58,14 +109,17 @@ def predict(
         raise DataError(f"{len(found.bad)} of {files} could not be used; see above")
 
 
-def _show(found: "Predictions", json: bool) -> None:
-    """One JSON object a line, or classes with bars, on stdout."""
+def _show(found: "Predictions | BoxPredictions", json: bool) -> None:
+    """One JSON object a line, or a table, on stdout."""
     from json import dumps
 
-    from vggcli.report.tables import predictions_table
+    from vggcli.localisation.predict import BoxPredictions
+    from vggcli.report.tables import box_predictions_table, predictions_table
 
     if json:
         for one in found.to_json():
             print(dumps(one))
-        return
-    options.stdout_console().print(predictions_table([(one.path, one.top) for one in found.images]))
+    elif isinstance(found, BoxPredictions):
+        options.stdout_console().print(box_predictions_table(found.images))
+    else:
+        options.stdout_console().print(predictions_table([(one.path, one.top) for one in found.images]))

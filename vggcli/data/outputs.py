@@ -41,7 +41,8 @@ def check_outside_folders(outputs: Sequence[Output], paths: Iterable[str], names
     """Raises UsageError for an output in a folder among `paths`, or among those of the images `names` found below it."""
     for folder in (path for path in paths if os.path.isdir(path)):  # noqa: PTH112 (may be no valid path)
         for name, path in outputs:
-            if _identity(Path(folder)) in map(_identity, Path(os.path.realpath(path)).parents):
+            real = Path(os.path.realpath(path))
+            if _identity(Path(folder)) in map(_identity, (real, *real.parents)):
                 raise UsageError(f"{path} is inside the input folder {folder}; write it elsewhere", name)
         begin = os.path.join(folder, "").replace(os.sep, "/")  # noqa: PTH118 (as in the names)
         inside = [name.removeprefix(begin) for name in names if name.startswith(begin) or begin == "./"]

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -67,12 +67,17 @@ class Predictions(Result):
         fails."""
         if path.suffix == ".json":
             write_text(path, json.dumps(self.table(), indent=1) + "\n")
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _HEADER, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.table())
-        write_text(path, text.getvalue())
+        else:
+            write_rows(path, _HEADER, self.table())
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, whole or not at all. Raises MachineError where that fails."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 @shows_options
@@ -115,15 +120,22 @@ def predicted(
 ) -> Predictions:
     """As `predict`, with the file `weights`; `outputs` are the files that results will be written to, `stdin` has the list
     that "-" among `paths` reads. Raises UsageError too where an output would lie among the images."""
-    if not paths:
-        raise UsageError("there is nothing to predict: give images, folders, globs or lists")
-    names = images_once(paths, stdin)
-    check_outside_folders(outputs, paths, names)
-    if not names:
-        raise DataError(f"there is no image in {', '.join(paths)}")
+    names = names_to_predict(paths, outputs, stdin)
     by = opened(weights, asked, places, progress, names)
     images = ImageSet(Path(), "", by.classes, names, (0,) * len(names), ((),) * len(names))
     with progress("predicting", len(names) * len(by.options.scales), "views") as bar:
         scores = image_posteriors(by.network, images, by.colour, by.options, bar)
     found = zip(scores.images, ranked(scores, top), strict=True)
     return Predictions(tuple(Prediction(name, classes) for name, classes in found), scores.skipped)
+
+
+def names_to_predict(paths: Sequence[str], outputs: Sequence[Output], stdin: IO[bytes] | None) -> tuple[str, ...]:
+    """The images that `paths` name, each once. Raises DataError where there is none, UsageError where nothing is named, or
+    where an output would lie among them."""
+    if not paths:
+        raise UsageError("there is nothing to predict: give images, folders, globs or lists")
+    names = images_once(paths, stdin)
+    check_outside_folders(outputs, paths, names)
+    if not names:
+        raise DataError(f"there is no image in {', '.join(paths)}")
+    return names

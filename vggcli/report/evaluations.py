@@ -119,11 +119,11 @@ def _network_row(measured: Measured, columns: Sequence[tuple[Scores, int | None,
     """A line with (scores, table of the paper, protocol of a part) for each column of errors."""
     one, classes = measured.evaluation, measured.scores.classes
     errors = tuple((_errors(scores), published_result(one, classes, table, part)) for scores, table, part in columns)
-    name, weights = _network_name(one.arch, one.network), measured.run or measured.weights
+    name, weights = network_name(one.arch, one.network), measured.run or measured.weights
     return NetworkRow(name, measured.checkpoint.scale, one.scales, weights.name, errors)
 
 
-def _network_name(arch: str, network: Mapping[str, Any]) -> str:
+def network_name(arch: str, network: Mapping[str, Any]) -> str:
     """The name of a network and where it differs from the paper's."""
     changes = [f"width {network['width']:g}"] if network["width"] != 1 else []
     changes += [f"crop {network['crop']}"] if network["crop"] != CROP else []
@@ -176,7 +176,7 @@ def _images(fusion: Fusion, skipped: int) -> str:
 def _member_name(about: Mapping[str, Any], protocol: bool) -> str:
     """Network/S/Q, as Table 6 names models; S is ? for saved scores that do not say it."""
     network = about.get("network")
-    name = _network_name(about["arch"], network) if network else about["arch"]
+    name = network_name(about["arch"], network) if network else about["arch"]
     trained = range_text(tuple(network["scale"])) if network else "?"
     how = f" {about['protocol']}" if protocol else ""
     return f"{name}/{trained}/{','.join(map(str, about['scales']))}{how}"

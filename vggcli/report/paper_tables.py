@@ -1,4 +1,4 @@
-"""Measurements in the form of the paper's Tables 3 to 7, beside its own figures where there are any."""
+"""Measurements in the form of the paper's Tables 3 to 9, beside its own figures where there are any."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +33,34 @@ class FusionRow:
     protocol: str
     errors: Errors
     published: paper.FusionResult | None
+
+
+@dataclass(frozen=True)
+class BoxRow:
+    """A line of Table 8: the network, the layers that were fine-tuned ("all" or "fc"), the kind of its boxes ("scr" or
+    "pcr"), its training range of S, its test scale, its error in per cent, its mean IoU from 0 to 1, what its weights are
+    called, and the paper's error."""
+
+    network: str
+    layers: str
+    boxes: str
+    scale: tuple[int, int]
+    test_scales: tuple[int, ...]
+    error: float
+    mean_iou: float
+    weights: str
+    published: float | None
+
+
+@dataclass(frozen=True)
+class LocalisationRow:
+    """A line of Table 9: what the weights of its box networks are called, with the training range of S and the test scales
+    of each, the error and the mean IoU after their boxes were united, and the paper's result."""
+
+    members: tuple[tuple[str, tuple[int, int], tuple[int, ...]], ...]
+    error: float
+    mean_iou: float
+    published: paper.LocalisationResult | None
 
 
 def range_text(scale: tuple[int, int]) -> str:
@@ -110,6 +138,39 @@ def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
             top5, test = f"({top5})", f"({test})"
         table.add_row(one.method, one.nets, _figure(one.top1_error), top5, test)
     table.remark = "In brackets: one figure for both columns."
+    return table
+
+
+def boxes_table(title: str, rows: Sequence[BoxRow]) -> Table:
+    """Rows in the form of Table 8."""
+    published = any(row.published is not None for row in rows)
+    theirs = _unbroken("paper's\n(Table 8)") if published else []
+    columns = [Column(name, no_wrap=True) for name in ("layers\ntuned", "boxes", "train (S)\ntest (Q)")]
+    table = _narrow(title, *columns, *right("error\n(%)", "mean\nIoU"), *theirs, *fold("network"), "weights")
+    errors = lowest_green([f"{row.error:.1f}" for row in rows], [row.error for row in rows])
+    for row, error in zip(rows, errors, strict=True):
+        tuned = {"fc": "fc6, fc7"}.get(row.layers, row.layers)
+        sides = f"{range_text(row.scale)}\n{', '.join(map(str, row.test_scales))}"
+        cells: list[Text | str] = [error, f"{row.mean_iou:.3f}", *([_figure(row.published)] if published else [])]
+        table.add_row(tuned, row.boxes.upper(), sides, *cells, row.network, Elided(row.weights))
+    return table
+
+
+def localisation_table(title: str, rows: Sequence[LocalisationRow]) -> Table:
+    """Rows in the form of Table 9; a line below another is of a network whose boxes were united with its."""
+    published = any(row.published for row in rows)
+    theirs = _unbroken("the paper's\nval, test") if published else []
+    sides = [Column(f"smallest side\n{name}", justify="center", no_wrap=True) for name in ("train (S)", "test (Q)")]
+    table = _narrow(title, *sides, *right("top-5\nerror (%)", "mean\nIoU"), *theirs, "weights")
+    errors = lowest_green([f"{row.error:.1f}" for row in rows], [row.error for row in rows])
+    for row, error in zip(rows, errors, strict=True):
+        cells: list[Text | str] = [error, f"{row.mean_iou:.3f}"]
+        if published:
+            one = row.published
+            cells.append(f"{one.error:.1f}, {_figure(one.test_error)}" if one else "-")
+        for place, (weights, scale, test_scales) in enumerate(row.members):
+            sides_of = range_text(scale), ", ".join(map(str, test_scales))
+            table.add_row(*sides_of, *(cells if place == 0 else [""] * len(cells)), Elided(weights))
     return table
 
 

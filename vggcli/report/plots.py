@@ -1,4 +1,5 @@
-"""Pictures of runs and evaluations: curves of training, sheets of training views, confusion matrices."""
+"""Pictures of runs and evaluations: curves of training, sheets of training views, confusion matrices, histograms of
+IoU."""
 
 import json
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggcli import paper
 from vggcli.errors import counted
 from vggcli.metrics import shows_top5
 from vggcli.report.figures import (
@@ -35,6 +37,8 @@ COLOURS = {
 }
 MARKED_EPOCHS = 40  # up to which every epoch has a marker
 NAMED_RATES = 4  # of learning rates that are written beside the axis
+IOU_BARS = 20
+HISTOGRAM_SIZE = 1000, 620  # pixels, without the title
 NAMED_CLASSES, COUNTED_CLASSES = 50, 30  # up to which a confusion matrix has their names and the counts
 CELL, SMALL_CELL = 54, 36  # pixels, of a confusion matrix with counts and without
 MATRIX = 400, 1800  # pixels of its side, at least and at most
@@ -155,6 +159,44 @@ def _write_counts(axes: Any, counts_KK: NDArray[np.int64], shares_KK: NDArray[np
         colour = "white" if shares_KK[row, column] > 0.5 else "black"
         number = str(counts_KK[row, column])
         axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
+
+
+def save_iou_histogram(ious: Sequence[float], unguessed: int, path: Path, title: tuple[str, ...]) -> None:
+    """A PNG with a histogram of the IoU of the best box of each image; those up to 1/2 are wrong. In `unguessed` of the
+    images, whose IoU is 0, no guess had their class."""
+    with drawing():
+        lines = title_lines(tuple(map(printable, title)), HISTOGRAM_SIZE[0] - 2 * MARGIN)
+        top = title_height(lines)
+        height = top + HISTOGRAM_SIZE[1]
+        figure = pixel_figure(HISTOGRAM_SIZE[0], height)
+        draw_title(figure, lines)
+        axes = figure.add_axes((0.1, 90 / height, 0.87, 1 - (90 + top + 2 * SMALL_LINE) / height))
+        _draw_ious(axes, np.asarray(ious), unguessed)
+        axes.axvline(paper.RIGHT_IOU, color="black", linestyle="--", linewidth=1)
+        axes.set(xlim=(0, 1), xlabel="IoU of the best box", ylabel="images", xticks=np.linspace(0, 1, 11))
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3, axis="y")
+        axes.set_axisbelow(True)
+        save_figure(figure, path)
+
+
+def _draw_ious(axes: Any, ious_N: NDArray[np.float64], unguessed: int) -> None:
+    """Bars of 1/20, each with its upper end, and above both sides of 1/2 the share of the images."""
+    edges = np.linspace(0, 1, IOU_BARS + 1)
+    places_N = np.maximum(0, np.searchsorted(edges, ious_N, side="left") - 1)
+    counts = np.bincount(places_N, minlength=IOU_BARS)
+    half = IOU_BARS // 2
+    for side, some, colour in (("wrong: IoU up to", slice(half), "C3"), ("right: IoU above", slice(half, None), "C0")):
+        axes.bar(edges[:-1][some], counts[some], 1 / IOU_BARS, align="edge", color=colour, edgecolor="white")
+        count = int(counts[some].sum())
+        said = f"{side} {paper.RIGHT_IOU:g} in {100 * count / len(ious_N):.2f} % ({count})"
+        axes.text(edges[:-1][some].mean() + 0.025, 1.02, said, color=colour, ha="center", transform=axes.transAxes)
+    if unguessed:
+        label = f"no guess of the image's class ({unguessed})"
+        bottom = counts[0] - unguessed
+        axes.bar(0, unguessed, 1 / IOU_BARS, bottom, align="edge", color="grey", edgecolor="white", label=label)
+        axes.margins(y=0.2)  # room for the legend
+        axes.legend(loc="upper left")
 
 
 def save_views(

@@ -8,10 +8,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vggcli.data.survey import Survey
+from vggcli.data.voc import CORNERS
 from vggcli.evaluation.result import ClassReport
 from vggcli.features.outcome import Outcome
 from vggcli.features.pooling import strongest_channels
 from vggcli.features.search import Neighbours
+from vggcli.localisation.predict import BoxPrediction
 from vggcli.report.cells import Elided, Titled, fold, from_here, lowest_green, right
 from vggcli.report.text import printable
 from vggcli.weights.convert import Converted
@@ -51,6 +53,17 @@ def predictions_table(images: Sequence[tuple[str, Sequence[tuple[str, float]]]])
         for rank, (name, posterior) in enumerate(top):
             cells = Elided(path if rank == 0 else ""), Elided(name), f"{posterior:.4f}", "█" * round(BAR * posterior)
             table.add_row(*cells, end_section=rank == len(top) - 1)
+    return table
+
+
+def box_predictions_table(images: Sequence[BoxPrediction]) -> Table:
+    """The classes of each image with their scores and boxes, in pixels."""
+    table = Titled("", "image", "class", *right("score", *CORNERS))
+    for one in images:
+        for guess in one.boxes:
+            first = guess is one.boxes[0]
+            cells = Elided(one.path if first else ""), Elided(guess.label), f"{guess.score:.4f}"
+            table.add_row(*cells, *(f"{corner:.1f}" for corner in guess.box), end_section=guess is one.boxes[-1])
     return table
 
 
