@@ -12,7 +12,7 @@ from vggcli.files import file_sha256
 from vggcli.localisation.error import ImageOutcome, Localisation, localisation
 from vggcli.localisation.localise import Guess
 from vggcli.localisation.networks import BoxNetwork
-from vggcli.metrics import error_rate
+from vggcli.metrics import error_rate, hidden_top5
 from vggcli.records import OPEN
 from vggcli.results import Result
 from vggcli.weights.find import run_of
@@ -118,6 +118,9 @@ class MeasuredBoxes(Result):
     def to_json(self) -> dict[str, Any]:
         """The object that `vgg evaluate --json` prints."""
         return self.evaluation.to_json()
+
+    def hidden(self) -> tuple[str, ...]:
+        return hidden_top5(self.evaluation.classes)
 
 
 @dataclass(frozen=True)
