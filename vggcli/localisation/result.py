@@ -171,8 +171,7 @@ def box_evaluation(
     config, colour = networks[0].checkpoint.config, networks[0].checkpoint.preprocessing
     divisor = list(colour.divisor) if isinstance(colour.divisor, tuple) else colour.divisor
     shape = {name: getattr(config, name) for name in ("crop", "width", "head", "boxes")}
-    found = localisation(outcomes)
-    full = correct is not None
+    found, full = localisation(outcomes), correct is not None
     return BoxEvaluation(
         arch="+".join(one.checkpoint.config.arch for one in networks),
         weights=" + ".join(str(one.path.resolve()) for one in networks),
