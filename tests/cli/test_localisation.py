@@ -89,6 +89,18 @@ def test_protocol_2_has_the_classifiers_error_and_the_parts(here: Path, capsys: 
     assert "top1_error" in classes  # a run of classes is measured as before
 
 
+def test_saved_scores_and_several_classifiers_say_the_classes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classes = result(capsys, "eval --weights runs/A-1 --save-scores s.safetensors")
+    saved_scores = result(capsys, "eval --weights runs/A-2 --dense --classifier s.safetensors --scales 36 64")
+    assert saved_scores["top1_error"] == classes["top1_error"]
+    both = result(
+        capsys, "eval runs/A-2 --dense --scales 36 --classifier runs/A-1 s.safetensors runs/A-1/last.safetensors"
+    )
+    assert both["classifier"] == ["runs/A-1", "s.safetensors", "runs/A-1/last.safetensors"]
+    assert run("eval runs/A-2 --dense --classifier s.safetensors --split train".split()) == 4
+    assert "has no scores of train/" in capsys.readouterr().err
+
+
 def test_the_python_functions_give_the_same_with_every_outcome(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = result(capsys, "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64")
     measured = vggcli.evaluate("runs/A-2", dense=True, classifier="runs/A-1", scales=[36, 64], device="cpu")

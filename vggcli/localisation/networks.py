@@ -76,10 +76,9 @@ def open_localiser(
         raise UsageError("classes and boxes of whole images are found by dense evaluation alone", *names)
     if not classifiers:
         raise UsageError("boxes of whole images need a network that says their classes; name one", "classifier")
-    options = asked.resolved
     members = tuple(
         DenseNetwork(
-            load_checkpoint(one.path, options.device)[0],
+            load_checkpoint(one.path, asked.resolved.device)[0],
             one.checkpoint.preprocessing,
             one.checkpoint.classes,
             asked.for_network(one.checkpoint).scales,
@@ -91,20 +90,25 @@ def open_localiser(
     if len(set(texts)) < len(texts):
         twice = next(text for text in texts if texts.count(text) > 1)
         raise UsageError(f"{twice} is named twice; name each classifier once", "classifier")
-    read = {text: load_scores(path) for text in texts if (path := Path(text).expanduser()).is_file()}
-    saved = {text: one.scores for text, one in read.items() if one is not None}
-    networks = _classifiers(
-        [text for text in texts if text not in saved], boxes, asked, scales, images, places, progress
-    )
-    known = {path: one.classes for path, one in networks.items()} | {
-        Path(text): one.classes for text, one in saved.items()
-    }
-    _check_classes(boxes, known, images)
-    mean = fused([*saved.values()], [*saved]) if saved else None
-    if mean is not None:
-        _check_saved(next(iter(saved)), mean, images)
-    of_files = None if mean is None else (mean, len(saved))
-    return Localiser(members, tuple(networks.values()), of_files, asked.flip is True, options)
+    saved = _saved(texts, images)
+    names = [text for text in texts if text not in saved]
+    networks = _classifiers(names, boxes, asked, scales, images, places, progress)
+    known = {path: one.classes for path, one in networks.items()}
+    _check_classes(boxes, {**known, **{Path(text): one.classes for text, one in saved.items()}}, images)
+    mean = (fused([*saved.values()], [*saved]), len(saved)) if saved else None
+    return Localiser(members, tuple(networks.values()), mean, asked.flip is True, asked.resolved)
+
+
+def _saved(names: Sequence[str], images: ImageSet | None) -> dict[str, Scores]:
+    """The saved scores among `names`. Raises WeightsError where there are images that some do not have."""
+    read = {name: load_scores(path) for name in names if (path := Path(name).expanduser()).is_file()}
+    saved = {name: one.scores for name, one in read.items() if one is not None}
+    for name, scores in saved.items():
+        missing = set(images.names if images is not None else ()) - set(scores.images)
+        if missing or images is None:
+            what = f"no scores of {min(missing)}" if missing else "scores of images by their names, not a network"
+            raise WeightsError(f"{name} has {what}; give scores of the same images, or a network", "classifier")
+    return saved
 
 
 def _classifiers(
@@ -165,11 +169,3 @@ def _check_classes(
             raise WeightsError(f"{what}; give networks of the same classes", "classifier")
     if images is not None:
         match_classes(images, theirs)
-
-
-def _check_saved(name: str, saved: Scores, images: ImageSet | None) -> None:
-    """Raises WeightsError where there are images that saved scores do not have."""
-    missing = set(images.names if images is not None else ()) - set(saved.images)
-    if missing or images is None:
-        what = f"{name} has no scores of {min(missing)}" if missing else f"{name} has scores, not a network"
-        raise WeightsError(f"{what}; give scores of the same images, or a network", "classifier")

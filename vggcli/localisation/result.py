@@ -12,7 +12,7 @@ from vggcli.files import file_sha256
 from vggcli.localisation.error import ImageOutcome, Localisation, localisation
 from vggcli.localisation.localise import Guess
 from vggcli.localisation.networks import BoxNetwork
-from vggcli.metrics import error_rate
+from vggcli.metrics import error_rate, hidden_top5
 from vggcli.records import OPEN
 from vggcli.results import Result
 from vggcli.weights.find import run_of
@@ -119,6 +119,9 @@ class MeasuredBoxes(Result):
         """The object that `vgg evaluate --json` prints."""
         return self.evaluation.to_json()
 
+    def hidden(self) -> tuple[str, ...]:
+        return hidden_top5(self.evaluation.classes)
+
 
 @dataclass(frozen=True)
 class BoxFusion(Result):
@@ -168,8 +171,7 @@ def box_evaluation(
     config, colour = networks[0].checkpoint.config, networks[0].checkpoint.preprocessing
     divisor = list(colour.divisor) if isinstance(colour.divisor, tuple) else colour.divisor
     shape = {name: getattr(config, name) for name in ("crop", "width", "head", "boxes")}
-    found = localisation(outcomes)
-    full = correct is not None
+    found, full = localisation(outcomes), correct is not None
     return BoxEvaluation(
         arch="+".join(one.checkpoint.config.arch for one in networks),
         weights=" + ".join(str(one.path.resolve()) for one in networks),

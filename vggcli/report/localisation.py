@@ -12,6 +12,7 @@ from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.result import class_reports
 from vggcli.localisation.error import localisation_by_class
 from vggcli.localisation.result import BoxEvaluation, BoxFusion, MeasuredBoxes
+from vggcli.metrics import shows_top5
 from vggcli.report.cells import Elided, Titled, fold, from_here, lowest_green, right
 from vggcli.report.evaluations import evaluation_table, members_table, protocol_text
 from vggcli.report.tables import classes_table, facts_table
@@ -76,7 +77,12 @@ def _parts(one: BoxEvaluation) -> dict[str, str]:
         return {}
     found = one.localisation
     guessed = f"{found.classification_part:.2f} % class not guessed, {found.box_part:.2f} % box wrong"
-    return {"of which": guessed, "classifier's error": f"top-1 {one.top1_error:.2f} %, top-5 {one.top5_error:.2f} %"}
+    return {"of which": guessed, "classifier's error": _errors_of_classes(one)}
+
+
+def _errors_of_classes(one: BoxEvaluation) -> str:
+    top5 = f", top-5 {one.top5_error:.2f} %" if shows_top5(one.classes) else ""
+    return f"top-1 {one.top1_error:.2f} %{top5}"
 
 
 def _how(one: BoxEvaluation) -> str:
@@ -93,14 +99,14 @@ def fusion_members_table(fusion: Fusion | BoxFusion) -> Table:
     whole, rows = fusion.whole.evaluation, [one.evaluation for one in (*fusion.members, fusion.whole)]
     left_out = f" ({whole.skipped} left out)" if whole.skipped else ""
     data = f"{counted(whole.images, 'image')}{left_out} of {from_here(whole.data)} ({whole.split})"
-    title = f"Localisation over {data}, {_how(whole)}; by {counted(len(whole.classifier), 'classifier')}: top-1 error "
-    title += f"{whole.top1_error:.2f} %, top-5 error {whole.top5_error:.2f} %"
+    title = f"Localisation over {data}, dense: {_how(whole)}; by {counted(len(whole.classifier), 'classifier')}: "
+    title += f"error of classes {_errors_of_classes(whole)}"
     table = Titled(title, "boxes of", *fold(""), *right("localisation\nerror %", "box\nwrong %", "mean IoU"))
     values = [[one.localisation_error for one in rows], [one.localisation.box_part for one in rows]]
     columns = [lowest_green([f"{value:.2f}" for value in column], column) for column in values]
     for index, (name, one) in enumerate(zip((*map(from_here, fusion.names), "all"), rows, strict=True)):
         if index == len(rows) - 1:
             table.add_section()
-        what = f"{one.arch}, {protocol_text('dense', one.scales)}"
+        what = f"{one.arch}, Q = {', '.join(map(str, one.scales))}"
         table.add_row(Elided(name), what, columns[0][index], columns[1][index], f"{one.mean_iou:.3f}")
     return table
