@@ -138,7 +138,7 @@ def test_a_single_path_stands_for_a_list_of_one(home: Path, monkeypatch: pytest.
 
 KINDS: dict[str, list[Any]] = {
     **{"train": [TrainOptions], "finetune": [FinetuneOptions], "evaluate": [MeasureOptions, BoxOptions]},
-    **{"ensemble": [MeasureOptions, BoxOptions], "predict": [MeasureOptions], "features": [BulkOptions]},
+    **{"ensemble": [MeasureOptions, BoxOptions], "predict": [MeasureOptions, BoxOptions], "features": [BulkOptions]},
     "probe": [ProbePlan],
 }
 

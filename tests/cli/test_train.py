@@ -25,7 +25,7 @@ from vggcli.cli.app import run
 from vggcli.data import workers
 from vggcli.data.decode import ImageError
 from vggcli.metrics import count_correct
-from vggcli.training import loop, memory
+from vggcli.training import memory, objective
 from vggcli.training.run import hold_run, let_go_of_run
 from vggcli.weights.checkpoint import load_checkpoint, save_tensors
 
@@ -130,8 +130,11 @@ where.{name} = counted
 from vggcli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """
-EPOCH = {"module": "metrics", "name": "count_correct", "patched": "training.loop"}
-VALIDATION = {**EPOCH, "patched": "training.validation"}
+COUNT = {
+    "module": "metrics",
+    "name": "count_correct",
+    "patched": "training.objective",
+}  # 3 in training, 2 in validation
 SAVE = {"module": "files", "name": "_flush", "patched": "files"}
 
 
@@ -147,7 +150,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("place", "number"),
     [
-        *((EPOCH, 5), (VALIDATION, 3), (SAVE, 11), (SAVE, 19)),
+        *((COUNT, 7), (COUNT, 9), (SAVE, 11), (SAVE, 19)),
         *(pytest.param(SAVE, number, marks=pytest.mark.slow) for number in (3, 15)),
     ],
 )
@@ -514,12 +517,12 @@ def test_a_worker_that_is_killed_saves_and_says_how_to_go_on(
 
     def killing(*given: Any) -> int:
         seen[0] += 1
-        if seen[0] == 4:  # the first step of the second epoch
+        if seen[0] == 6:  # the first step of the second epoch
             for child in multiprocessing.active_children():
                 os.kill(child.pid or 0, signal.SIGKILL)
         return count_correct(*given)
 
-    monkeypatch.setattr(loop, "count_correct", killing)
+    monkeypatch.setattr(objective, "count_correct", killing)
     monkeypatch.setattr(workers, "AHEAD", 1)
     assert train(photos, "--out", "run", "-j", "2", "--epochs", "3") == 5
     said = capsys.readouterr().err
