@@ -10,7 +10,7 @@ from vggcli.training.list_runs import RunSummary
 from vggcli.weights.checkpoint import BEST, LAST
 
 COLUMNS = {  # what a terminal of 80 columns leaves to each at least, where all are needed; those of numbers on the right
-    **{"run": 12, "net": 3, "data": 8, "recipe": 7},
+    **{"run": 9, "net": 3, "data": 6, "recipe": 7},
     **{"epochs": 5, "best error": 10, "saved": 10, "from": 8},
 }
 
