@@ -2,7 +2,9 @@
 line."""
 
 import json
+import math
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -179,7 +181,7 @@ def test_a_tuned_threshold_is_kept_with_the_same_weights(here: Path, capsys: pyt
         ("eval runs/A-2 --dense --multi-crop --classifier runs/A-1", 2, "by dense evaluation alone (--multi-crop)"),
         ("eval runs/A-2 --scales 36 64", 2, "leave this out, or measure densely, with a classifier (--scales)"),
         ("eval runs/A-2 --flip", 2, "(--flip)"),
-        ("eval runs/A-2 --merging 1", 2, "no effect without a classifier, which whole images need (--merging"),
+        ("eval runs/A-2 --merging 1", 2, "no effect but on boxes of whole images, by dense evaluation (--merging"),
         (
             "eval runs/A-2 --dense --classifier runs/A-1 --merging 1 --tune-merging",
             2,
@@ -191,7 +193,7 @@ def test_a_tuned_threshold_is_kept_with_the_same_weights(here: Path, capsys: pyt
         ("eval runs/A-2 --dense --classifier runs/A-1 --preprocessing caffe", 2, "which says its own"),
         ("eval runs/A-2 --save-scores s.safetensors", 2, "a report of classes, but the weights give boxes"),
         ("ensemble runs/A-1 runs/A-2", 4, "measure networks of one kind at a time"),
-        ("ensemble runs/A-2 runs/A-3", 2, "which need a classifier (--classifier)"),
+        ("ensemble runs/A-2 runs/A-3", 2, "united in whole images, by dense evaluation (--dense)"),
         ("ensemble runs/A-2 runs/A-2/best.safetensors --dense --classifier runs/A-1", 2, "each named once"),
         ("predict --weights runs/A-2 {photos}", 4, "gives boxes in place of classes"),
         ("convert runs/A-2 x.pth", 4, "can only be written as a checkpoint"),
@@ -252,3 +254,40 @@ def test_the_threshold_of_several_networks_is_the_mean_of_theirs(tmp_path: Path)
             save_checkpoint(file, network, about)
         networks.append(box_network(file))
     assert own_threshold(networks) == pytest.approx((0.4 + THRESHOLD + 0.9) / 3)
+
+
+def test_where_there_is_one_class_nothing_has_to_say_which(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Path(os.environ["VGG_DATA"])
+    head, *rows = index.read_text().splitlines()
+    mine = [row.replace(",class1,", ",raccoon,") for row in rows if ",class1," in row]
+    alone, image = index.with_name("alone.csv"), index.parent / mine[-1].split(",")[0]
+    alone.write_text("\n".join([head, *mine]) + "\n")
+    monkeypatch.setenv("VGG_DATA", str(alone))
+    one = "--weights runs/A-1 --epochs 3 -b 4 --lr 0.05 --layers all -j 0 -q --boxes scr --out runs/one"
+    assert run(["finetune", *one.split()]) == 0
+    full = result(capsys, "eval --weights runs/one --dense --scales 36 64 --merging 0.3")
+    assert (full["box_protocol"], full["top1_error"], full["classification_part"]) == ("full", 0.0, 0.0)
+    assert full["localisation_error"] == full["box_part"]
+    assert run(["predict", str(image), "--boxes", "runs/one", "--json", "-q", "-j", "0"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["boxes"]
+    assert (found["class"], found["score"]) == ("raccoon", 1.0)
+    assert run(["eval", "--weights", "runs/A-2", "--dense", "-q"]) == 2  # of three classes
+    assert "need a network that says their classes" in capsys.readouterr().err
+
+
+def test_a_table_says_how_sure_its_differences_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", "runs/A-2", "runs/A-3", "--table", "-q", "-j", "0"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    found = re.search(r"Against (A-\d), by McNemar's exact test: (A-\d) p = ([\d.e-]+)\.", text)
+    assert found is not None
+    best, other = (vggcli.evaluate(f"runs/{name}") for name in found.groups()[:2])
+    assert isinstance(best, MeasuredBoxes)
+    assert isinstance(other, MeasuredBoxes)
+    pairs = [(one.right, two.right) for one, two in zip(best.outcomes, other.outcomes, strict=True)]
+    won, lost = pairs.count((True, False)), pairs.count((False, True))
+    tail = sum(math.comb(won + lost, count) for count in range(min(won, lost) + 1))
+    assert float(found[3]) == pytest.approx(min(1, 2 * tail / 2 ** (won + lost)), rel=0.05)
+    assert run(["eval", "runs/A-2", "--table", "-q", "-j", "0"]) == 0
+    assert "Against" not in capsys.readouterr().out

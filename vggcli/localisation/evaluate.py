@@ -13,7 +13,7 @@ from vggcli.evaluation.measure import Measured, measure
 from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.result import keep_record
 from vggcli.localisation.measure import measure_boxes, measure_localisation
-from vggcli.localisation.networks import gives_boxes
+from vggcli.localisation.networks import box_network, gives_boxes, one_class
 from vggcli.localisation.result import BoxFusion, MeasuredBoxes
 from vggcli.localisation.tune import tune_merging
 from vggcli.places import Places
@@ -44,22 +44,19 @@ class BoxOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        names = [
-            name
-            for name, given in (("merging", self.merging is not None), ("tune_merging", self.tune_merging))
-            if given
-        ]
-        if len(names) > 1:
+        if len(names := self.given()) > 1:
             raise UsageError("a given merging threshold and one to be chosen contradict each other; give one", *names)
-        if names and not self.classifier:
-            raise UsageError(
-                "merging has no effect without a classifier, which whole images need", *names, "classifier"
-            )
+
+    def given(self) -> list[str]:
+        """The names of the options of merging that were given."""
+        return [name for name in ("merging", "tune_merging") if getattr(self, name) not in (None, False)]
 
     def check(self, weights: Sequence[Path], asked: MeasureOptions) -> bool:
         """Whether the networks in the files `weights` give boxes. Raises UsageError or WeightsError where the options do
         not suit them."""
         boxes = gives_boxes(weights)
+        if (names := self.given()) and not (boxes and asked.dense):
+            raise UsageError("merging has no effect but on boxes of whole images, by dense evaluation", *names, "dense")
         if not boxes and self.classifier:
             what = f"{weights[0]} gives classes itself, so a classifier has no effect beside it"
             raise WeightsError(f"{what}; name a network of boxes, or leave the classifier out", "classifier")
@@ -119,7 +116,7 @@ def measure_networks(
     of boxes. Raises WeightsError too where there are some of both."""
     if not boxes.check(weights, asked):
         return measure(weights, data, split, asked, places=places, progress=progress, outputs=outputs)
-    if not boxes.classifier:
+    if not asked.dense or not (boxes.classifier or one_class([box_network(file) for file in weights])):
         return measure_boxes(weights, data, split, asked, places=places, progress=progress, outputs=outputs)
     found = []
     for file in weights:
@@ -181,8 +178,8 @@ def fuse_networks(
         return fuse(members, data, split, asked, given, places=places, progress=progress, outputs=outputs)
     if len(set(files)) < 2 or len(set(files)) < len(files):
         raise UsageError("an ensemble needs at least two networks, each named once")
-    if not boxes.classifier:
-        raise UsageError("boxes of several networks are united in whole images, which need a classifier", "classifier")
+    if not asked.dense:
+        raise UsageError("boxes of several networks are united in whole images, by dense evaluation", "dense")
     by, threshold = boxes.classifier, boxes.merging
     return measure_localisation(
         files, by, data, split, asked, threshold, places=places, progress=progress, outputs=outputs

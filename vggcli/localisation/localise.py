@@ -106,8 +106,8 @@ class _View:
 @dataclass(frozen=True)
 class Localiser:
     """Box networks, and what says the classes: the mean of the posteriors of `classifiers`, at the union of the scales of
-    the box networks, and of `saved` scores, which are the mean of so many files. PCR networks and classifiers have the same
-    classes, in any order, and all networks the same crop.
+    the box networks, and of `saved` scores, which are the mean of so many files; without either, all images are of the one
+    class in `only`. PCR networks and classifiers have the same classes, in any order, and all networks the same crop.
 
     `flip` adds the boxes of the mirror image; `options.flip` averages the posteriors of the whole image with those of its
     mirror image. The scales and the protocol of `options` have no effect."""
@@ -115,6 +115,7 @@ class Localiser:
     boxes: tuple[DenseNetwork, ...]
     classifiers: tuple[DenseNetwork, ...]
     saved: tuple[Scores, int] | None
+    only: tuple[str, ...]
     flip: bool
     options: EvaluateOptions
 
@@ -123,8 +124,7 @@ class Localiser:
         """The K classes, in the order of the posteriors of `Found`."""
         if self.classifiers:
             return self.classifiers[0].classes
-        assert self.saved is not None
-        return self.saved[0].classes
+        return self.only if self.saved is None else self.saved[0].classes
 
     @cached_property
     def scales(self) -> tuple[int, ...]:
@@ -170,7 +170,9 @@ class Localiser:
                 if len(waiting[row]) == len(self.scales):
                     views = [view for _, view in sorted(waiting.pop(row).items())]
                     size = images.sizes[row] if images.sizes else upright_size(images.path(row))[0]
-                    saved_K = None if self.saved is None else self.saved[0].posteriors_NK[saved_at[images.names[row]]]
+                    saved_K = torch.ones(1) if self.only else None
+                    if self.saved is not None:
+                        saved_K = self.saved[0].posteriors_NK[saved_at[images.names[row]]]
                     yield self._finished(row, size, views, saved_K)
             progress(len(batch.indices))
 
@@ -241,9 +243,9 @@ class Localiser:
 
     def _averaged(self, posteriors_KHW: Tensor, saved_K: Tensor | None) -> Tensor:
         """The classifiers' mean posteriors, averaged with those of the saved scores; [K, 1, 1] of these alone."""
-        if self.saved is None or saved_K is None:
+        if saved_K is None:
             return posteriors_KHW
-        networks, files, saved_K11 = len(self.classifiers), self.saved[1], saved_K[:, None, None]
+        networks, files, saved_K11 = len(self.classifiers), self.saved[1] if self.saved else 1, saved_K[:, None, None]
         return (networks * posteriors_KHW + files * saved_K11) / (networks + files) if networks else saved_K11
 
 

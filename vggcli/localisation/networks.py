@@ -56,6 +56,11 @@ def box_network(weights: Path, pixels: ExpectedPixels | None = None) -> BoxNetwo
     return BoxNetwork(weights, checkpoint)
 
 
+def one_class(boxes: Sequence[BoxNetwork]) -> bool:
+    """Whether the networks have one class only, the same, so that nothing has to say which class an image has."""
+    return len({one.checkpoint.classes for one in boxes}) == 1 and len(boxes[0].checkpoint.classes) == 1
+
+
 def open_localiser(
     boxes: Sequence[BoxNetwork],
     classifiers: Sequence[str | Path],
@@ -65,16 +70,17 @@ def open_localiser(
     places: Places,
     progress: Progress = silent,
 ) -> Localiser:
-    """Box networks with `classifiers` (run folders, checkpoints, published names, files of saved scores), each box network
-    at its own scales unless `asked` has some; for `images`, whose classes they must know, or where that is None for images
-    without labels. `asked.flip` True adds the boxes of mirror images; None and True average the posteriors with theirs.
+    """Box networks with `classifiers` (run folders, checkpoints, published names, files of saved scores; none need be where
+    there is one class), each box network at its own scales unless `asked` has some; for `images`, whose classes they must
+    know, or where that is None for images without labels. `asked.flip` True adds the boxes of mirror images; None and True
+    average the posteriors with theirs.
 
     Raises UsageError, WeightsError or MachineError for what cannot be used, or not together.
     """
     if not asked.dense or asked.multi_crop:
         names = ["dense"] if not asked.dense else ["multi_crop"]
         raise UsageError("classes and boxes of whole images are found by dense evaluation alone", *names)
-    if not classifiers:
+    if not classifiers and not one_class(boxes):
         raise UsageError("boxes of whole images need a network that says their classes; name one", "classifier")
     members = tuple(
         DenseNetwork(
@@ -96,7 +102,8 @@ def open_localiser(
     known = {path: one.classes for path, one in networks.items()}
     _check_classes(boxes, {**known, **{Path(text): one.classes for text, one in saved.items()}}, images)
     mean = (fused([*saved.values()], [*saved]), len(saved)) if saved else None
-    return Localiser(members, tuple(networks.values()), mean, asked.flip is True, asked.resolved)
+    only = () if classifiers else members[0].classes
+    return Localiser(members, tuple(networks.values()), mean, only, asked.flip is True, asked.resolved)
 
 
 def _saved(names: Sequence[str], images: ImageSet | None) -> dict[str, Scores]:
@@ -160,7 +167,7 @@ def _check_classes(
 ) -> None:
     """Raises WeightsError where PCR networks and classifiers differ in their classes, or do not know those of `images`."""
     of_boxes = [(one.path, one.checkpoint.classes) for one in boxes if one.checkpoint.config.boxes == "pcr"]
-    known = [*classifiers.items(), *of_boxes]
+    known = [*classifiers.items(), *of_boxes] or [(one.path, one.checkpoint.classes) for one in boxes]
     first, theirs = known[0]
     for path, mine in known[1:]:
         if set(mine) != set(theirs):

@@ -15,6 +15,7 @@ from vggcli.errors import counted
 from vggcli.evaluation.ensemble import Fusion
 from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.paper_figures import imagenet_validation
+from vggcli.localisation.error import mcnemar
 from vggcli.localisation.localise import Guess
 from vggcli.localisation.result import BoxFusion, MeasuredBoxes
 from vggcli.report.boxes import with_boxes
@@ -100,7 +101,9 @@ def _box_networks_table(several: Sequence[MeasuredBoxes]) -> Table:
     if first.box_protocol == "full":
         return _localisation_table([(one, [one.evaluation.scales]) for one in several])
     rows = [_box_row(one) for one in several]
-    return boxes_table(f"Boxes of the ground-truth class, {first.protocol}; {_images(several[0])}", rows)
+    table = boxes_table(f"Boxes of the ground-truth class, {first.protocol}; {_images(several[0])}", rows)
+    table.remark = _compared([(row.weights, one) for row, one in zip(rows, several, strict=True)])
+    return table
 
 
 def _united_boxes_table(fusion: BoxFusion) -> Table:
@@ -122,7 +125,23 @@ def _localisation_table(several: Sequence[tuple[MeasuredBoxes, Sequence[Scales]]
         rows.append(LocalisationRow(members, one.localisation_error, one.mean_iou, published))
     first = several[0][0]
     classes = ", ".join(last_parts(run_of(Path(name)) or name) for name in first.evaluation.classifier)
-    return localisation_table(f"Localisation, with classes by {classes}; {_images(first)}", rows)
+    by = f", with classes by {classes}" if classes else ""
+    table = localisation_table(f"Localisation{by}; {_images(first)}", rows)
+    labels = [" + ".join(name for name, *_ in row.members) for row in rows]
+    table.remark = _compared([(name, measured) for name, (measured, _) in zip(labels, several, strict=True)])
+    return table
+
+
+def _compared(several: Sequence[tuple[str, MeasuredBoxes]]) -> str:
+    """How sure it is that evaluations of the same images, by name, differ from the best of them; empty of a single one."""
+    best_name, best = min(several, key=lambda one: one[1].evaluation.localisation_error)
+    right = {name: [outcome.right for outcome in measured.outcomes] for name, measured in several}
+    others = [
+        f"{name} p = {mcnemar(right[name], right[best_name]):.2g}"
+        for name, measured in several
+        if measured is not best and measured.images.names == best.images.names
+    ]
+    return f"Against {best_name}, by McNemar's exact test: {', '.join(others)}." if others else ""
 
 
 def _images(measured: MeasuredBoxes) -> str:

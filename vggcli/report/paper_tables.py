@@ -141,7 +141,7 @@ def methods_table(nets: int, rows: Sequence[FusionRow]) -> Table:
     return table
 
 
-def boxes_table(title: str, rows: Sequence[BoxRow]) -> Table:
+def boxes_table(title: str, rows: Sequence[BoxRow]) -> Titled:
     """Rows in the form of Table 8."""
     published = any(row.published is not None for row in rows)
     theirs = _unbroken("paper's\n(Table 8)") if published else []
@@ -156,7 +156,7 @@ def boxes_table(title: str, rows: Sequence[BoxRow]) -> Table:
     return table
 
 
-def localisation_table(title: str, rows: Sequence[LocalisationRow]) -> Table:
+def localisation_table(title: str, rows: Sequence[LocalisationRow]) -> Titled:
     """Rows in the form of Table 9; a line below another is of a network whose boxes were united with its."""
     published = any(row.published for row in rows)
     theirs = _unbroken("the paper's\nval, test") if published else []
