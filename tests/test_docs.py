@@ -60,11 +60,13 @@ def small(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the README's commands name: photos/, img.jpg and more/; and weights of a narrow network D, published."""
+    """What the README's commands name: photos/, boxes.csv, img.jpg, more/; and weights of a narrow network D, published."""
     for index in range(24):
         path = tmp_path / "photos" / f"class{index % 2}" / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(index % 2, index).resize((300, 240)).save(path)
+    rows = [f"photos/class{index % 2}/{index}.jpg,class{index % 2},50,40,250,200" for index in range(24)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,label,xmin,ymin,xmax,ymax", *rows]) + "\n")
     for name in ("img.jpg", "more/x.jpg", "a.jpg", "b.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture(1, 99).resize((300, 240)).save(tmp_path / name)
@@ -100,7 +102,7 @@ def test_the_readmes_commands_work_one_after_the_other(photos: Path) -> None:
         assert run(small(words)) == 0, shlex.join(words)
     runs = {path.name for path in (photos / "runs").iterdir()}
     assert runs >= {"A-1", "D-1", "D-2", "D-3"}  # trained, and twice fine-tuned
-    made = "photos.safetensors nearest.png vgg16.pth d.caffemodel d.prototxt d.onnx"
+    made = "drawn/img.png photos.safetensors nearest.png vgg16.pth d.onnx"
     assert all((photos / name).stat().st_size for name in made.split())
 
 
