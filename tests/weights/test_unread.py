@@ -61,7 +61,7 @@ def test_rows_come_in_pieces_that_cover_the_tensor_once(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux' account of memory")
 def test_loading_never_holds_the_weights_twice(tmp_path: Path) -> None:
-    tiny, network = small("A"), small("A", crop=224, width=0.4)
+    tiny, network = small("A"), small("A", crop=224, width=0.5)
     save_checkpoint(tmp_path / "tiny.safetensors", tiny, about(tiny))
     save_checkpoint(tmp_path / "w.safetensors", network, about(network))
     save_foreign(tmp_path / "w.pth", network, about(network), "torchvision")
@@ -72,6 +72,6 @@ def test_loading_never_holds_the_weights_twice(tmp_path: Path) -> None:
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back to the system at once
     peaks = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
     weights = sum(4 * parameter.numel() for parameter in network.parameters())
-    assert weights > 80e6
+    assert weights > 100e6
     for path, peak in peaks.items():
         assert 0.9 * weights < peak < 1.25 * weights, path
