@@ -56,7 +56,7 @@ def train_epochs(
     scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
     if state.scaler:
         scaler.load_state_dict(state.scaler)
-    save = _Saves(folder, stages, optimizer, phase)
+    save = _Saves(folder, stages, optimizer, phase, state if folder.is_saved else None)
     saved = clock = save(state)
     batches = _batches(data, options, state)
     objective = objective_of(network.config, recipe.test_scale)

@@ -50,6 +50,11 @@ class RunFolder:
         """What the titles of its pictures say of it."""
         return PicturedRun(self.path, self.about.config, str(self.about.training.get("data", "")))
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether it holds a state to resume from."""
+        return (self.path / LAST).is_file()
+
     def save_best(self, network: VGG, state: RunState) -> None:
         """Write best.safetensors: the weights of the epoch just ended."""
         save_checkpoint(self.path / BEST, network, self._checkpoint(state, {}))
