@@ -198,7 +198,7 @@ def test_a_tuned_threshold_is_kept_with_the_same_weights(here: Path, capsys: pyt
         ("predict --weights runs/A-2 {photos}", 4, "gives boxes in place of classes"),
         ("convert runs/A-2 x.pth", 4, "can only be written as a checkpoint"),
         ("eval runs/A-2 --data {bare}", 3, "no box is marked in the val split"),
-        ("eval runs/A-2 --dense --classifier other.safetensors", 4, "are of different classes: only one has"),
+        ("eval runs/A-2 --dense --classifier other.safetensors", 4, "are of different classes: only the"),
         ("eval other-boxes.safetensors", 4, "the weights lack 1 of the data's classes"),
     ],
 )
@@ -291,3 +291,20 @@ def test_a_table_says_how_sure_its_differences_are(here: Path, capsys: pytest.Ca
     assert float(found[3]) == pytest.approx(min(1, 2 * tail / 2 ** (won + lost)), rel=0.05)
     assert run(["eval", "runs/A-2", "--table", "-q", "-j", "0"]) == 0
     assert "Against" not in capsys.readouterr().out
+
+
+def test_a_member_that_is_not_there_is_named_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("ensemble runs/A-2 nowhere --dense --classifier runs/A-1 -q".split()) == 4
+    assert "nowhere is not there" in capsys.readouterr().err
+
+
+def test_a_threshold_says_at_which_scales_it_was_tuned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tune = "eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 36 64 -q -j 0".split()
+    assert run([*tune, "--tune-merging"]) == 0
+    kept = load_checkpoint(here / "runs" / "A-2" / "best.safetensors")[1].training["merging"]
+    assert kept["scales"] == [36, 64]
+    capsys.readouterr()
+    assert run(tune) == 0
+    assert "was tuned at" not in capsys.readouterr().err
+    assert run("eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 48 -q -j 0".split()) == 0
+    assert "was tuned at Q = 36, 64; tune it at these scales" in capsys.readouterr().err

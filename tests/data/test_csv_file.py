@@ -116,8 +116,14 @@ def test_an_empty_column_of_splits_is_as_good_as_none(tmp_path: Path) -> None:
         (b"\x00\x01\x02" * 200, "is not a text file"),
         (b"PAR1" + bytes(200), "is not a text file"),
         (b"path,label," + b"x" * 200_000, "its first line cannot be read as a header"),
-        (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,inf,2\n", r"a of .*csv: the box of its 'b' .* has no area"),
-        (b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,1e999,2\n", r"a of .*csv: the box of its 'b' .* has no area"),
+        (
+            b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,inf,2\n",
+            r"a of .*csv: the box of its 'b' .* is not finite",
+        ),
+        (
+            b"path,label,xmin,ymin,xmax,ymax\na,b,1,1,1e999,2\n",
+            r"a of .*csv: the box of its 'b' .* is not finite",
+        ),
     ],
 )
 def test_what_is_no_csv_is_told_so(tmp_path: Path, data: bytes, message: str) -> None:

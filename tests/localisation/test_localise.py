@@ -206,7 +206,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, places: Places) ->
     with pytest.raises(WeightsError, match="has a crop of 96 and .*boxes.safetensors one of 64"):
         found_in(images, [boxes], [classes], places)
     saved(other, 3, classes=("class0", "class1", "else"))
-    with pytest.raises(WeightsError, match="are of different classes: only one has 'class2', 'else'"):
+    with pytest.raises(WeightsError, match="only the first has 'class2', only the other has 'else'"):
         found_in(images, [boxes], [other], places)
     saved(boxes, 1, boxes="scr")
     with pytest.raises(WeightsError, match="the weights lack 1 of the data's classes"):

@@ -62,7 +62,7 @@ def predict(
     passes: options.PassFlags,
     out: Annotated[
         Path | None,
-        Option("--out", "-o", metavar="FILE", help="A .csv or .json file: path, rank, class, posterior (or box)."),
+        Option("--out", "-o", metavar="FILE", help="A .csv or .json file: path, rank, class, posterior (and the box)."),
     ] = None,
     json: Annotated[bool, Option("--json", help="Print one JSON object per image, each on a line of its own.")] = False,
     quiet: options.Quiet = False,

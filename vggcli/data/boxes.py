@@ -13,7 +13,7 @@ from functools import partial
 from vggcli.data.decode import ImageError, upright_size
 from vggcli.data.image_set import ImageSet
 from vggcli.data.usable import without
-from vggcli.data.voc import NO_AREA, Box, MarkedObject, Size, has_area
+from vggcli.data.voc import Box, MarkedObject, Size, has_area, why_no_area
 from vggcli.data.workers import chunked, loaded
 from vggcli.errors import DataError, counted
 
@@ -57,7 +57,7 @@ def checked_boxes(
     count = counted(len(bare), "image has no box of its class", "images have no box of their class")
     where = f"of the {len(images)} in the {images.split} split"
     if bare and not skip_bad:
-        what = f"{count}, {where} of {images.root}; the first is {images.names[bare[0]]}"
+        what = f"{count}, {where}; the first is {images.path(bare[0])}"
         raise DataError(f"{what}: mark one, or leave such images out with skip_bad=True", "skip_bad")
     progress(len(bare))
     found: dict[int, Checked | ImageError] = {}
@@ -96,7 +96,7 @@ def upright_objects(objects: Objects, size: Size, orientation: int) -> Checked:
 def flaw(box: Box, size: Size) -> str | None:
     """What is wrong with a box in an image of `size`, or None if it passes the border by at most MARGIN."""
     if not has_area(box):
-        return NO_AREA
+        return why_no_area(box)
     image = f"the image, which has {size[0]}x{size[1]} pixels"
     if not has_area(clipped_box(box, size)):
         return f"lies outside {image}"

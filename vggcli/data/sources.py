@@ -16,7 +16,7 @@ from vggcli.data.ilsvrc import find_ilsvrc, ilsvrc_records
 from vggcli.data.image_set import ImageSet, Record, joined
 from vggcli.data.left_out import left_out_below, readable
 from vggcli.data.splits import hashed, picked_role
-from vggcli.data.voc import NO_AREA, has_area
+from vggcli.data.voc import has_area, why_no_area
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
 from vggcli.errors import DataError, did_you_mean
 from vggcli.regular_files import need_regular
@@ -49,7 +49,7 @@ def load_split(source: Path, split: str, boxes: bool = False) -> ImageSet:
     for record in () if boxes else kept:
         for one in record.objects:
             if not has_area(one.box):
-                raise DataError(f"{record.name} of {named}: {one} {NO_AREA}; correct it")
+                raise DataError(f"{record.name} of {named}: {one} {why_no_area(one.box)}; correct it")
     classes = tuple(sorted({record.label for record in kept}))
     order = {name: index for index, name in enumerate(classes)}
     return ImageSet(

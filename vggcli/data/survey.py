@@ -79,10 +79,11 @@ def survey(train: ImageSet, val: ImageSet, progress: Callable[[int], None] = lam
     return Survey(train.classes, by_class[0], by_class[1], tuple(unreadable), *pairs, remarks)
 
 
-def survey_notes(found: Survey) -> list[str]:
-    """What the table of classes does not show, one sentence each; empty if there is nothing to mention."""
+def survey_notes(found: Survey, boxes: bool = False) -> list[str]:
+    """What the table of classes does not show, one sentence each; empty if there is nothing to mention. With `boxes`, which
+    are to be learnt, one class is enough."""
     said = list(found.remarks)
-    if len(found.classes) == 1:
+    if len(found.classes) == 1 and not boxes:
         said.append("there is one class only; a classifier needs two or more")
     if (val := sum(found.val)) < FEW:
         count = counted(val, "validation image makes", "validation images make")

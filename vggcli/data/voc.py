@@ -30,7 +30,6 @@ WIDE_ENCODINGS = (  # multi-byte encodings that the parser does not support and 
 )  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
-NO_AREA = "has no area (xmin < xmax and ymin < ymax)"  # what is wrong with a box for which `has_area` is false
 
 Box = tuple[float, float, float, float]  # pixels, in the order of CORNERS
 Size = tuple[int, int]  # pixels: width, height
@@ -54,6 +53,13 @@ class MarkedObject:
 
     def __str__(self) -> str:
         return f"the box of its {shown(self.label)} ({','.join(f'{corner:g}' for corner in self.box)})"
+
+
+def why_no_area(box: Box) -> str:
+    """What is wrong with a box for which `has_area` is false."""
+    if not all(map(math.isfinite, box)):
+        return "has a corner that is not finite"
+    return "has no area (xmin < xmax and ymin < ymax)"
 
 
 def has_area(box: Box) -> bool:

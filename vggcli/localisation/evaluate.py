@@ -19,7 +19,7 @@ from vggcli.localisation.tune import tune_merging
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.records import Amount, check_fields, check_value
-from vggcli.weights.find import find_weights, weights_file
+from vggcli.weights.find import find_weights, is_published_name, weights_file
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -187,9 +187,10 @@ def fuse_networks(
 
 
 def member_files(members: Sequence[str | Path]) -> list[Path]:
-    """The files of the members of an ensemble; published names stay as they are."""
+    """The files of the members of an ensemble; published names stay as they are. Raises WeightsError for one that is not
+    there."""
     paths = [Path(one).expanduser() for one in members]
-    return [weights_file(path) if path.is_dir() else path for path in paths]
+    return [path if is_published_name(path) else weights_file(path) for path in paths]
 
 
 def _several(classifier: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:

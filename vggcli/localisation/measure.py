@@ -175,10 +175,23 @@ def measure_localisation(
     several = len(networks) > 1
     parts = [*([(index,) for index in range(len(networks))] if several else []), tuple(range(len(networks)))]
     limit = own_threshold(networks) if threshold is None else threshold
+    for one in networks if threshold is None else ():
+        _note_other_scales(one, localiser.scales)
     how = HowMeasured(found.name, split, tuple(map(str, classifiers)), limit)
     measured = _everywhere(localiser, networks, parts, found, how, progress)
     names = tuple(str(one.path) for one in networks) if several else ()
     return BoxFusion(tuple(measured[:-1]), measured[-1], names)
+
+
+def _note_other_scales(one: BoxNetwork, scales: Sequence[int]) -> None:
+    """Log where the merging threshold of a network was tuned at other scales than these."""
+    merging = one.checkpoint.training.get("merging") or {}
+    tuned = merging.get("scales", list(scales))
+    if tuned != list(scales):
+        at = f"at Q = {', '.join(map(str, tuned))}"
+        LOG.info(
+            f"the merging threshold {merging['threshold']:g} of {one.path} was tuned {at}; tune it at these scales"
+        )
 
 
 def own_threshold(networks: Sequence[BoxNetwork]) -> float:

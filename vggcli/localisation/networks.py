@@ -12,7 +12,7 @@ from vggcli.evaluation.protocol import Scores, check_test_scales
 from vggcli.evaluation.scores_file import load_scores
 from vggcli.localisation.localise import DenseNetwork, Localiser
 from vggcli.places import Places
-from vggcli.progress import Progress, silent
+from vggcli.progress import LOG, Progress, silent
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
     Checkpoint,
@@ -99,6 +99,10 @@ def open_localiser(
     saved = _saved(texts, images)
     names = [text for text in texts if text not in saved]
     networks = _classifiers(names, boxes, asked, scales, images, places, progress)
+    if saved and not networks:
+        LOG.info(
+            "saved scores do not tell the windows of an image apart, as a network does, which costs accuracy of boxes"
+        )
     known = {path: one.classes for path, one in networks.items()}
     _check_classes(boxes, {**known, **{Path(text): one.classes for text, one in saved.items()}}, images)
     mean = (fused([*saved.values()], [*saved]), len(saved)) if saved else None
@@ -171,8 +175,9 @@ def _check_classes(
     first, theirs = known[0]
     for path, mine in known[1:]:
         if set(mine) != set(theirs):
-            shown = ", ".join(map(repr, sorted(set(mine) ^ set(theirs))[:3]))
-            what = f"{path} and {first} are of different classes: only one has {shown}"
+            only = (("first", sorted({*mine} - {*theirs})), ("other", sorted({*theirs} - {*mine})))
+            shown = ", ".join(f"only the {one} has {', '.join(map(repr, some[:3]))}" for one, some in only if some)
+            what = f"{path} and {first} are of different classes: {shown}"
             raise WeightsError(f"{what}; give networks of the same classes", "classifier")
     if images is not None:
         match_classes(images, theirs)

@@ -25,11 +25,12 @@ MOST_IMAGES = 1000  # of the training split, evenly spaced
 @dataclass(frozen=True)
 class Tuned:
     """The threshold of the least error, among those the one of the greatest mean IoU, then the one nearest to THRESHOLD;
-    and the error at each threshold that was tried."""
+    and the error at each threshold that was tried, on so many images, at the shorter sides `scales`."""
 
     threshold: float
     tried: dict[float, Localisation]
     images: int
+    scales: list[int]
 
 
 def tune_merging(
@@ -55,7 +56,7 @@ def tune_merging(
         found = boxed_data(data, "train", [weights], asked, places=places, progress=progress)
         tuned = _tuned(weights, classifiers, found, asked, places, progress)
         network, checkpoint = load_checkpoint(weights)
-        kept = {"threshold": tuned.threshold, "data": found.name, "images": tuned.images}
+        kept = {"threshold": tuned.threshold, "data": found.name, "images": tuned.images, "scales": tuned.scales}
         save_checkpoint(weights, network, replace(checkpoint, training={**checkpoint.training, "merging": kept}))
     finally:
         if run is not None:
@@ -89,4 +90,4 @@ def _tuned(
                 of_it.append(outcome_of(images, found.row, found.guesses(threshold)))
     tried = {threshold: localisation(of_it) for threshold, of_it in outcomes.items()}
     best = min(GRID, key=lambda one: (tried[one].localisation_error, -tried[one].mean_iou, abs(one - THRESHOLD)))
-    return Tuned(best, tried, tried[best].images)
+    return Tuned(best, tried, tried[best].images, list(localiser.scales))

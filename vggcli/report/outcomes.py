@@ -128,8 +128,16 @@ def _localisation_table(several: Sequence[tuple[MeasuredBoxes, Sequence[Scales]]
     by = f", with classes by {classes}" if classes else ""
     table = localisation_table(f"Localisation{by}; {_images(first)}", rows)
     labels = [" + ".join(name for name, *_ in row.members) for row in rows]
-    table.remark = _compared([(name, measured) for name, (measured, _) in zip(labels, several, strict=True)])
+    named = [(name, measured) for name, (measured, _) in zip(labels, several, strict=True)]
+    table.remark = " ".join(filter(None, (_compared(named), _thresholds(named))))
     return table
+
+
+def _thresholds(several: Sequence[tuple[str, MeasuredBoxes]]) -> str:
+    """Up to which match score boxes were merged, where that is not the same for all."""
+    own = {name: (measured.evaluation.merging or {}).get("threshold") for name, measured in several}
+    shown = ", ".join(f"{name} {threshold:g}" for name, threshold in own.items() if threshold is not None)
+    return f"Merged up to a match score of: {shown}." if len({*own.values()}) > 1 else ""
 
 
 def _compared(several: Sequence[tuple[str, MeasuredBoxes]]) -> str:

@@ -92,6 +92,6 @@ def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: 
     with around.progress("looking at the images", len(sets.train) + len(sets.val), "images") as bar:
         found = survey(sets.train, sets.val, bar)
     around.surveyed(found)
-    for line in survey_notes(found):
+    for line in survey_notes(found, plan.boxes is not None):
         LOG.info(f"data: {line}")
     return sets

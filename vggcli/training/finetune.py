@@ -204,7 +204,8 @@ def _network(
             "layers",
         )
     before, had = start.checkpoint.config.classes, start.checkpoint.config.head != "none"
-    replaced = f"; fc8 is new: {count} classes of the data in place of {before}" if "fc8" in new and had else ""
+    boxes = " and their boxes" if start.checkpoint.config.boxes else ""
+    replaced = f"; fc8 is new: {count} classes of the data in place of {before}{boxes}" if "fc8" in new and had else ""
     if plan.boxes is not None:
         replaced = f"; fc8 is new: {counted(network.config.outputs // 4, 'box', 'boxes')} in place of {before} classes"
     others = [name for name in new if name != "fc8" or not had]

@@ -174,7 +174,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     micro_batch, dtype = _micro_batch(plan, config, images, device), pick_dtype(plan.precision, device)
     loop = LoopOptions(plan.recipe, plan.seed, micro_batch, options.workers, device, dtype, plan.max_steps, plan.layers)
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
-    shape = f"crop {config.crop}, width {config.width:g}, {config.classes} classes"
+    shape = f"crop {config.crop}, width {config.width:g}, {counted(config.classes, 'class', 'classes')}"
     steps = f"steps of {counted(min(plan.recipe.batch_size, images), 'image')}, {micro_batch} at a time"
     LOG.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
     LOG.info(f"run: {path}")
@@ -237,18 +237,18 @@ def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan,
     seen_NCHW = augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour)
     divisor, mean = (torch.tensor(each).reshape(-1, 1, 1) for each in (data.colour.divisor, data.colour.mean))
     pixels = (seen_NCHW * divisor + mean).round().clamp(0, 255).to(torch.uint8)
-    if batch.boxes_N4 is not None:
-        pixels = _outlined(pixels, batch.boxes_N4)
+    if batch.boxes_N4 is not None and batch.learnt_N is not None:
+        pixels = _outlined(pixels, batch.boxes_N4, batch.learnt_N)
     pictures.views(list(pixels.permute(0, 2, 3, 1).numpy()), names, sheet, run)
 
 
-def _outlined(pixels_NCHW: Tensor, boxes_N4: Tensor) -> Tensor:
-    """Views, uint8, with their boxes (cxcywh in the frame of each) as yellow outlines."""
+def _outlined(pixels_NCHW: Tensor, boxes_N4: Tensor, learnt_N: Tensor) -> Tensor:
+    """Views, uint8, with their boxes (cxcywh in the frame of each) as yellow outlines, grey where it is not learnt from."""
     from torchvision.utils import draw_bounding_boxes
 
     side = pixels_NCHW.shape[-1]
     corners = (cxcywh_to_xyxy(boxes_N4) * side).clamp(0, side - 1)
-    pairs = zip(pixels_NCHW, corners, strict=True)
-    return torch.stack(
-        [draw_bounding_boxes(one, box[None], colors="yellow", width=side // 100 + 1) for one, box in pairs]
-    )
+    colours = ["yellow" if learnt else "grey" for learnt in learnt_N.tolist()]
+    drawn = zip(pixels_NCHW, corners, colours, strict=True)
+    width = side // 100 + 1
+    return torch.stack([draw_bounding_boxes(one, box[None], colors=colour, width=width) for one, box, colour in drawn])
