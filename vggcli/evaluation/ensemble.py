@@ -100,6 +100,12 @@ def _mean(members: Sequence[FusedMember]) -> Scores:
     return fused([member.scores for member in members], [member.name for member in members])
 
 
+def need_two(members: Sequence[object]) -> None:
+    """Raises UsageError for a single member."""
+    if len(members) < 2:
+        raise UsageError("an ensemble needs at least two members; `vgg eval` measures one network")
+
+
 def fuse(
     members: Sequence[str | Path],
     data: str | Path | None,
@@ -120,8 +126,7 @@ def fuse(
     """
     started = time.perf_counter()
     names = [str(member) for member in members]
-    if len(names) < 2:
-        raise UsageError("an ensemble needs at least two members; `vgg eval` measures one network")
+    need_two(names)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"{twice} is named twice; name each member once")

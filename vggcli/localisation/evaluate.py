@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vggcli.data.outputs import Output
 from vggcli.data.paths import texts_of
 from vggcli.errors import UsageError, WeightsError
-from vggcli.evaluation.ensemble import Fusion, fuse
+from vggcli.evaluation.ensemble import Fusion, fuse, need_two
 from vggcli.evaluation.measure import Measured, measure
 from vggcli.evaluation.options import MeasureOptions, shows_options
 from vggcli.evaluation.result import keep_record
@@ -188,7 +188,8 @@ def fuse_networks(
 
 def member_files(members: Sequence[str | Path]) -> list[Path]:
     """The files of the members of an ensemble; published names stay as they are. Raises WeightsError for one that is not
-    there."""
+    there, UsageError for a single one."""
+    need_two(members)
     paths = [Path(one).expanduser() for one in members]
     return [path if is_published_name(path) else weights_file(path) for path in paths]
 
