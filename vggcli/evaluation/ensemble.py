@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from vggcli.places import Places
 from vggcli.progress import Progress, silent
 from vggcli.results import Result
 from vggcli.weights.find import find_weights
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

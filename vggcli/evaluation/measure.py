@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vggcli.data.decode import saying_skip_bad
 from vggcli.data.find import find_source
@@ -32,9 +32,6 @@ from vggcli.weights.checkpoint import (
     says_preprocessing,
 )
 from vggcli.weights.find import check_published, data_of, fetched, run_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

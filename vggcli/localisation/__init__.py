@@ -1,1 +1,1 @@
-"""Localisation by box regression (Appendix A): boxes and views, candidates, their merging, and the error."""
+"""Localisation by box regression (Appendix A): candidate boxes, their merging, both protocols, and the error."""

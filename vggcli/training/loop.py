@@ -53,9 +53,7 @@ def train_epochs(
     steps, stages = steps_an_epoch(len(data.train), recipe.batch_size), Stages(network, options.layers)
     stages.train()
     optimizer = _optimizer(stages, options, momentum)
-    scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
-    if state.scaler:
-        scaler.load_state_dict(state.scaler)
+    scaler = _scaler(options, state)
     save = _Saves(folder, stages, optimizer, phase, state if folder.is_saved else None)
     saved = clock = save(state)
     batches = _batches(data, options, state)
@@ -69,9 +67,7 @@ def train_epochs(
                     loss_sum, correct, images = yield from _accumulate(*source, state, scaler, stop)
                     where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
                     _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
-                    optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(recipe.learning_rate)
-                    scaler.step(optimizer)
-                    scaler.update()
+                    _take_step(optimizer, scaler, state.plateau.learning_rate(recipe.learning_rate))
                     clock, seconds = time.monotonic(), time.monotonic() - clock
                     state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
                     if clock - saved > SAVE_SECONDS:
@@ -215,6 +211,20 @@ def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]
         if name in momentum:  # in the parameter's memory layout, which the fused step needs
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
     return optimizer
+
+
+def _scaler(options: LoopOptions, state: RunState) -> torch.amp.GradScaler:
+    """What scales the loss where gradients are float16."""
+    scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
+    return scaler
+
+
+def _take_step(optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler, rate: float) -> None:
+    optimizer.param_groups[0]["lr"] = rate
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
