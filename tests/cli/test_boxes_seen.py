@@ -113,6 +113,7 @@ def test_a_classifier_takes_no_image_and_a_second_one_is_averaged(
         ("--candidates", 2, "--candidates has no effect without --boxes"),
         ("--classifier classes.safetensors", 2, "--classifier has no effect without --boxes"),
         ("--merging 0.5", 2, "--merging has no effect without --boxes"),
+        ("--merging 0", 2, "--merging has no effect without --boxes"),
         ("{} --candidates", 2, "--candidates has no effect without --draw"),
         ("{} --weights classes.safetensors", 2, "--weights has no effect with --boxes"),
         ("{} --arch A", 2, "--arch has no effect with --boxes"),

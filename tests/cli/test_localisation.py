@@ -182,6 +182,8 @@ def test_a_tuned_threshold_is_kept_with_the_same_weights(here: Path, capsys: pyt
         ("eval runs/A-2 --scales 36 64", 2, "leave this out, or measure densely, with a classifier (--scales)"),
         ("eval runs/A-2 --flip", 2, "(--flip)"),
         ("eval runs/A-2 --merging 1", 2, "no effect but on boxes of whole images, by dense evaluation (--merging"),
+        ("eval runs/A-2 --merging 0", 2, "no effect but on boxes of whole images, by dense evaluation (--merging"),
+        ("eval runs/A-2 --dense --classifier runs/A-1 --merging 0 --tune-merging", 2, "contradict each other"),
         (
             "eval runs/A-2 --dense --classifier runs/A-1 --merging 1 --tune-merging",
             2,

@@ -42,7 +42,7 @@ class BoxFlags:
         """Raises UsageError for a flag that would have no effect; `others` are those that --boxes replaces."""
         names = {**vars(self), **others}
         wanted = ("weights", "arch") if self.boxes else ("draw", "candidates", "classifier", "merging")
-        if given := next((name for name in wanted if names[name]), None):
+        if given := next((name for name in wanted if names[name] is not None and names[name] is not False), None):
             raise UsageError(f"--{given} has no effect with{'' if self.boxes else 'out'} --boxes; leave one out")
         if self.candidates and self.draw is None:
             raise UsageError("--candidates has no effect without --draw, which says where to")

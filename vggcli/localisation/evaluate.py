@@ -49,7 +49,8 @@ class BoxOptions:
 
     def given(self) -> list[str]:
         """The names of the options of merging that were given."""
-        return [name for name in ("merging", "tune_merging") if getattr(self, name) not in (None, False)]
+        options = {"merging": self.merging is not None, "tune_merging": self.tune_merging}
+        return [name for name, given in options.items() if given]
 
     def check(self, weights: Sequence[Path], asked: MeasureOptions) -> bool:
         """Whether the networks in the files `weights` give boxes. Raises UsageError or WeightsError where the options do

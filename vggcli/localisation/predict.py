@@ -119,8 +119,8 @@ def predict(
     True
     """
     if boxes is None:
-        for name, value in (("classifier", classifier), ("merging", merging)):
-            if value:
+        for name, given in (("classifier", bool(classifier)), ("merging", merging is not None)):
+            if given:
                 raise UsageError(f"{name} has no effect without networks that give boxes", name, "boxes")
         return of_classes.predict(places, paths, weights, top=top, arch=arch, progress=progress, **asked)
     if weights is not None or arch is not None:
