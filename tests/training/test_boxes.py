@@ -204,6 +204,24 @@ def test_the_default_recipe_is_that_of_appendix_a(source: Path) -> None:
     assert (recipe["learning_rate"], recipe["scale"], recipe["batch_size"]) == (0.001, [36, 36], 16)
 
 
+@pytest.mark.parametrize("kind", ["scr", "pcr"])
+def test_a_box_run_begins_at_the_mean_box_of_the_centre_crops(source: Path, kind: str) -> None:
+    assert finetune("--weights", "runs/A-1", "--boxes", kind, "--max-steps", "1", "--lr", "1e-12") == 0
+    images, means = boxed_set(source), []
+    for row in range(len(images)):
+        with Image.open(images.path(row)) as image:
+            width, height = image.size
+        scale = 36 / min(width, height)
+        left, top = (round(width * scale) - 32) // 2, (round(height * scale) - 32) // 2
+        boxes = torch.tensor(images.own_boxes(row), dtype=torch.float64) * scale
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - torch.tensor([left, top])
+        means.append(torch.cat((centres, boxes[:, 2:] - boxes[:, :2]), 1).mean(0) / 32)
+    biases = load_checkpoint(Path("runs/A-2/last.safetensors"))[0].get_parameter("fc8.bias").view(-1, 4)
+    expected = torch.stack(means).mean(0).float()
+    torch.testing.assert_close(biases.detach(), expected.expand_as(biases), rtol=0, atol=0.02)  # sides round to pixels
+    assert expected[2:].min() > 0.05
+
+
 def test_a_resumed_box_run_equals_one_that_was_not_interrupted(source: Path) -> None:
     words = ("--weights", "runs/A-1", "--boxes", "pcr", "--layers", "fc", "--epochs", "2", "--lr", "0.05")
     assert finetune(*words, "--out", "whole") == 0

@@ -12,6 +12,7 @@ from vggcli.files import file_sha256
 from vggcli.progress import LOG
 from vggcli.training.data import surveyed_sets
 from vggcli.training.frozen import Stages
+from vggcli.training.objective import mean_box
 from vggcli.training.options import FinetuneOptions, TrainingData
 from vggcli.training.plan import Plan
 from vggcli.training.recipe import RECIPES, Recipe
@@ -22,7 +23,7 @@ from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.weights.find import data_of, fetched, find_weights, is_published_name
 from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
-from vggcli.zoo.initialise import inherit
+from vggcli.zoo.initialise import inherit, start_at_outputs
 from vggcli.zoo.network import VGG
 
 
@@ -68,6 +69,9 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     network = _network(plan, start, options, classes, len(train_set.classes))
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
+    if plan.boxes is not None:
+        first_box_4 = mean_box(train_set, plan.recipe.test_scale, plan.recipe.crop)
+        start_at_outputs(network, first_box_4.repeat(network.config.outputs // 4))
     colour = start.checkpoint.preprocessing
     if not colour.eigenvalues:  # of the colour shift: then measured on the data
         measured = colour_statistics(train_set, start.checkpoint.scale[0], options.workers, around.progress)

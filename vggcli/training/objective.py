@@ -152,6 +152,16 @@ def centre_region(size: Size, scale: int, crop: int) -> Region:
     return left / width, top / height, (left + crop) / width, (top + crop) / height
 
 
+def mean_box(images: ImageSet, scale: int, crop: int) -> Tensor:
+    """The mean of the boxes of each image's class, cxcywh in the frame of the centre crop at `scale`, float32 [4]."""
+    boxes = []
+    for row, size in enumerate(images.sizes):
+        shares_M4 = torch.tensor([box_share(box, size) for box in images.own_boxes(row)], dtype=torch.float64)
+        region = torch.tensor(centre_region(size, scale, crop), dtype=torch.float64)
+        boxes.append(to_view(shares_M4, region).mean(0))
+    return torch.stack(boxes).mean(0).float()
+
+
 def objective_of(config: NetworkConfig, scale: int) -> Objective:
     """What a network of `config` is trained for; `scale` is Q in validation."""
     return Classification() if config.boxes is None else BoxRegression(config.boxes, scale, config.crop)

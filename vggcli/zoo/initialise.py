@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vggcli import paper
 from vggcli.choices import Init
@@ -70,6 +70,12 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
     for name in names:
         _copy_layer(name, targets[name], sources[name], "weights")
     return [name for name, layer in targets.items() if name not in names and any(True for _ in layer.parameters())]
+
+
+@torch.no_grad()
+def start_at_outputs(network: VGG, outputs_K: Tensor) -> None:
+    """Let the last layer add `outputs_K` [K] to what its random weights give: they become its biases."""
+    network.get_parameter("fc8.bias").copy_(outputs_K)
 
 
 def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
