@@ -204,6 +204,12 @@ def test_the_default_recipe_is_that_of_appendix_a(source: Path) -> None:
     assert (recipe["learning_rate"], recipe["scale"], recipe["batch_size"]) == (0.001, [36, 36], 16)
 
 
+def test_no_initialisation_can_be_given_for_boxes(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert finetune("--weights", "runs/A-1", "--boxes", "scr", "--init", "he") == 2
+    said = "vgg: an initialisation has no effect, because boxes begin at their mean (--init)"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
 @pytest.mark.parametrize("kind", ["scr", "pcr"])
 def test_a_box_run_begins_at_the_mean_box_of_the_centre_crops(source: Path, kind: str) -> None:
     assert finetune("--weights", "runs/A-1", "--boxes", kind, "--max-steps", "1", "--lr", "1e-12") == 0
@@ -216,7 +222,9 @@ def test_a_box_run_begins_at_the_mean_box_of_the_centre_crops(source: Path, kind
         boxes = torch.tensor(images.own_boxes(row), dtype=torch.float64) * scale
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - torch.tensor([left, top])
         means.append(torch.cat((centres, boxes[:, 2:] - boxes[:, :2]), 1).mean(0) / 32)
-    biases = load_checkpoint(Path("runs/A-2/last.safetensors"))[0].get_parameter("fc8.bias").view(-1, 4)
+    network, _ = load_checkpoint(Path("runs/A-2/last.safetensors"))
+    assert 0.0008 < float(network.get_parameter("fc8.weight").detach().std()) < 0.0012
+    biases = network.get_parameter("fc8.bias").view(-1, 4)
     expected = torch.stack(means).mean(0).float()
     torch.testing.assert_close(biases.detach(), expected.expand_as(biases), rtol=0, atol=0.02)  # sides round to pixels
     assert expected[2:].min() > 0.05

@@ -23,7 +23,7 @@ from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint
 from vggcli.weights.find import data_of, fetched, find_weights, is_published_name
 from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
-from vggcli.zoo.initialise import inherit, start_at_outputs
+from vggcli.zoo.initialise import inherit, initialise_boxes
 from vggcli.zoo.network import VGG
 
 
@@ -70,8 +70,7 @@ def prepare_finetuning(options: FinetuneOptions, around: Surroundings, again: Pl
     if classes is not None:
         train_set, val_set = (match_classes(images, classes) for images in (train_set, val_set))
     if plan.boxes is not None:
-        first_box_4 = mean_box(train_set, plan.recipe.test_scale, plan.recipe.crop)
-        start_at_outputs(network, first_box_4.repeat(network.config.outputs // 4))
+        initialise_boxes(network, mean_box(train_set, plan.recipe.test_scale, plan.recipe.crop), plan.seed)
     colour = start.checkpoint.preprocessing
     if not colour.eigenvalues:  # of the colour shift: then measured on the data
         measured = colour_statistics(train_set, start.checkpoint.scale[0], options.workers, around.progress)
@@ -197,8 +196,9 @@ def _network(
     network = new_network(plan, count, options)
     new = inherit(network, start.network, same_classes=classes is not None and plan.boxes is None)
     initial = [name for name in ("init", "init_std") if getattr(options, name)]
-    if initial and not new:
-        raise UsageError(f"an initialisation has no effect, because {start.path} has weights for every layer", *initial)
+    if initial and (plan.boxes is not None or not new):
+        why = "boxes begin at their mean" if plan.boxes else f"{start.path} has weights for every layer"
+        raise UsageError(f"an initialisation has no effect, because {why}", *initial)
     stages = Stages(network, plan.layers)
     untrained = [name for name in new if not stages.learns(name)]
     if untrained:

@@ -17,6 +17,7 @@ from vggcli.zoo.layers import NetworkConfig, network_layers
 from vggcli.zoo.network import VGG, WindowLinear
 
 NETWORKS_A = ("A", "A-LRN", "A-BN")
+BOX_STD = 0.001
 
 
 @torch.no_grad()
@@ -73,9 +74,12 @@ def inherit(network: VGG, source: VGG, same_classes: bool) -> list[str]:
 
 
 @torch.no_grad()
-def start_at_outputs(network: VGG, outputs_K: Tensor) -> None:
-    """Let the last layer add `outputs_K` [K] to what its random weights give: they become its biases."""
-    network.get_parameter("fc8.bias").copy_(outputs_K)
+def initialise_boxes(network: VGG, box_4: Tensor, seed: int) -> None:
+    """Let every box that `network` gives begin near `box_4` [4]: the weights of its last layer are Gaussian of BOX_STD, its
+    biases the box. Larger random weights would first have to be unlearnt, at the cost of the layers below."""
+    weight = network.get_parameter("fc8.weight")
+    weight.copy_(torch.empty(weight.shape).normal_(std=BOX_STD, generator=torch.Generator().manual_seed(seed)))
+    network.get_parameter("fc8.bias").copy_(box_4.repeat(network.config.outputs // 4))
 
 
 def _first_difference(ours: NetworkConfig, theirs: NetworkConfig) -> str:
