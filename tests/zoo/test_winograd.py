@@ -75,6 +75,18 @@ def test_a_wide_layer_is_exact_and_follows_its_weights() -> None:
         assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
 
 
+@pytest.mark.skipif(not onednn_runs(torch.empty(0)), reason="oneDNN for x86 is not here")
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {}])
+def test_a_wide_layer_follows_every_optimiser(how: dict[str, bool]) -> None:
+    convolution = layer(128, 256)
+    optimiser, maps = torch.optim.SGD(convolution.parameters(), lr=0.1, **how), torch.randn(1, 128, 40, 44)
+    for _ in range(2):
+        convolution(maps).sum().backward()
+        optimiser.step()
+        with torch.no_grad():
+            assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
+
+
 @torch.inference_mode()
 def test_layers_that_it_does_not_pay_for_are_direct() -> None:
     assert not layer(64, 128)._pays(torch.empty(1, 64, 224, 224))

@@ -35,6 +35,8 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """[N, C, H, W] to [N, K, H, W]."""
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            self._filters = None  # a fused optimiser may change the weights next, which no version tells
         if not self._pays(maps_NCHW):
             return super().forward(maps_NCHW)
         assert self.bias is not None
