@@ -1,4 +1,4 @@
-"""Winograd convolution against `conv2d` in float64, and the rule that picks it against its own cases."""
+"""Winograd convolution by PyTorch's functions against `conv2d` in float64, and the rule that picks it."""
 
 import pytest
 import torch
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from tests.rounding import assert_same_sums
 from vggcli.zoo import winograd
 from vggcli.zoo.network import WindowLinear
-from vggcli.zoo.winograd import Conv3x3, onednn_runs, transformed_filters, winograd_conv3x3
+from vggcli.zoo.winograd import onednn_runs, transformed_filters, winograd_conv3x3, winograd_pays
 
 
-def layer(channels_in: int, channels: int, seed: int = 0) -> Conv3x3:
-    convolution = Conv3x3(channels_in, channels)
+def layer(channels_in: int, channels: int, seed: int = 0) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels_in, channels, 3, padding=1)
     generator = torch.Generator().manual_seed(seed)
     nn.init.normal_(convolution.weight, std=(2 / (9 * channels_in)) ** 0.5, generator=generator)
     nn.init.normal_(convolution.bias, generator=generator)  # type: ignore[arg-type]
     return convolution
 
 
-def exact(convolution: Conv3x3, maps: Tensor) -> Tensor:
+def exact(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
     assert convolution.bias is not None
     return F.conv2d(maps.double(), convolution.weight.double(), convolution.bias.double(), padding=1)
 
@@ -59,61 +59,18 @@ def test_a_constant_map_gives_the_sum_of_the_filter_and_the_bias() -> None:
     torch.testing.assert_close(found[0, 0, 0, 0], torch.tensor(11.0))  # a corner sees four pixels
 
 
-@pytest.mark.skipif(not onednn_runs(torch.empty(0)), reason="oneDNN for x86 is not here")
-def test_a_wide_layer_is_exact_and_follows_its_weights() -> None:
-    convolution = layer(128, 256)
-    maps = torch.randn(1, 128, 40, 44, generator=torch.Generator().manual_seed(1))
-    assert not convolution._pays(maps)  # gradients are wanted
-    with torch.inference_mode():
-        assert convolution._pays(maps)
-        assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
-        convolution.load_state_dict(layer(128, 256, seed=2).state_dict())
-        assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
-    torch.optim.SGD(convolution.parameters(), lr=0.1).step()
-    with torch.no_grad():
-        convolution.weight += 1
-        assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
-
-
-@pytest.mark.skipif(not onednn_runs(torch.empty(0)), reason="oneDNN for x86 is not here")
-@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {}])
-def test_a_wide_layer_follows_every_optimiser(how: dict[str, bool]) -> None:
-    convolution = layer(128, 256)
-    optimiser, maps = torch.optim.SGD(convolution.parameters(), lr=0.1, **how), torch.randn(1, 128, 40, 44)
-    for _ in range(2):
-        convolution(maps).sum().backward()
-        optimiser.step()
-        with torch.no_grad():
-            assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
-
-
-@torch.inference_mode()
-def test_layers_that_it_does_not_pay_for_are_direct() -> None:
-    assert not layer(64, 128)._pays(torch.empty(1, 64, 224, 224))
-    wide = layer(256, 256)
-    assert not wide._pays(torch.empty(1, 256, 36, 36))  # 81 tiles
-    assert not wide._pays(torch.empty(1, 256, 80, 80, dtype=torch.bfloat16))
-    assert not wide._pays(torch.empty(1, 256, 80, 80, device="meta"))
+@torch.no_grad()
+def test_it_is_used_where_it_pays() -> None:
+    large = torch.empty(1, 256, 80, 80)
+    assert winograd_pays(large, 256) == onednn_runs(large)
+    assert not winograd_pays(torch.empty(1, 64, 224, 224), 128)
+    assert not winograd_pays(torch.empty(1, 256, 36, 36), 256)  # 81 tiles
+    assert not winograd_pays(large.bfloat16(), 256)
+    assert not winograd_pays(large.to("meta"), 256)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not wide._pays(torch.empty(1, 256, 80, 80))
-
-
-@torch.inference_mode()
-def test_a_network_made_for_inference_alone_works_too() -> None:
-    convolution = layer(128, 256)
-    assert convolution.weight.is_inference()
-    maps = torch.randn(1, 128, 40, 44)
-    assert worst(convolution(maps), exact(convolution, maps)) < 5e-6
-
-
-def test_it_has_the_parameters_and_gradients_of_a_convolution() -> None:
-    ours, theirs = layer(8, 8), nn.Conv2d(8, 8, 3, padding=1)
-    theirs.load_state_dict(ours.state_dict())
-    maps = torch.randn(2, 8, 9, 9)
-    ours(maps).square().sum().backward()
-    theirs(maps).square().sum().backward()
-    for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert_same_sums(mine.grad, its.grad, 9 * 8 + 2 * 9 * 9)
+        assert not winograd_pays(large, 256)
+    with torch.enable_grad():
+        assert not winograd_pays(large, 256)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 3), (3, 7, 8), (3, 9, 10), (40, 3, 2), (40, 2, 3), (40, 2, 2), (1, 40, 2)])

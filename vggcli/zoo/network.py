@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggcli import paper
+from vggcli.zoo.convolution import Conv3x3
 from vggcli.zoo.layers import Layer, NetworkConfig, with_relus
-from vggcli.zoo.winograd import Conv3x3, onednn_runs
+from vggcli.zoo.winograd import onednn_runs
 
 MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6's weights
 
@@ -77,9 +78,20 @@ class VGG(nn.Module):
     def convolve(self, images_NCHW: Tensor) -> Tensor:
         """Preprocessed images float [N, 3, H, W] to the pool5 map [N, C, H//32, W//32]."""
         maps = images_NCHW.contiguous(memory_format=torch.channels_last)
-        for _, layer in self.convolutional_layers():
-            maps = layer(maps)
+        for layer, follows in self._joined():
+            maps = layer(maps, **follows)
         return maps
+
+    def _joined(self) -> Iterator[tuple[nn.Module, dict[str, bool]]]:
+        """The layers up to pool5, each 3x3 convolution with the ReLU and the pooling after it, which it computes too."""
+        layers = [layer for _, layer in self.convolutional_layers()]
+        while layers:
+            layer, follows = layers.pop(0), {}
+            if isinstance(layer, Conv3x3):
+                for name, kind in (("relu", nn.ReLU), ("pool", nn.MaxPool2d)):
+                    if layers and isinstance(layers[0], kind):
+                        follows[name] = bool(layers.pop(0))
+            yield layer, follows
 
     def descriptor(self, maps_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
         """The pool5 map to the spatial mean of the last hidden layer, [N, C]: fc7 after its ReLU (with the head "gap" the

@@ -1,4 +1,4 @@
-"""3x3 convolution on a CPU by Winograd's F(4x4, 3x3): a quarter of the multiplications of direct convolution.
+"""3x3 convolution by Winograd's F(4x4, 3x3) in PyTorch's own functions: a quarter of the multiplications of the direct way.
 
 An output tile of 4x4 is A'[(G g G') * (B' d B)]A for the filter g and the input tile d of 6x6. With Kronecker products both
 transforms become one matrix product each, so a layer is: gather tiles, transform, 36 matrix products over the channels
@@ -14,7 +14,7 @@ from math import prod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 TILE = 4  # pixels of an output tile's side
 WINDOW = TILE + 2  # pixels of the input tile that it is computed from
@@ -23,42 +23,6 @@ POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction
 BLOCK_BYTES = 30 << 20  # of a transformed block; glibc returns larger memory to the system, which clears it again
 SMALLEST_PRODUCT = 128 * 256  # input times output channels; below, the transforms cost what the product saves
 FEWEST_TILES = 100  # with fewer, rearranging the filters costs more than it saves
-
-
-class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution with padding 1, by Winograd where that is faster: without gradients, in float32, on an x86 CPU,
-    for enough channels and pixels. Elsewhere it is `nn.Conv2d`; so are its parameters."""
-
-    def __init__(self, channels_in: int, channels: int) -> None:
-        super().__init__(channels_in, channels, 3, padding=1)
-        self._filters: tuple[tuple[int, int], Tensor] | None = None
-
-    def forward(self, maps_NCHW: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, K, H, W]."""
-        if torch.is_grad_enabled() and self.weight.requires_grad:
-            self._filters = None  # a fused optimiser may change the weights next, which no version tells
-        if not self._pays(maps_NCHW):
-            return super().forward(maps_NCHW)
-        assert self.bias is not None
-        return winograd_conv3x3(maps_NCHW, self._transformed(), self.bias)
-
-    def _pays(self, maps_NCHW: Tensor) -> bool:
-        n, _, height, width = maps_NCHW.shape
-        return (
-            self.in_channels * self.out_channels >= SMALLEST_PRODUCT
-            and n * _tiles(height) * _tiles(width) >= FEWEST_TILES
-            and not torch.is_grad_enabled()
-            and onednn_runs(maps_NCHW)
-        )
-
-    def _transformed(self) -> Tensor:
-        """The transformed filters, four times the size of the weights, kept until the weights change."""
-        if self.weight.is_inference():  # a change of such weights cannot be noticed
-            return transformed_filters(self.weight)
-        key = (self.weight.data_ptr(), self.weight._version)
-        if self._filters is None or self._filters[0] != key:
-            self._filters = (key, transformed_filters(self.weight.detach()))
-        return self._filters[1]
 
 
 def onednn_runs(tensor: Tensor) -> bool:
@@ -72,9 +36,21 @@ def onednn_runs(tensor: Tensor) -> bool:
     )
 
 
+def winograd_pays(maps_NCHW: Tensor, channels: int) -> bool:
+    """Whether `winograd_conv3x3` is the fastest way that PyTorch's own functions offer for maps of so many output channels:
+    without gradients, in float32, on an x86 CPU, for enough channels and pixels."""
+    n, channels_in, height, width = maps_NCHW.shape
+    return (
+        channels_in * channels >= SMALLEST_PRODUCT
+        and n * tiles_of(height) * tiles_of(width) >= FEWEST_TILES
+        and not torch.is_grad_enabled()
+        and onednn_runs(maps_NCHW)
+    )
+
+
 def transformed_filters(weight_KC33: Tensor) -> Tensor:
     """G g G' of every filter, computed in float64: float32 [36 K, C, 1, 1], as a grouped convolution takes them."""
-    _, transform, _ = _matrices()
+    _, transform, _ = matrices()
     out, channels = weight_KC33.shape[:2]
     filters = torch.einsum("ai,bj,kcij->abkc", transform, transform, weight_KC33.double())
     return filters.float().reshape(WINDOW**2 * out, channels, 1, 1)
@@ -85,7 +61,7 @@ def winograd_conv3x3(maps_NCHW: Tensor, filters: Tensor, bias_K: Tensor) -> Tens
     channels_last. Relative error about 2e-6 of the largest output."""
     n, _, height, width = maps_NCHW.shape
     out, channels = bias_K.shape[0], filters.shape[1]
-    rows, columns = _tiles(height), _tiles(width)
+    rows, columns = tiles_of(height), tiles_of(width)
     edges = (0, 0, 1, TILE * columns + 1 - width, 1, TILE * rows + 1 - height)
     padded_NHWC = F.pad(maps_NCHW.permute(0, 2, 3, 1), edges)
     result_NHWK = torch.empty(n, TILE * rows, TILE * columns, out)
@@ -103,7 +79,8 @@ def winograd_conv3x3(maps_NCHW: Tensor, filters: Tensor, bias_K: Tensor) -> Tens
     return result_NHWK[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 
-def _tiles(side: int) -> int:
+def tiles_of(side: int) -> int:
+    """How many tiles cover a side of so many pixels."""
     return -(-side // TILE)
 
 
@@ -118,14 +95,14 @@ def _blocks(images: int, rows: int, row_bytes: int) -> list[tuple[slice, slice]]
 def _kronecker(bias_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The transforms of input [36, 36] and output [16, 36] tiles, and the bias where it is added, [36 K]: what the output
     transform takes to the bias at every pixel."""
-    out, _, into = _matrices()
+    out, _, into = matrices()
     ones = torch.linalg.lstsq(out, torch.ones(TILE, 1, dtype=out.dtype)).solution
     bias = torch.kron(ones, ones).float() * bias_K
     return torch.kron(into, into).float(), torch.kron(out, out).float(), bias.flatten()
 
 
 @cache
-def _matrices() -> tuple[Tensor, Tensor, Tensor]:
+def matrices() -> tuple[Tensor, Tensor, Tensor]:
     """A' [4, 6], G [6, 3] and B' [6, 6] in float64 by the Toom-Cook construction, in exact fractions until the end."""
     outputs = [[point**power for point in POINTS] + [Fraction(power == TILE - 1)] for power in range(TILE)]
     filters, inputs = [], []

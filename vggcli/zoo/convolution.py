@@ -1,0 +1,238 @@
+"""The 3x3 convolutions of the networks, each by the fastest way that there is: the compiled one in float32 on a CPU, else
+PyTorch's own, or Winograd's algorithm in its functions. Not in the paper.
+
+Shapes: N images, C input channels, K output channels, H and W pixels of the map.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
+
+from vggcli.zoo.compiled import Convolution, Gradient, Kernels, Packing, kernels_in_use, run_on_threads
+from vggcli.zoo.winograd import matrices, tiles_of, transformed_filters, winograd_conv3x3, winograd_pays
+
+FEW_CHANNELS = 6  # of the input, up to which the sums are shorter than the transforms
+BLOCK = 48  # tiles: their transforms of 64 channels fill half of a second-level cache of 1 MB
+FEWEST_PRODUCTS = 1 << 27  # of a layer that learns: below, threads wait for each other longer than the products take
+ROWS = 24  # the most rows of a matrix product at once, in any kernel
+CHUNK_BYTES = (
+    4 << 20
+)  # of transforms that the gradient to the filters has in memory together, or as much as its sums take
+
+
+class _Kept(NamedTuple):
+    """Filters as a way of convolving takes them, and the weights they were made of."""
+
+    key: tuple[int, int, str]
+    filters: Tensor
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution with padding 1. Its parameters are those of `nn.Conv2d`, its gradients too."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__(channels_in, channels, 3, padding=1)
+        self._kept: _Kept | None = None
+
+    def forward(self, maps_NCHW: Tensor, relu: bool = False, pool: bool = False) -> Tensor:
+        """[N, C, H, W] to [N, K, H, W], then a ReLU and a 2x2 max-pooling to [N, K, H//2, W//2], if they are asked for."""
+        learns = torch.is_grad_enabled() and any(one.requires_grad for one in (maps_NCHW, *self.parameters()))
+        if learns:
+            self._kept = None  # a fused optimiser may change the weights next, which no version tells
+        kernels = kernels_in_use()
+        if kernels is None or not self._compiled_fits(maps_NCHW, learns):
+            maps_NCHW = self._by_torch(maps_NCHW)
+            maps_NCHW = F.relu(maps_NCHW, inplace=True) if relu else maps_NCHW
+        elif learns:
+            maps_NCHW = _Learnt.apply(maps_NCHW, self.weight, self.bias, relu, kernels)
+        else:
+            assert self.bias is not None
+            few = self.in_channels <= FEW_CHANNELS
+            filters = self._filters(
+                kernels.name, lambda: _few(self.weight, kernels) if few else pack(self.weight, kernels)
+            )
+            return convolve(maps_NCHW, filters, self.bias, kernels, relu=relu, pool=pool)
+        return F.max_pool2d(maps_NCHW, 2) if pool else maps_NCHW
+
+    def _compiled_fits(self, maps_NCHW: Tensor, learns: bool) -> bool:
+        """Whether the compiled convolution can take these maps, and does not lose by it where it `learns`. Elsewhere it
+        takes few and small ones too, so that the bits of an image do not depend on the others in its batch."""
+        n, channels, height, width = maps_NCHW.shape
+        products = 36 * n * tiles_of(height) * tiles_of(width) * channels * self.out_channels
+        return (
+            maps_NCHW.device.type == "cpu"
+            and maps_NCHW.dtype == self.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and (products >= FEWEST_PRODUCTS or not learns)
+        )
+
+    def _by_torch(self, maps_NCHW: Tensor) -> Tensor:
+        if not winograd_pays(maps_NCHW, self.out_channels):
+            return super().forward(maps_NCHW)
+        assert self.bias is not None
+        filters = self._filters("torch", lambda: transformed_filters(self.weight.detach()))
+        return winograd_conv3x3(maps_NCHW, filters, self.bias)
+
+    def _filters(self, way: str, make: Callable[[], Tensor]) -> Tensor:
+        """The transformed filters, four times the size of the weights, kept until the weights change or learn."""
+        if self.weight.is_inference():  # a change of such weights cannot be noticed
+            return make()
+        key = (self.weight.data_ptr(), self.weight._version, way)
+        if self._kept is None or self._kept.key != key:
+            self._kept = _Kept(key, make())
+        return self._kept.filters
+
+
+class _Learnt(torch.autograd.Function):
+    """A convolution, with a ReLU or without, and its gradients, by the compiled kernels. The gradient to the maps is the
+    convolution with the filters turned by half a turn and their axes exchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, maps_NCHW: Tensor, weight: Tensor, bias_K: Tensor, relu: bool, kernels: Kernels) -> Tensor:
+        maps_NCHW = maps_NCHW.contiguous(memory_format=torch.channels_last)
+        filters = _few(weight, kernels) if weight.shape[1] <= FEW_CHANNELS else pack(weight, kernels)
+        result_NKHW = convolve(maps_NCHW, filters, bias_K, kernels, relu=relu)
+        ctx.kernels = kernels
+        ctx.save_for_backward(maps_NCHW, weight, result_NKHW if relu else None)
+        return result_NKHW
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradients_NKHW: Tensor) -> tuple[Tensor | None, ...]:
+        maps_NCHW, weight, result_NKHW = ctx.saved_tensors
+        gradients_NKHW = gradients_NKHW.contiguous(memory_format=torch.channels_last)
+        if result_NKHW is not None:
+            gradients_NKHW = torch.ops.aten.threshold_backward(gradients_NKHW, result_NKHW, 0)
+        to_maps, to_weight, to_bias, *_ = ctx.needs_input_grad
+        maps_gradient = weight_gradient = bias_gradient = None
+        if to_maps:
+            turned = weight.flip(2, 3).transpose(0, 1)
+            maps_gradient = convolve(
+                gradients_NKHW, pack(turned, ctx.kernels), None, ctx.kernels, outputs=weight.shape[1]
+            )
+        if to_weight and weight.shape[1] <= FEW_CHANNELS:
+            weight_gradient = conv2d_weight(maps_NCHW, weight.shape, gradients_NKHW, padding=1)
+        elif to_weight:
+            weight_gradient = filter_gradient(maps_NCHW, gradients_NKHW, ctx.kernels)
+        if to_bias:
+            bias_gradient = gradients_NKHW.sum((0, 2, 3))
+        return maps_gradient, weight_gradient, bias_gradient, None, None
+
+
+def convolve(
+    maps_NCHW: Tensor,
+    filters: Tensor,
+    bias_K: Tensor | None,
+    kernels: Kernels,
+    *,
+    outputs: int = 0,
+    relu: bool = False,
+    pool: bool = False,
+) -> Tensor:
+    """3x3 convolution with padding 1 of float32 maps [N, C, H, W] with filters as `pack` gives them, of as many `outputs` K
+    as there are biases, with a ReLU and a 2x2 max-pooling after it if asked for: [N, K, H, W], or [N, K, H//2, W//2], in
+    channels_last. Relative error about 2e-6 of the largest output; the same bits for any number of threads."""
+    maps_NCHW = maps_NCHW.contiguous(memory_format=torch.channels_last)
+    n, channels, height, width = maps_NCHW.shape
+    outputs, threads = outputs if bias_K is None else len(bias_K), torch.get_num_threads()
+    few = filters.dim() == 4
+    pooled = (height // 2, width // 2) if pool and not few else (height, width)
+    result_NKHW = torch.empty((n, outputs, *pooled), memory_format=torch.channels_last)
+    tiles, wide = n * tiles_of(height) * tiles_of(width), kernels.lanes * kernels.panel
+    panels = -(-outputs // wide)
+    if few:
+        block, panels, size = 0, 0, 3 * (_rounded(width, ROWS) + 2) * channels + 2 * ROWS * wide
+    else:
+        block, panels = _division(tiles, panels, threads)
+        rows = _rounded(block, ROWS)
+        size = 36 * (rows * (_rounded(channels, kernels.lanes) + wide) + 2 * kernels.lanes)
+    scratch = torch.empty(threads * size)
+    record = Convolution(
+        maps=maps_NCHW.data_ptr(),
+        filters=filters.data_ptr(),
+        bias=None if bias_K is None else bias_K.data_ptr(),
+        result=result_NKHW.data_ptr(),
+        scratch=scratch.data_ptr(),
+        images=n,
+        height=height,
+        width=width,
+        channels=channels,
+        outputs=outputs,
+        relu=relu,
+        pool=pool and not few,
+        block=block,
+        panels=panels,
+        scratch_size=size,
+    )
+    work = kernels.convolve_few if few else kernels.convolve
+    run_on_threads(work, record, threads, (maps_NCHW, filters, bias_K, result_NKHW, scratch))
+    return F.max_pool2d(result_NKHW, 2) if pool and few else result_NKHW
+
+
+def pack(weight_KC33: Tensor, kernels: Kernels) -> Tensor:
+    """G g G' of every filter, computed in float64, float32 as `convolve` takes them: four times the weights in memory."""
+    weights_33CK = weight_KC33.detach().permute(2, 3, 1, 0).contiguous()
+    channels, outputs = weights_33CK.shape[2:]
+    filters = torch.empty(36 * channels * _rounded(outputs, kernels.lanes))
+    matrix = matrices()[1].contiguous()
+    record = Packing(
+        weights=weights_33CK.data_ptr(),
+        matrix=matrix.data_ptr(),
+        filters=filters.data_ptr(),
+        channels=channels,
+        outputs=outputs,
+    )
+    run_on_threads(kernels.pack, record, torch.get_num_threads(), (weights_33CK, matrix, filters))
+    return filters
+
+
+def filter_gradient(maps_NCHW: Tensor, gradients_NKHW: Tensor, kernels: Kernels) -> Tensor:
+    """The gradient to the filters, [K, C, 3, 3], of a convolution of maps [N, C, H, W], given that to its outputs,
+    [N, K, H, W], both in channels_last. It takes as many multiplications as the convolution itself."""
+    n, channels, height, width = maps_NCHW.shape
+    outputs, lanes = gradients_NKHW.shape[1], kernels.lanes
+    row = _rounded(channels, lanes) + _rounded(outputs, lanes)
+    sums = (36 * _rounded(channels, ROWS) + ROWS) * _rounded(outputs, lanes)
+    chunk = max(ROWS, max(CHUNK_BYTES, 4 * sums) // (4 * 36 * row))
+    chunk = min(chunk, n * tiles_of(height) * tiles_of(width))
+    result_33CK = torch.empty(3, 3, channels, outputs)
+    scratch, matrix = torch.empty(36 * (chunk * row + 2 * lanes + ROWS) + sums), matrices()[1].contiguous()
+    record = Gradient(
+        maps=maps_NCHW.data_ptr(),
+        gradients=gradients_NKHW.data_ptr(),
+        matrix=matrix.data_ptr(),
+        result=result_33CK.data_ptr(),
+        scratch=scratch.data_ptr(),
+        images=n,
+        height=height,
+        width=width,
+        channels=channels,
+        outputs=outputs,
+        chunk=chunk,
+    )
+    keep = (maps_NCHW, gradients_NKHW, matrix, result_33CK, scratch)
+    run_on_threads(kernels.filter_gradient, record, torch.get_num_threads(), keep)
+    return result_33CK.permute(3, 2, 0, 1)
+
+
+def _few(weight_KC33: Tensor, kernels: Kernels) -> Tensor:
+    """Filters as the sums over a few channels take them: [3, 3, C, K], K rounded up to whole vectors."""
+    outputs = weight_KC33.shape[0]
+    filters_33CK = weight_KC33.detach().permute(2, 3, 1, 0)
+    return F.pad(filters_33CK, (0, _rounded(outputs, kernels.lanes) - outputs)).contiguous()
+
+
+def _division(tiles: int, panels: int, threads: int) -> tuple[int, int]:
+    """How many tiles, and how many panels of outputs, make a task: about as many tasks for each thread."""
+    shares = min(panels, threads) if tiles < threads * BLOCK // 2 else 1
+    blocks = -(-threads // shares) * -(-tiles // (BLOCK * threads))
+    return min(BLOCK, _rounded(-(-tiles // blocks), 6)), -(-panels // shares)
+
+
+def _rounded(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
