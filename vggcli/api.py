@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from vggcli.defaults import user_places
+from vggcli.defaults import convolution, user_places
 from vggcli.evaluation import load as loading
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.features import describe as describing
@@ -27,6 +27,7 @@ from vggcli.training import start as training
 from vggcli.training.options import FinetuneOptions, TrainOptions
 from vggcli.training.surroundings import Pictures, Surroundings
 from vggcli.weights import convert as converting
+from vggcli.zoo.compiled import choose
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vggcli.evaluation.predict import Predictions
     from vggcli.localisation.predict import BoxPredictions, Names
 
+choose(convolution())
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")

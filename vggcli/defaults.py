@@ -16,6 +16,11 @@ def user_places() -> Places:
     return Places(Path("runs"), Path(base) / "vgg", os.environ.get("VGG_DATA") or None)
 
 
+def convolution() -> str | None:
+    """How $VGG_CONVOLUTION says that 3x3 convolutions are computed: compiled or torch; None where it does not say."""
+    return os.environ.get("VGG_CONVOLUTION") or None
+
+
 def worker_count(workers: int | None) -> int:
     """`workers`, or where it is None one for each core this process may use, as far as the limit of open files allows.
     Raises MachineError where that limit does not allow `workers`."""

@@ -24,6 +24,7 @@ from vggcli.cli.help import PANELS
 from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
 from vggcli.data.workers import loaded
 from vggcli.errors import ExitCode, UsageError, command_or_python
+from vggcli.zoo.compiled import kernel_sets
 
 
 @pytest.mark.parametrize("command", [info.name for info in app.registered_commands])
@@ -36,9 +37,19 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
         assert info.callback.__doc__
 
 
-def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_usage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("vgg 0.")
+    version, convolution = capsys.readouterr().out.splitlines()
+    assert version.startswith("vgg 0.")
+    names = [f"compiled, {kernels.name}" for kernels in kernel_sets()] or ["by PyTorch"]
+    assert convolution == f"3x3 convolution on a CPU: {names[0]}"
+    monkeypatch.setenv("VGG_CONVOLUTION", "torch")
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.endswith("by PyTorch\n")
+    monkeypatch.setenv("VGG_CONVOLUTION", "fast")
+    assert run(["--version"]) == 2
+    assert capsys.readouterr().err == "vgg: VGG_CONVOLUTION is 'fast'; give compiled or torch, or leave it out\n"
+    monkeypatch.delenv("VGG_CONVOLUTION")
     assert run(["nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
 

@@ -30,9 +30,11 @@ from vggcli.cli.probe import probe
 from vggcli.cli.runs import runs
 from vggcli.cli.signals import Terminated, received
 from vggcli.cli.train import train
+from vggcli.defaults import convolution
 from vggcli.errors import IN_PYTHON, ExitCode, Interrupted, UsageError, VGGError, did_you_mean
 from vggcli.regular_files import need_local
 from vggcli.report.text import printable
+from vggcli.zoo.compiled import choose, kernels_in_use
 
 app = typer.Typer(
     name="vgg",
@@ -56,13 +58,18 @@ NO_MEMORY = (
 
 def _version(asked: bool) -> None:
     if asked:
+        kernels = kernels_in_use()
         print(f"vgg {__version__}")
+        print(f"3x3 convolution on a CPU: {f'compiled, {kernels.name}' if kernels else 'by PyTorch'}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
-    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        Option("--version", callback=_version, is_eager=True, help="Print the version and the convolution in use."),
+    ] = False,
 ) -> None:
     """Holds the options of `vgg` itself; the help text is the app's."""
 
@@ -101,6 +108,7 @@ def run(arguments: list[str]) -> int:
         log.addHandler(_Notes())
     log.setLevel(logging.DEBUG)
     try:
+        choose(convolution())
         result = _dispatch(arguments)
         sys.stdout.flush()
         if result == ExitCode.INTERRUPTED:  # some versions of typer return it for a KeyboardInterrupt
