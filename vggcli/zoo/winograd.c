@@ -62,6 +62,15 @@ struct kernels {
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t rounded(int64_t size, int64_t unit) { return (size + unit - 1) / unit * unit; }
 
+/* An image, and the upper left pixel of a tile of its outputs. */
+struct place {
+    int64_t image, top, left;
+};
+
+static inline struct place place_of(int64_t tile, int64_t down, int64_t across) {
+    return (struct place){tile / (down * across), TILE * (tile / across % down), TILE * (tile % across)};
+}
+
 /* Wait for what other threads are still computing. */
 static inline void wait_for(const int64_t *done, int64_t count) {
     while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < count) sched_yield();
@@ -74,6 +83,7 @@ static inline void wait_for(const int64_t *done, int64_t count) {
 #else
 #define UNROLL _Pragma("GCC unroll 24")
 #endif
+#define EACH(i, count) UNROLL for (int i = 0; i < (count); i++)
 
 /* The points are 0, A, -A, B, -B and infinity, A = 5/8 and B = 3/2. */
 #define A 0.625f
@@ -152,8 +162,9 @@ const struct kernels *kernel_set(int64_t index) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
+    int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                 __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    if (avx2 && avx512)
         found[count++] = &kernels_avx512;
     if (avx2) found[count++] = &kernels_avx2;
 #endif
