@@ -73,7 +73,7 @@ JOBS = (
     Job("dense with flips, Q=256", "dense", (256,), 8),
     Job("dense with flips, Q=256 384 512", "dense", (256, 384, 512), 3),
     Job("multi-crop, 50 crops at Q=256", "multi_crop", (256,), 2),
-    Job("fc7 --gap with flips, Q=256, to a file", "features", (256,), 8),
+    Job("fc7 --gap with flips, Q=256, to a file", "features", (256,), 16),
 )
 PASSES = "fc7 --gap, against its passes alone"
 WARM = 2  # images of the call that is not timed

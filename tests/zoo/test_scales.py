@@ -5,6 +5,8 @@ import torch
 
 from vggcli.data.decode import MAX_PIXELS
 from vggcli.errors import UsageError
+from vggcli.zoo import compiled
+from vggcli.zoo.compiled import kernel_sets
 from vggcli.zoo.layers import VIEW_BYTES, NetworkConfig, bytes_a_pixel, most_pixels
 from vggcli.zoo.scales import LARGEST, check_scales, largest_scale, paper_scales, passes_of, views_together
 
@@ -24,8 +26,12 @@ def test_scales_are_checked() -> None:
         check_scales((40, 40), 32)
 
 
-def test_a_pass_holds_so_many_pixels_and_at_least_one_view() -> None:
+def test_a_pass_holds_so_many_pixels_and_at_least_one_view(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
+    if kernel_sets():
+        monkeypatch.setattr(compiled, "_in_use", [kernel_sets()[0]])
+        assert views_together(NetworkConfig(), cpu, flip=True, batch_size=None)(224, 224) == 16
+    monkeypatch.setattr(compiled, "_in_use", [None])
     rows = views_together(NetworkConfig(), cpu, flip=False, batch_size=None)
     assert (rows(224, 224), rows(224, 448), rows(2000, 2000)) == (8, 4, 1)
     assert views_together(NetworkConfig(), cpu, flip=True, batch_size=None)(224, 224) == 4  # and as many mirrors

@@ -11,9 +11,13 @@ from torch import Tensor
 
 from vggcli import paper
 from vggcli.errors import UsageError
+from vggcli.zoo.compiled import kernels_in_use
 from vggcli.zoo.layers import VIEW_BYTES, NetworkConfig, bytes_a_pixel, most_pixels
 
-CPU_PIXELS = 8 * 224 * 224  # in a forward pass of a network of full width; more is no faster
+CPU_PIXELS = 8 * 224 * 224  # in a forward pass of a network of full width by PyTorch; more is no faster
+COMPILED_PIXELS = (
+    32 * 224 * 224
+)  # by compiled convolutions: a batch shares the reading of fc6, the largest part that remains
 CUDA_PIXELS = 128 * 224 * 224
 LARGEST = 10_000  # the Q at which a square has the 100 megapixels that no rescaled image may exceed
 CUDA_PASSES = 8  # times the memory of one view that a forward pass may take on CUDA, where a batch size is given
@@ -59,7 +63,8 @@ def views_together(
     if batch_size is not None:
         most = most_pixels(config) * (CUDA_PASSES if cuda else 1) // mirrored
         return lambda height, width: max(1, min(batch_size, most // (height * width)))
-    budget = (CUDA_PIXELS if cuda else CPU_PIXELS) / min(1.0, config.width) / mirrored
+    pixels = CUDA_PIXELS if cuda else CPU_PIXELS if kernels_in_use() is None else COMPILED_PIXELS
+    budget = pixels / min(1.0, config.width) / mirrored
     return lambda height, width: max(1, int(budget / (height * width)))
 
 
