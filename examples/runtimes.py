@@ -14,6 +14,7 @@ from vggcli import paper
 from vggcli.colour import ColourStatistics
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.onnx_write import save_onnx
+from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
@@ -99,6 +100,7 @@ def _exported(arch: str, folder: Path) -> Path:
     path = folder / "network.onnx"
     if not path.exists():
         network = VGG(NetworkConfig(arch, paper.IMAGENET_CLASSES)).eval()
+        initialise(network, "he", 0)
         names = tuple(f"class{index}" for index in range(paper.IMAGENET_CLASSES))
         save_onnx(
             path,
