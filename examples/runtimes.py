@@ -1,7 +1,5 @@
 """Other runtimes, each with its forward pass of a batch of images, to be compared with where it is installed."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,12 +61,12 @@ def openvino(arch: str, folder: Path) -> Forward:
 
 
 def mnn(arch: str, folder: Path) -> Forward:
-    """MNN, in float32."""
+    """MNN, in float32. Its converter is called directly: the module around it installs packages, and reports its use."""
+    import _tools  # of MNN
     import MNN
 
     source, model = _exported(arch, folder), folder / "network.mnn"
-    words = ["-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(model)]
-    subprocess.run([sys.executable, "-m", "MNN.tools.mnnconvert", *words], check=True, capture_output=True)
+    _tools.mnnconvert(["mnnconvert", "-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(model)])
     settings = ({"backend": "CPU", "precision": "high", "numThread": torch.get_num_threads()},)
     manager = MNN.nn.create_runtime_manager(settings)
     network = MNN.nn.load_module_from_file(str(model), [], [], runtime_manager=manager)
