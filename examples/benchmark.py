@@ -317,9 +317,9 @@ def measure(calls: Sequence[tuple[SideProcess, Job]], rounds: int) -> list[Taken
     return [Taken(statistics.median(one.seconds for one in each), each[-1].memory) for each in zip(*rows, strict=True)]
 
 
-def first_images(images: ImageSet, count: int) -> ImageSet:
-    """The first `count` of `images`."""
-    kept = slice(0, count)
+def first_images(images: ImageSet, count: int, stride: int = 1) -> ImageSet:
+    """The first `count` of `images`, or of every `stride`th of them."""
+    kept = slice(0, stride * count, stride)
     return ImageSet(images.root, "val", images.classes, images.names[kept], images.labels[kept], images.objects[kept])
 
 
@@ -383,9 +383,7 @@ def main() -> None:
     source = find_source(options.photos, user_places(), workers)
     _, images = load_training(Path(source.path))
     most = max(job.images for job in JOBS)
-    stride = max(1, len(images) // most)
-    kept = slice(0, stride * most, stride)
-    few = ImageSet(images.root, "val", images.classes, images.names[kept], images.labels[kept], images.objects[kept])
+    few = first_images(images, most, max(1, len(images) // most))
     arguments = (few, colour_statistics(few, 256, workers), options.arch, workers)
     print(
         f"network {options.arch}, images of {source.name}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,6 +179,23 @@ def test_a_layer_made_for_inference_alone_works_too(way: str) -> None:
     wide, maps = layer(128, 256), maps_of(1, 128, 40, 44)
     assert wide.weight.is_inference()
     assert worst(wide(maps), exact(wide, maps)) < 5e-6
+
+
+def test_a_library_of_another_state_of_the_source_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "INTERFACE", compiled.INTERFACE + 1)
+    assert kernel_sets.__wrapped__() == ()
+
+
+def test_a_library_that_cannot_be_loaded_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(compiled, "find_spec", lambda name: ModuleSpec(name, None, origin=str(broken)))
+    assert kernel_sets.__wrapped__() == ()
+
+
+@torch.no_grad()
+def test_no_images_are_convolved_to_none() -> None:
+    assert layer(8, 16)(torch.empty(0, 8, 12, 12), relu=True, pool=True).shape == (0, 16, 6, 6)
 
 
 @built

@@ -153,13 +153,16 @@ def centre_region(size: Size, scale: int, crop: int) -> Region:
 
 
 def mean_box(images: ImageSet, scale: int, crop: int) -> Tensor:
-    """The mean of the boxes of each image's class, cxcywh in the frame of the centre crop at `scale`, float32 [4]."""
-    boxes = []
+    """The mean of the boxes of each image's class, cxcywh in the frame of the centre crop at `scale`, float32 [4]; every
+    image weighs as much."""
+    shares, regions, weights = [], [], []
     for row, size in enumerate(images.sizes):
-        shares_M4 = torch.tensor([box_share(box, size) for box in images.own_boxes(row)], dtype=torch.float64)
-        region = torch.tensor(centre_region(size, scale, crop), dtype=torch.float64)
-        boxes.append(to_view(shares_M4, region).mean(0))
-    return torch.stack(boxes).mean(0).float()
+        boxes, region = images.own_boxes(row), centre_region(size, scale, crop)
+        shares += [box_share(box, size) for box in boxes]
+        regions += [region] * len(boxes)
+        weights += [1 / len(boxes)] * len(boxes)
+    shares_M4, regions_M4, weights_M = (torch.tensor(one, dtype=torch.float64) for one in (shares, regions, weights))
+    return (weights_M @ to_view(shares_M4, regions_M4) / len(images)).float()
 
 
 def objective_of(config: NetworkConfig, scale: int) -> Objective:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vggcli.errors import MachineError, UsageError
 
+INTERFACE = 1  # of winograd.c; both are raised with every change of what is passed between the two files
 _Pointer, _Size = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -61,11 +62,18 @@ class Kernels:
 
 @cache
 def kernel_sets() -> tuple[Kernels, ...]:
-    """Those that this processor can run, the widest first; none where the package was built without a C compiler."""
+    """Those that this processor can run, the widest first; none where the package was built without a C compiler, for
+    another system, or from another state of its source."""
     found = find_spec("vggcli.zoo._winograd")
     if found is None or found.origin is None:
         return ()
-    library = ctypes.CDLL(found.origin)
+    try:
+        library = ctypes.CDLL(found.origin)
+        interface = _Size.in_dll(library, "interface").value
+    except (OSError, ValueError):
+        return ()
+    if interface != INTERFACE:
+        return ()
     library.kernel_set.restype, library.kernel_set.argtypes = ctypes.POINTER(_KernelSet), [_Size]
     return tuple(_sets(library))
 
@@ -94,8 +102,8 @@ def choose(way: str | None) -> None:
     found = () if way == "torch" else kernel_sets()
     if way == "compiled" and not found:
         raise MachineError(
-            "VGG_CONVOLUTION asks for the compiled convolution, which this installation does not have; install a C "
-            "compiler, then vggcli again, or leave it out"
+            "VGG_CONVOLUTION asks for the compiled convolution, which this installation does not have, or has of another "
+            "state of the source; install a C compiler, then vggcli again, or leave it out"
         )
     _in_use[:] = [found[0] if found else None]
 

@@ -20,9 +20,7 @@ FEW_CHANNELS = 6  # of the input, up to which the sums are shorter than the tran
 BLOCK = 48  # tiles: their transforms of 64 channels fill half of a second-level cache of 1 MB
 FEWEST_PRODUCTS = 1 << 27  # of a layer that learns: below, threads wait for each other longer than the products take
 ROWS = 24  # the most rows of a matrix product at once, in any kernel
-CHUNK_BYTES = (
-    4 << 20
-)  # of transforms that the gradient to the filters has in memory together, or as much as its sums take
+CHUNK_BYTES = 4 << 20  # of transforms that the gradient to the filters has in memory, or as many as its sums take
 
 
 class _Kept(NamedTuple):
@@ -52,10 +50,7 @@ class Conv3x3(nn.Conv2d):
             maps_NCHW = _Learnt.apply(maps_NCHW, self.weight, self.bias, relu, kernels)
         else:
             assert self.bias is not None
-            few = self.in_channels <= FEW_CHANNELS
-            filters = self._filters(
-                kernels.name, lambda: _few(self.weight, kernels) if few else pack(self.weight, kernels)
-            )
+            filters = self._filters(kernels.name, lambda: pack(self.weight, kernels))
             return convolve(maps_NCHW, filters, self.bias, kernels, relu=relu, pool=pool)
         return F.max_pool2d(maps_NCHW, 2) if pool else maps_NCHW
 
@@ -66,6 +61,7 @@ class Conv3x3(nn.Conv2d):
         products = 36 * n * tiles_of(height) * tiles_of(width) * channels * self.out_channels
         return (
             maps_NCHW.device.type == "cpu"
+            and maps_NCHW.numel() > 0
             and maps_NCHW.dtype == self.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
             and (products >= FEWEST_PRODUCTS or not learns)
@@ -95,8 +91,7 @@ class _Learnt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps_NCHW: Tensor, weight: Tensor, bias_K: Tensor, relu: bool, kernels: Kernels) -> Tensor:
         maps_NCHW = maps_NCHW.contiguous(memory_format=torch.channels_last)
-        filters = _few(weight, kernels) if weight.shape[1] <= FEW_CHANNELS else pack(weight, kernels)
-        result_NKHW = convolve(maps_NCHW, filters, bias_K, kernels, relu=relu)
+        result_NKHW = convolve(maps_NCHW, pack(weight, kernels), bias_K, kernels, relu=relu)
         ctx.kernels = kernels
         ctx.save_for_backward(maps_NCHW, weight, result_NKHW if relu else None)
         return result_NKHW
@@ -158,11 +153,7 @@ def convolve(
         bias=None if bias_K is None else bias_K.data_ptr(),
         result=result_NKHW.data_ptr(),
         scratch=scratch.data_ptr(),
-        images=n,
-        height=height,
-        width=width,
-        channels=channels,
-        outputs=outputs,
+        **_sizes(maps_NCHW, outputs),
         relu=relu,
         pool=pool and not few,
         block=block,
@@ -175,11 +166,14 @@ def convolve(
 
 
 def pack(weight_KC33: Tensor, kernels: Kernels) -> Tensor:
-    """G g G' of every filter, computed in float64, float32 as `convolve` takes them: four times the weights in memory."""
-    weights_33CK = weight_KC33.detach().permute(2, 3, 1, 0).contiguous()
+    """Filters as `convolve` takes them: G g G' of each, computed in float64, float32 of four times the weights in memory;
+    for few channels, which are summed without transforms, [3, 3, C, K] with K rounded up to whole vectors."""
+    weights_33CK = weight_KC33.detach().permute(2, 3, 1, 0)
     channels, outputs = weights_33CK.shape[2:]
-    filters = torch.empty(36 * channels * _rounded(outputs, kernels.lanes))
-    matrix = matrices()[1].contiguous()
+    columns = _rounded(outputs, kernels.lanes)
+    if channels <= FEW_CHANNELS:
+        return F.pad(weights_33CK, (0, columns - outputs)).contiguous()
+    weights_33CK, filters, matrix = weights_33CK.contiguous(), torch.empty(36 * channels * columns), matrices()[1]
     record = Packing(
         weights=weights_33CK.data_ptr(),
         matrix=matrix.data_ptr(),
@@ -201,18 +195,14 @@ def filter_gradient(maps_NCHW: Tensor, gradients_NKHW: Tensor, kernels: Kernels)
     chunk = max(ROWS, max(CHUNK_BYTES, 4 * sums) // (4 * 36 * row))
     chunk = min(chunk, n * tiles_of(height) * tiles_of(width))
     result_33CK = torch.empty(3, 3, channels, outputs)
-    scratch, matrix = torch.empty(36 * (chunk * row + 2 * lanes + ROWS) + sums), matrices()[1].contiguous()
+    scratch, matrix = torch.empty(36 * (chunk * row + 2 * lanes + ROWS) + sums), matrices()[1]
     record = Gradient(
         maps=maps_NCHW.data_ptr(),
         gradients=gradients_NKHW.data_ptr(),
         matrix=matrix.data_ptr(),
         result=result_33CK.data_ptr(),
         scratch=scratch.data_ptr(),
-        images=n,
-        height=height,
-        width=width,
-        channels=channels,
-        outputs=outputs,
+        **_sizes(maps_NCHW, outputs),
         chunk=chunk,
     )
     keep = (maps_NCHW, gradients_NKHW, matrix, result_33CK, scratch)
@@ -220,11 +210,9 @@ def filter_gradient(maps_NCHW: Tensor, gradients_NKHW: Tensor, kernels: Kernels)
     return result_33CK.permute(3, 2, 0, 1)
 
 
-def _few(weight_KC33: Tensor, kernels: Kernels) -> Tensor:
-    """Filters as the sums over a few channels take them: [3, 3, C, K], K rounded up to whole vectors."""
-    outputs = weight_KC33.shape[0]
-    filters_33CK = weight_KC33.detach().permute(2, 3, 1, 0)
-    return F.pad(filters_33CK, (0, _rounded(outputs, kernels.lanes) - outputs)).contiguous()
+def _sizes(maps_NCHW: Tensor, outputs: int) -> dict[str, int]:
+    n, channels, height, width = maps_NCHW.shape
+    return {"images": n, "height": height, "width": width, "channels": channels, "outputs": outputs}
 
 
 def _division(tiles: int, panels: int, threads: int) -> tuple[int, int]:

@@ -15,6 +15,9 @@
 #define TILE 4
 #define WINDOW 6
 
+/* Raised, with INTERFACE in compiled.py, with every change of what is passed between the two files. */
+const int64_t interface = 1;
+
 /* One convolution. Sizes count elements, in the memory after each pointer the last index runs fastest. */
 struct convolution {
     const float *maps;    /* [images, height, width, channels] */
