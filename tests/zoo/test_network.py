@@ -51,6 +51,17 @@ def test_logits_equal_torchvisions_at_224(alias: str) -> None:
     assert_same_sums(found, expected, ours)
 
 
+@pytest.mark.parametrize("name", ["conv1_1", "relu2_2", "pool3"])
+@torch.inference_mode()
+def test_a_hook_sees_what_its_layer_gives(name: str) -> None:
+    network, images, seen = small(), torch.randn(2, 3, 64, 64), []
+    expected = next(maps.clone() for layer, maps in network.layer_maps(images) if layer == name)
+    plain = network(images)
+    network.get_submodule(name).register_forward_hook(lambda layer, given, maps: seen.append(maps.clone()))
+    assert_same_sums(network(images), plain, network)
+    assert torch.equal(seen[0], expected)
+
+
 @torch.inference_mode()
 def test_dense_scores_equal_the_fc_layers_looped_over_windows() -> None:
     network = small("B")

@@ -83,14 +83,16 @@ class VGG(nn.Module):
         return maps
 
     def _joined(self) -> Iterator[tuple[nn.Module, dict[str, bool]]]:
-        """The layers up to pool5, each 3x3 convolution with the ReLU and the pooling after it, which it computes too."""
+        """The layers up to pool5, each 3x3 convolution with the ReLU and the pooling after it, which it computes too unless
+        somebody has hung a hook on one of them, to see what goes in or comes out."""
         layers = [layer for _, layer in self.convolutional_layers()]
         while layers:
-            layer, follows = layers.pop(0), {}
-            if isinstance(layer, Conv3x3):
-                for name, kind in (("relu", nn.ReLU), ("pool", nn.MaxPool2d)):
-                    if layers and isinstance(layers[0], kind):
-                        follows[name] = bool(layers.pop(0))
+            layer, follows = layers.pop(0), dict[str, bool]()
+            for name, kind in (("relu", nn.ReLU), ("pool", nn.MaxPool2d)) if isinstance(layer, Conv3x3) else ():
+                if not layers or not isinstance(layers[0], kind) or _is_watched(layer) or _is_watched(layers[0]):
+                    break
+                layers.pop(0)
+                follows[name] = True
             yield layer, follows
 
     def descriptor(self, maps_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
@@ -133,6 +135,10 @@ class VGG(nn.Module):
     def hidden_sizes(self) -> list[int]:
         """The number of channels of each layer that dropout follows, in order."""
         return [len(self.get_parameter(f"{name}.bias")) for name in self._hidden]
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _convolutional_module(layer: Layer) -> nn.Module:

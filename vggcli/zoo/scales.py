@@ -15,9 +15,7 @@ from vggcli.zoo.compiled import kernels_in_use
 from vggcli.zoo.layers import VIEW_BYTES, NetworkConfig, bytes_a_pixel, most_pixels
 
 CPU_PIXELS = 8 * 224 * 224  # in a forward pass of a network of full width by PyTorch; more is no faster
-COMPILED_PIXELS = (
-    32 * 224 * 224
-)  # by compiled convolutions: a batch shares the reading of fc6, the largest part that remains
+COMPILED_PIXELS = 32 * 224 * 224  # by compiled convolutions: the reading of fc6 is shared by a batch
 CUDA_PIXELS = 128 * 224 * 224
 LARGEST = 10_000  # the Q at which a square has the 100 megapixels that no rescaled image may exceed
 CUDA_PASSES = 8  # times the memory of one view that a forward pass may take on CUDA, where a batch size is given
