@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tests.rounding import assert_same_sums
 from vggcli.zoo import winograd
-from vggcli.zoo.network import WindowLinear
+from vggcli.zoo.linear import WindowLinear
 from vggcli.zoo.winograd import onednn_runs, transformed_filters, winograd_conv3x3, winograd_pays
 
 

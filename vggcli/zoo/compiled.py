@@ -1,5 +1,5 @@
-"""The compiled 3x3 convolution of `winograd.c`: found where the package was built with a C compiler, and run on as many
-threads as torch uses. Not in the paper.
+"""The compiled kernels of `winograd.c`: found where the package was built with a C compiler, and run on as many threads as
+torch uses. Not in the paper.
 
 No torch is imported here, so that `vgg --version` can say which instruction set it is for.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from vggcli.errors import MachineError, UsageError
 
-INTERFACE = 1  # of winograd.c; both are raised with every change of what is passed between the two files
+INTERFACE = 2  # of winograd.c; both are raised with every change of what is passed between the two files
 _Pointer, _Size = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -35,13 +35,17 @@ Gradient = _record(
     "Gradient", "maps gradients matrix result scratch", "images height width channels outputs chunk task done"
 )
 Packing = _record("Packing", "weights matrix filters", "channels outputs task")
+Linear = _record(
+    "Linear", "maps weights bias result scratch", "rows depth outputs band group scratch_size threads task"
+)
+_FUNCTIONS = ("convolve", "convolve_few", "pack", "filter_gradient", "linear")
 
 
 class _KernelSet(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char_p),
         *((name, _Size) for name in ("lanes", "sums", "panel")),
-        *((name, _Pointer) for name in ("convolve", "convolve_few", "pack", "filter_gradient")),
+        *((name, _Pointer) for name in _FUNCTIONS),
     ]
 
 
@@ -58,6 +62,7 @@ class Kernels:
     convolve_few: Callable[[Any], None]
     pack: Callable[[Any], None]
     filter_gradient: Callable[[Any], None]
+    linear: Callable[[Any], None]
 
 
 @cache
@@ -83,8 +88,7 @@ def _sets(library: ctypes.CDLL) -> Iterator[Kernels]:
     while kernels := library.kernel_set(index):
         one = kernels.contents
         prototype = ctypes.CFUNCTYPE(None, _Pointer)  # a call of it releases Python's lock
-        names = ("convolve", "convolve_few", "pack", "filter_gradient")
-        functions = {name: prototype(getattr(one, name)) for name in names}
+        functions = {name: prototype(getattr(one, name)) for name in _FUNCTIONS}
         yield Kernels(one.name.decode(), one.lanes, one.sums, one.panel, **functions)
         index += 1
 

@@ -14,7 +14,8 @@ from vggcli import paper
 from vggcli.choices import Init
 from vggcli.errors import UsageError, WeightsError
 from vggcli.zoo.layers import NetworkConfig, network_layers
-from vggcli.zoo.network import VGG, WindowLinear
+from vggcli.zoo.linear import WindowLinear
+from vggcli.zoo.network import VGG
 
 NETWORKS_A = ("A", "A-LRN", "A-BN")
 BOX_STD = 0.001

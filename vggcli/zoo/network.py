@@ -16,40 +16,7 @@ from torch import Tensor, nn
 from vggcli import paper
 from vggcli.zoo.convolution import Conv3x3
 from vggcli.zoo.layers import Layer, NetworkConfig, with_relus
-from vggcli.zoo.winograd import onednn_runs
-
-MANY_ROWS = 32  # from here on oneDNN's matrix product pays for rearranging fc6's weights
-
-
-class WindowLinear(nn.Module):
-    """A fully connected layer slid over a map: a convolution without padding, computed as one matrix product.
-
-    `weight` is [out, in, k, k], as a convolution has it. Gathering the windows and multiplying uses the weights
-    as they are in memory; a convolution would first rearrange them, 411 MB for fc6, at every call.
-    """
-
-    def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.weight = nn.Parameter(torch.empty(channels, channels_in, kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(channels))
-
-    def forward(self, maps_NCHW: Tensor) -> Tensor:
-        """[N, in, H, W] to [N, out, H-k+1, W-k+1]."""
-        k, maps_NHWC = self.kernel, maps_NCHW.permute(0, 2, 3, 1)
-        n, height, width, channels = maps_NHWC.shape
-        rows, columns = height - k + 1, width - k + 1
-        assert rows > 0 and columns > 0, "the image is smaller than the training crop"
-        # [N, rows, columns, C, k, k] as a view, then one copy in the weights' own order (k, k, C)
-        windows = maps_NHWC.unfold(1, k, 1).unfold(2, k, 1).permute(0, 1, 2, 4, 5, 3)
-        flat = windows.reshape(n, rows, columns, k * k * channels)
-        weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
-        if flat[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(flat):
-            as_pixels = flat.reshape(1, -1, 1, flat.shape[-1])  # overlapping windows may be one view
-            as_pixels = as_pixels.permute(0, 3, 1, 2)
-            pixels = F.conv2d(as_pixels, weight[:, :, None, None], self.bias)
-            return pixels.view(-1, n, rows, columns).transpose(0, 1)
-        return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
+from vggcli.zoo.linear import WindowLinear
 
 
 class VGG(nn.Module):

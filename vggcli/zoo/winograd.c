@@ -1,9 +1,10 @@
-/* 3x3 convolution with padding 1 of float32 maps by Winograd's F(4x4, 3x3), and its gradients, in plain C.
+/* 3x3 convolution with padding 1 of float32 maps by Winograd's F(4x4, 3x3), its gradients, and fully connected layers, in
+   plain C.
 
    A block of tiles goes through input transform, 36 matrix products and output transform while it lies in the cache. Maps
    are NHWC. Each output is one sum over the channels in their order, and each sum of a gradient one over the tiles in
-   theirs, so results do not depend on how the work is divided. `winograd_kernels.h` has the kernels; it is compiled here
-   once for each instruction set, and `kernel_set` names those that the processor it runs on has.
+   theirs, so results do not depend on how the work is divided. `winograd_kernels.h` and `linear_kernels.h` have the
+   kernels, compiled here once for each instruction set, and `kernel_set` names those that the processor it runs on has.
 
    Every function takes tasks from a counter until none is left: any number of threads may call it with the same record. */
 
@@ -16,7 +17,7 @@
 #define WINDOW 6
 
 /* Raised, with INTERFACE in compiled.py, with every change of what is passed between the two files. */
-const int64_t interface = 1;
+const int64_t interface = 2;
 
 /* One convolution. Sizes count elements, in the memory after each pointer the last index runs fastest. */
 struct convolution {
@@ -53,6 +54,19 @@ struct packing {
     int64_t task; /* the next one; 0 at the start */
 };
 
+/* A fully connected layer. */
+struct linear {
+    const float *maps;    /* [rows, depth] */
+    const float *weights; /* [outputs, depth] */
+    const float *bias;    /* [outputs] */
+    float *result;        /* [rows, outputs] */
+    float *scratch;       /* `scratch_size` for each thread */
+    int64_t rows, depth, outputs;
+    int64_t band, group; /* rows and outputs of one task */
+    int64_t scratch_size;
+    int64_t threads, task; /* how many have begun, and the next task; 0 at the start */
+};
+
 /* The functions for one instruction set. */
 struct kernels {
     const char *name;
@@ -60,6 +74,7 @@ struct kernels {
     void (*convolve)(struct convolution *), (*convolve_few)(struct convolution *);
     void (*pack)(struct packing *);
     void (*filter_gradient)(struct gradient *);
+    void (*linear)(struct linear *);
 };
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

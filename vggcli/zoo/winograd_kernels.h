@@ -356,8 +356,10 @@ TARGET static void NAME(filter_gradient)(struct gradient *c) {
     }
 }
 
+#include "linear_kernels.h"
+
 static const struct kernels NAME(kernels) = {
-    SET, LANES, SUMS, PANEL, NAME(convolve), NAME(convolve_few), NAME(pack), NAME(filter_gradient)};
+    SET, LANES, SUMS, PANEL, NAME(convolve), NAME(convolve_few), NAME(pack), NAME(filter_gradient), NAME(linear)};
 
 #undef vec
 #undef mask
