@@ -1,12 +1,15 @@
 """The fully connected layers against products in float64."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vggcli.zoo import compiled
 from vggcli.zoo.compiled import Kernels, kernel_sets
+from vggcli.zoo.convolution import Conv3x3
 from vggcli.zoo.linear import WindowLinear, linear
 
 SETS = pytest.mark.parametrize("kernels", kernel_sets(), ids=lambda kernels: kernels.name)
@@ -62,3 +65,30 @@ def test_a_layer_slides_as_a_convolution(
         found = layer(maps)
     assert found.requires_grad == learns
     torch.testing.assert_close(found, F.conv2d(maps, layer.weight, layer.bias), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_are_converted_once_for_a_lower_precision(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers: list[WindowLinear | Conv3x3] = [WindowLinear(6, 8, 2), Conv3x3(6, 8)]
+    for layer in layers:
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.bias)  # type: ignore[arg-type]
+    maps, converted = random(2, 6, 5, 5), list[Tensor]()
+    convert = Tensor.to
+
+    def watched(tensor: Tensor, *to: Any) -> Tensor:
+        converted.append(tensor)
+        return convert(tensor, *to)
+
+    monkeypatch.setattr(Tensor, "to", watched)
+    for layer, padding in zip(layers, (0, 1), strict=True):
+        for factor in (1, 2):
+            with torch.no_grad(), torch.autocast("cpu", dtype):
+                layer.weight.mul_(factor)
+                expected = F.conv2d(maps, layer.weight, layer.bias, padding=padding)
+                converted.clear()
+                first, second = layer(maps), layer(maps)
+            assert first.dtype == dtype
+            assert sum(one.numel() == layer.weight.numel() for one in converted) == 1
+            assert torch.equal(first, second)
+            torch.testing.assert_close(first, expected, rtol=2**-7, atol=2**-7)

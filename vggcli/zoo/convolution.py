@@ -4,8 +4,7 @@ PyTorch's own, or Winograd's algorithm in its functions. Not in the paper.
 Shapes: N images, C input channels, K output channels, H and W pixels of the map.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from vggcli.zoo.compiled import Convolution, Gradient, Kernels, Packing, kernels_in_use, run_on_threads
+from vggcli.zoo.kept import Kept, low_precision
 from vggcli.zoo.winograd import matrices, tiles_of, transformed_filters, winograd_conv3x3, winograd_pays
 
 FEW_CHANNELS = 6  # of the input, up to which the sums are shorter than the transforms
@@ -23,34 +23,27 @@ ROWS = 24  # the most rows of a matrix product at once, in any kernel
 CHUNK_BYTES = 4 << 20  # of transforms that the gradient to the filters has in memory, or as many as its sums take
 
 
-class _Kept(NamedTuple):
-    """Filters as a way of convolving takes them, and the weights they were made of."""
-
-    key: tuple[int, int, str]
-    filters: Tensor
-
-
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution with padding 1. Its parameters are those of `nn.Conv2d`, its gradients too."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__(channels_in, channels, 3, padding=1)
-        self._kept: _Kept | None = None
+        self._kept = Kept()
 
     def forward(self, maps_NCHW: Tensor, relu: bool = False, pool: bool = False) -> Tensor:
         """[N, C, H, W] to [N, K, H, W], then a ReLU and a 2x2 max-pooling to [N, K, H//2, W//2], if they are asked for."""
         learns = torch.is_grad_enabled() and any(one.requires_grad for one in (maps_NCHW, *self.parameters()))
         if learns:
-            self._kept = None  # a fused optimiser may change the weights next, which no version tells
+            self._kept.forget()  # a fused optimiser may change the weights next, which no version tells
         kernels = kernels_in_use()
         if kernels is None or not self._compiled_fits(maps_NCHW, learns):
-            maps_NCHW = self._by_torch(maps_NCHW)
+            maps_NCHW = self._by_torch(maps_NCHW, learns)
             maps_NCHW = F.relu(maps_NCHW, inplace=True) if relu else maps_NCHW
         elif learns:
             maps_NCHW = _Learnt.apply(maps_NCHW, self.weight, self.bias, relu, kernels)
         else:
             assert self.bias is not None
-            filters = self._filters(kernels.name, lambda: pack(self.weight, kernels))
+            filters = self._kept.get(self.weight, kernels.name, lambda: pack(self.weight, kernels))
             return convolve(maps_NCHW, filters, self.bias, kernels, relu=relu, pool=pool)
         return F.max_pool2d(maps_NCHW, 2) if pool else maps_NCHW
 
@@ -67,21 +60,16 @@ class Conv3x3(nn.Conv2d):
             and (products >= FEWEST_PRODUCTS or not learns)
         )
 
-    def _by_torch(self, maps_NCHW: Tensor) -> Tensor:
-        if not winograd_pays(maps_NCHW, self.out_channels):
+    def _by_torch(self, maps_NCHW: Tensor, learns: bool) -> Tensor:
+        dtype = None if learns else low_precision(maps_NCHW)
+        if dtype is None and not winograd_pays(maps_NCHW, self.out_channels):
             return super().forward(maps_NCHW)
         assert self.bias is not None
-        filters = self._filters("torch", lambda: transformed_filters(self.weight.detach()))
-        return winograd_conv3x3(maps_NCHW, filters, self.bias)
-
-    def _filters(self, way: str, make: Callable[[], Tensor]) -> Tensor:
-        """The transformed filters, four times the size of the weights, kept until the weights change or learn."""
-        if self.weight.is_inference():  # a change of such weights cannot be noticed
-            return make()
-        key = (self.weight.data_ptr(), self.weight._version, way)
-        if self._kept is None or self._kept.key != key:
-            self._kept = _Kept(key, make())
-        return self._kept.filters
+        if dtype is None:
+            filters = self._kept.get(self.weight, "torch", lambda: transformed_filters(self.weight.detach()))
+            return winograd_conv3x3(maps_NCHW, filters, self.bias)
+        weight = self._kept.get(self.weight, str(dtype), lambda: self.weight.detach().to(dtype))
+        return F.conv2d(maps_NCHW.to(dtype), weight, self.bias.to(dtype), padding=1)
 
 
 class _Learnt(torch.autograd.Function):

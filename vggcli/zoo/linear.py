@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggcli.zoo.compiled import Kernels, Linear, kernels_in_use, run_on_threads
+from vggcli.zoo.kept import Kept, low_precision
 from vggcli.zoo.winograd import onednn_runs
 
 LEAST_OUTPUTS = 4  # of the compiled product
@@ -28,6 +29,7 @@ class WindowLinear(nn.Module):
         self.kernel = kernel
         self.weight = nn.Parameter(torch.empty(channels, channels_in, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(channels))
+        self._kept = Kept()
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """[N, in, H, W] to [N, out, H-k+1, W-k+1]."""
@@ -38,23 +40,30 @@ class WindowLinear(nn.Module):
         # [N, rows, columns, C, k, k] as a view, then one copy in the weights' own order (k, k, C)
         windows = maps_NHWC.unfold(1, k, 1).unfold(2, k, 1).permute(0, 1, 2, 4, 5, 3)
         flat = windows.reshape(n, rows, columns, k * k * channels)
+        return self._product(flat).permute(0, 3, 1, 2)
+
+    def _product(self, windows_NHWC: Tensor) -> Tensor:
+        """[N, H, W, k*k*in] to [N, H, W, out]."""
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
-        kernels = kernels_in_use()
-        if kernels is not None and self._compiled_fits(flat):
-            return linear(flat.flatten(0, 2), weight, self.bias, kernels).view(n, rows, columns, -1).permute(0, 3, 1, 2)
-        if flat[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(flat):
-            as_pixels = flat.reshape(1, -1, 1, flat.shape[-1])  # overlapping windows may be one view
-            as_pixels = as_pixels.permute(0, 3, 1, 2)
-            pixels = F.conv2d(as_pixels, weight[:, :, None, None], self.bias)
-            return pixels.view(-1, n, rows, columns).transpose(0, 1)
-        return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
+        kernels, dtype = kernels_in_use(), low_precision(windows_NHWC)
+        if torch.is_grad_enabled() and any(one.requires_grad for one in (windows_NHWC, *self.parameters())):
+            self._kept.forget()  # a fused optimiser may change the weights next, which no version tells
+        elif dtype is not None:
+            weight = self._kept.get(self.weight, str(dtype), lambda: weight.detach().to(dtype))
+            return F.linear(windows_NHWC.to(dtype), weight, self.bias.to(dtype))
+        elif kernels is not None and self._compiled_fits(windows_NHWC):
+            found_RK = linear(windows_NHWC.flatten(0, 2), weight, self.bias, kernels)
+            return found_RK.view(*windows_NHWC.shape[:3], -1)
+        elif windows_NHWC[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(windows_NHWC):
+            as_pixels = windows_NHWC.reshape(1, -1, 1, windows_NHWC.shape[-1])  # overlapping windows may be one view
+            pixels = F.conv2d(as_pixels.permute(0, 3, 1, 2), weight[:, :, None, None], self.bias)
+            return pixels.view(-1, *windows_NHWC.shape[:3]).permute(1, 2, 3, 0)
+        return F.linear(windows_NHWC, weight, self.bias)
 
     def _compiled_fits(self, maps: Tensor) -> bool:
         return (
             maps.device.type == "cpu"
             and maps.dtype == self.weight.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu")
-            and not (torch.is_grad_enabled() and any(one.requires_grad for one in (maps, *self.parameters())))
             and len(self.bias) >= LEAST_OUTPUTS
         )
 
