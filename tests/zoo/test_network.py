@@ -62,6 +62,17 @@ def test_a_hook_sees_what_its_layer_gives(name: str) -> None:
     assert torch.equal(seen[0], expected)
 
 
+@pytest.mark.parametrize("wanted", [(), ("pool5",), ("conv1_1",), ("relu2_2", "pool3"), ("conv3_1", "relu3_1", "fc7")])
+@torch.inference_mode()
+def test_layers_that_are_not_wanted_change_nothing_in_the_others(wanted: tuple[str, ...]) -> None:
+    network, images = small(), torch.randn(2, 3, 64, 64)
+    every = {name: maps.clone() for name, maps in network.layer_maps(images)}
+    found = {name: maps.clone() for name, maps in network.layer_maps(images, wanted)}
+    assert len(found) < len(every) and {*wanted, "fc6", "fc8"} <= set(found)
+    for name, maps in found.items():
+        assert_same_sums(maps, every[name], network)
+
+
 @torch.inference_mode()
 def test_dense_scores_equal_the_fc_layers_looped_over_windows() -> None:
     network = small("B")

@@ -90,7 +90,7 @@ def layer_results(
     `take` must copy what it keeps."""
     wanted = {output.child for output in outputs}
     found: dict[str, Tensor] = {}
-    for child, maps_NCHW in network.layer_maps(images_NCHW):
+    for child, maps_NCHW in network.layer_maps(images_NCHW, wanted):
         if child in wanted:
             found[child] = take(maps_NCHW)
         if len(found) == len(wanted):

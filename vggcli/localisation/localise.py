@@ -252,7 +252,7 @@ class Localiser:
 def _window_outputs(network: VGG, views_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """The last layer's outputs at each window [N, F, H, W], and those of the whole view [N, F], as `network` gives them."""
     maps_NCHW = last_NCHW = views_NCHW
-    for name, maps_NCHW in network.layer_maps(views_NCHW):
+    for name, maps_NCHW in network.layer_maps(views_NCHW, ()):
         if name != "fc8":
             last_NCHW = maps_NCHW
     if network.config.head == "gap":  # whose last layer sees one pixel of pool5

@@ -7,7 +7,7 @@ linear, the mean of its map is fc8 of the mean fc7 map: fc8 never runs densely.
 Shapes: N images, C channels, H and W pixels or map positions, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -45,22 +45,24 @@ class VGG(nn.Module):
     def convolve(self, images_NCHW: Tensor) -> Tensor:
         """Preprocessed images float [N, 3, H, W] to the pool5 map [N, C, H//32, W//32]."""
         maps = images_NCHW.contiguous(memory_format=torch.channels_last)
-        for layer, follows in self._joined():
+        for _, layer, follows in self._joined(()):
             maps = layer(maps, **follows)
         return maps
 
-    def _joined(self) -> Iterator[tuple[nn.Module, dict[str, bool]]]:
+    def _joined(self, wanted: Collection[str]) -> Iterator[tuple[str, nn.Module, dict[str, bool]]]:
         """The layers up to pool5, each 3x3 convolution with the ReLU and the pooling after it, which it computes too unless
-        somebody has hung a hook on one of them, to see what goes in or comes out."""
-        layers = [layer for _, layer in self.convolutional_layers()]
+        the output of the layer before is wanted, or somebody has hung a hook on one of them, to see what goes in or comes
+        out. With each comes the name of the last layer that it computes."""
+        layers = list(self.convolutional_layers())
         while layers:
-            layer, follows = layers.pop(0), dict[str, bool]()
-            for name, kind in (("relu", nn.ReLU), ("pool", nn.MaxPool2d)) if isinstance(layer, Conv3x3) else ():
-                if not layers or not isinstance(layers[0], kind) or _is_watched(layer) or _is_watched(layers[0]):
+            (last, layer), follows = layers.pop(0), dict[str, bool]()
+            for what, kind in (("relu", nn.ReLU), ("pool", nn.MaxPool2d)) if isinstance(layer, Conv3x3) else ():
+                name, after = layers[0] if layers else ("", None)
+                if last in wanted or not isinstance(after, kind) or _is_watched(layer) or _is_watched(after):
                     break
+                last, follows[what] = name, True
                 layers.pop(0)
-                follows[name] = True
-            yield layer, follows
+            yield last, layer, follows
 
     def descriptor(self, maps_NCHW: Tensor, keep: list[Tensor] | None = None) -> Tensor:
         """The pool5 map to the spatial mean of the last hidden layer, [N, C]: fc7 after its ReLU (with the head "gap" the
@@ -73,13 +75,14 @@ class VGG(nn.Module):
                 maps = F.dropout(maps, self.dropout) if keep is None else maps * keep[index][:, :, None, None]
         return maps.mean((2, 3))
 
-    def layer_maps(self, images_NCHW: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def layer_maps(self, images_NCHW: Tensor, wanted: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """Preprocessed images to the name and the output [N, C, H, W] of every layer in order, ReLUs too (relu1_1, …,
-        relu7), without dropout; fc8 gives its whole map. Copy what you need of an output before you ask for the next one,
-        since ReLUs work in place. Nothing after the last one that is asked for is computed."""
+        relu7), without dropout; fc8 gives its whole map. Of the layers up to pool5 those that are not `wanted` may be left
+        out, which is faster. Copy what you need of an output before you ask for the next one, since ReLUs work in place.
+        Nothing after the last one that is asked for is computed."""
         maps = images_NCHW.contiguous(memory_format=torch.channels_last)
-        for name, layer in self.convolutional_layers():
-            maps = layer(maps)
+        for name, layer, follows in self._joined(self._convolutional if wanted is None else wanted):
+            maps = layer(maps, **follows)
             yield name, maps
         for name in self._hidden:
             maps = self.get_submodule(name)(maps)
