@@ -7,7 +7,9 @@ Nothing is pickled, except a state dict that the user asks for in torch's own fo
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -132,12 +134,30 @@ def load_checkpoint(
 
     Raises UsageError where `pixels` has no effect; WeightsError where the file is damaged, of another format, misses a
     layer, has one of another shape, holds a value that is not finite, or was never trained; MachineError where a package
-    that its format needs is not installed. A file with a SHA-256 is compared with it first.
+    that its format needs is not installed. A file with a SHA-256 is compared with it meanwhile, and what that finds comes
+    before any other error.
     """
-    stored, checkpoint = _opened(path, pixels)
-    if not untrained:
-        need_trained(path, checkpoint)
-    return filled_network(checkpoint.config, stored, path, device), checkpoint
+    with _compared(path):
+        stored, checkpoint = _opened(path, pixels, whole=False)
+        if not untrained:
+            need_trained(path, checkpoint)
+        network = filled_network(checkpoint.config, stored, path, device)
+    return network, checkpoint
+
+
+@contextmanager
+def _compared(path: Path) -> Iterator[None]:
+    """Compare a file with its SHA-256 in another thread, on another core, until the end of the block."""
+    _check_there(path)
+    if format_of(path) != "safetensors":
+        yield
+        return
+    with ThreadPoolExecutor(1, "vgg-sha256") as thread:
+        comparison = thread.submit(check_seal, path)
+        try:
+            yield
+        finally:
+            comparison.result()
 
 
 def read_checkpoint(path: Path, pixels: ExpectedPixels | None = None) -> Checkpoint:
