@@ -16,7 +16,7 @@ from typing import Any
 
 from vggcli.errors import MachineError, UsageError
 
-INTERFACE = 2  # of winograd.c; both are raised with every change of what is passed between the two files
+INTERFACE = 3  # of winograd.c; both are raised with every change of what is passed between the two files
 _Pointer, _Size = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -34,7 +34,7 @@ Convolution = _record(
 Gradient = _record(
     "Gradient", "maps gradients matrix result scratch", "images height width channels outputs chunk task done"
 )
-Packing = _record("Packing", "weights matrix filters", "channels outputs task")
+Packing = _record("Packing", "weights matrix filters", "channels outputs channel_step output_step down across task")
 Linear = _record(
     "Linear", "maps weights bias result scratch", "rows depth outputs band group scratch_size threads task"
 )

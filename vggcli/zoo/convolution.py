@@ -94,10 +94,8 @@ class _Learnt(torch.autograd.Function):
         to_maps, to_weight, to_bias, *_ = ctx.needs_input_grad
         maps_gradient = weight_gradient = bias_gradient = None
         if to_maps:
-            turned = weight.flip(2, 3).transpose(0, 1)
-            maps_gradient = convolve(
-                gradients_NKHW, pack(turned, ctx.kernels), None, ctx.kernels, outputs=weight.shape[1]
-            )
+            turned = pack(weight, ctx.kernels, turned=True)
+            maps_gradient = convolve(gradients_NKHW, turned, None, ctx.kernels, outputs=weight.shape[1])
         if to_weight and weight.shape[1] <= FEW_CHANNELS:
             weight_gradient = conv2d_weight(maps_NCHW, weight.shape, gradients_NKHW, padding=1)
         elif to_weight:
@@ -153,23 +151,30 @@ def convolve(
     return F.max_pool2d(result_NKHW, 2) if pool and few else result_NKHW
 
 
-def pack(weight_KC33: Tensor, kernels: Kernels) -> Tensor:
+def pack(weight_KC33: Tensor, kernels: Kernels, turned: bool = False) -> Tensor:
     """Filters as `convolve` takes them: G g G' of each, computed in float64, float32 of four times the weights in memory;
-    for few channels, which are summed without transforms, [3, 3, C, K] with K rounded up to whole vectors."""
-    weights_33CK = weight_KC33.detach().permute(2, 3, 1, 0)
-    channels, outputs = weights_33CK.shape[2:]
+    for few channels, which are summed without transforms, [3, 3, C, K] with K rounded up to whole vectors. `turned` by half
+    a turn and with C and K exchanged, they give the gradient to the maps."""
+    weight_KC33 = weight_KC33.detach().transpose(0, 1) if turned else weight_KC33.detach()
+    outputs, channels = weight_KC33.shape[:2]
     columns = _rounded(outputs, kernels.lanes)
     if channels <= FEW_CHANNELS:
-        return F.pad(weights_33CK, (0, columns - outputs)).contiguous()
-    weights_33CK, filters, matrix = weights_33CK.contiguous(), torch.empty(36 * channels * columns), matrices()[1]
+        weight_KC33 = weight_KC33.flip(2, 3) if turned else weight_KC33
+        return F.pad(weight_KC33.permute(2, 3, 1, 0), (0, columns - outputs)).contiguous()
+    filters, matrix = torch.empty(36 * channels * columns), matrices()[1]
+    output_step, channel_step, down, across = weight_KC33.stride()
     record = Packing(
-        weights=weights_33CK.data_ptr(),
+        weights=weight_KC33.data_ptr() + (8 * (down + across) if turned else 0),
         matrix=matrix.data_ptr(),
         filters=filters.data_ptr(),
         channels=channels,
         outputs=outputs,
+        channel_step=channel_step,
+        output_step=output_step,
+        down=-down if turned else down,
+        across=-across if turned else across,
     )
-    run_on_threads(kernels.pack, record, torch.get_num_threads(), (weights_33CK, matrix, filters))
+    run_on_threads(kernels.pack, record, torch.get_num_threads(), (weight_KC33, matrix, filters))
     return filters
 
 

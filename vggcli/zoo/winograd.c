@@ -17,7 +17,7 @@
 #define WINDOW 6
 
 /* Raised, with INTERFACE in compiled.py, with every change of what is passed between the two files. */
-const int64_t interface = 2;
+const int64_t interface = 3;
 
 /* One convolution. Sizes count elements, in the memory after each pointer the last index runs fastest. */
 struct convolution {
@@ -45,12 +45,15 @@ struct gradient {
     int64_t task, done; /* the next task, and how many are done; 0 at the start */
 };
 
+#define TOGETHER 16 /* channels of filters that are transformed by one task */
+
 /* Filters to be transformed. */
 struct packing {
-    const float *weights; /* [3, 3, channels, outputs] */
+    const float *weights; /* the first of the first filter */
     const double *matrix; /* G [6, 3] */
     float *filters;       /* 36 times channels times outputs rounded up to vectors */
     int64_t channels, outputs;
+    int64_t channel_step, output_step, down, across; /* from a weight to the next one of each kind */
     int64_t task; /* the next one; 0 at the start */
 };
 

@@ -226,37 +226,41 @@ TARGET static void NAME(convolve_few)(struct convolution *c) {
     }
 }
 
-/* G g G' of filters [3, 3, channels, outputs] as the products take them: by point and panel, then by channel. A task is
-   a channel. */
+/* G g G' of filters as the products take them: by point and panel, then by channel. A task is a panel of some channels,
+   which are transformed in the cache and then written point by point. */
 TARGET static void NAME(pack)(struct packing *p) {
-    int64_t wide = LANES * PANEL, columns = rounded(p->outputs, LANES);
+    int64_t wide = LANES * PANEL, columns = rounded(p->outputs, LANES), panels = rounded(columns, wide) / wide;
+    float points[POINTS][TOGETHER * LANES * PANEL];
     const double *g = p->matrix;
     for (;;) {
-        int64_t channel = __atomic_fetch_add(&p->task, 1, __ATOMIC_RELAXED);
-        if (channel >= p->channels) return;
-        for (int64_t output = 0; output < columns; output += LANES) {
-            int64_t panel = output / wide * wide, width = least(wide, columns - panel),
-                    count = least(LANES, p->outputs - output);
-            double filter[9][LANES] = {{0}}, halves[18][LANES];
-            for (int k = 0; k < 9; k++) {
-                const float *from = p->weights + (k * p->channels + channel) * p->outputs + output;
-                for (int lane = 0; lane < count; lane++) filter[k][lane] = from[lane];
+        int64_t task = __atomic_fetch_add(&p->task, 1, __ATOMIC_RELAXED);
+        int64_t first = task / panels * TOGETHER, panel = task % panels * wide, width = least(wide, columns - panel);
+        if (first >= p->channels) return;
+        int64_t channels = least(TOGETHER, p->channels - first);
+        for (int64_t output = panel; output < panel + width; output += LANES)
+            for (int64_t channel = 0; channel < channels; channel++) {
+                const float *from = p->weights + output * p->output_step + (first + channel) * p->channel_step;
+                int64_t count = least(LANES, p->outputs - output), at = channel * width + output - panel;
+                double filter[9][LANES] = {{0}}, halves[18][LANES];
+                for (int k = 0; k < 9; k++)
+                    for (int64_t lane = 0; lane < count; lane++)
+                        filter[k][lane] = from[k / 3 * p->down + k % 3 * p->across + lane * p->output_step];
+                for (int i = 0; i < WINDOW; i++)
+                    for (int j = 0; j < 3; j++)
+                        for (int lane = 0; lane < LANES; lane++)
+                            halves[3 * i + j][lane] = g[3 * i] * filter[j][lane] + g[3 * i + 1] * filter[3 + j][lane] +
+                                                      g[3 * i + 2] * filter[6 + j][lane];
+                for (int i = 0; i < WINDOW; i++)
+                    for (int j = 0; j < WINDOW; j++) {
+                        const double *h = halves[3 * i];
+                        for (int lane = 0; lane < LANES; lane++)
+                            points[WINDOW * i + j][at + lane] = (float)(g[3 * j] * h[lane] + g[3 * j + 1] * h[LANES + lane] +
+                                                                g[3 * j + 2] * h[2 * LANES + lane]);
+                    }
             }
-            for (int i = 0; i < WINDOW; i++)
-                for (int j = 0; j < 3; j++)
-                    for (int lane = 0; lane < LANES; lane++)
-                        halves[3 * i + j][lane] = g[3 * i] * filter[j][lane] + g[3 * i + 1] * filter[3 + j][lane] +
-                                                  g[3 * i + 2] * filter[6 + j][lane];
-            for (int i = 0; i < WINDOW; i++)
-                for (int j = 0; j < WINDOW; j++) {
-                    float *to = p->filters + ((WINDOW * i + j) * columns + panel) * p->channels + channel * width +
-                                output - panel;
-                    double *h = halves[3 * i];
-                    for (int lane = 0; lane < LANES; lane++)
-                        to[lane] = (float)(g[3 * j] * h[lane] + g[3 * j + 1] * h[LANES + lane] +
-                                           g[3 * j + 2] * h[2 * LANES + lane]);
-                }
-        }
+        for (int64_t point = 0; point < POINTS; point++)
+            memcpy(p->filters + (point * columns + panel) * p->channels + first * width, points[point],
+                   4 * (size_t)(channels * width));
     }
 }
 
