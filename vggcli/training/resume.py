@@ -63,11 +63,11 @@ def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Se
 def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
     written = Plan.of_run(path)
     plan = _longer(written, options)
-    need_decoder(plan.decode, pick_device(options.device))
     if not (path / LAST).is_file():
         return _begun_again(path, plan, options, around)
     loaded = load_run(path, pick_device(options.device))
     _check_same(path, plan, loaded.checkpoint)
+    need_decoder(plan.decode, pick_device(options.device))
     if loaded.state.records:
         _check_best(path, loaded.checkpoint)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
