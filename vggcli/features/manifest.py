@@ -160,10 +160,8 @@ def read_manifest(path: Path) -> Manifest:
 
 def _check_same(job: Job, found: Manifest) -> None:
     """Raises UsageError that shows the differences between what a folder was begun with and what is asked now."""
-    wanted, older = job.manifest, {"decode": "cpu"}  # which older versions did not write
-    then, now = (
-        {**older, **one.settings, "shard_size": one.shard_size, "images": one.images} for one in (found, wanted)
-    )
+    wanted = job.manifest
+    then, now = ({**one.settings, "shard_size": one.shard_size, "images": one.images} for one in (found, wanted))
     differences = [
         f"{name} was {_shown(then.get(name))} and is {_shown(now.get(name))}"
         for name in dict.fromkeys([*sorted({*found.settings, *wanted.settings}), "shard_size", "images"])
