@@ -69,16 +69,16 @@ def test_evaluations_are_recorded_with_where_images_were_decoded(
     photos: Path, decoding: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (
-        "eval --weights runs/A-1 --data ../photos --dense --save-scores scores.safetensors",
+        "eval --weights runs/A-1 --data ../photos --dense --save-scores s-cpu.safetensors",
         "ensemble runs/A-1 runs/A-1/last.safetensors --data ../photos",
     ):
         cpu = figures(capsys, command, "cpu")
-        gpu = figures(capsys, command.replace("scores", "scores-gpu"), "gpu")
+        gpu = figures(capsys, command.replace("s-cpu", "s-gpu"), "gpu")
         assert (gpu["correct_top1"], gpu["images"]) == (cpu["correct_top1"], cpu["images"])
         assert [(one.get("members") or [one])[0]["decode"] for one in (cpu, gpu)] == ["cpu", "gpu"]
     record = json.loads(Path("runs/A-1/evaluations.jsonl").read_text().splitlines()[-1])
     assert record["decode"] == "gpu"
-    fused = figures(capsys, "ensemble scores-gpu.safetensors runs/A-1 --data ../photos", "cpu")
+    fused = figures(capsys, "ensemble s-gpu.safetensors runs/A-1 --data ../photos", "cpu")
     assert [one["decode"] for one in fused["members"]] == ["gpu", "cpu"]
 
 

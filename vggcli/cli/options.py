@@ -64,7 +64,7 @@ Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or 
 DevicePrecision = Annotated[
     choices.Precision, Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32.")
 ]
-_DECODE = "Where JPEGs are decoded. gpu: by nvJPEG, whose pixels differ by a few levels, and errors in the third digit."
+_DECODE = "Where JPEGs are decoded. gpu: by nvJPEG, whose pixels differ by a few levels; to compare numbers, keep cpu."
 Decode = Annotated[choices.Decode, Option(help=_DECODE)]
 DecodeIfGiven = Annotated[choices.Decode | None, Option(help=f"{_DECODE} (default: cpu)")]
 PassSize = Annotated[

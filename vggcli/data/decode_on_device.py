@@ -1,6 +1,6 @@
 """JPEGs that are decoded on the device that the network runs on, which leaves workers only their check.
 
-A worker decodes the luma of a JPEG at an eighth of its size, which needs all of its data but a fifth of the time of a
+A worker decodes the luma of a JPEG at an eighth of its size, which needs all of its data but a fifth of the time of a test
 view: a truncated or damaged file is found as it always is. A JPEG of a usual kind then goes to the device as bytes; any
 other image, and a JPEG that the device refuses, is decoded by Pillow. On CUDA nvJPEG decodes, whose pixels differ from
 libjpeg's by a few levels (it upsamples chroma in another way); on a CPU libjpeg.
@@ -62,10 +62,11 @@ TURNS: dict[int, Callable[[Tensor], Tensor]] = {  # EXIF orientations of [C, H, 
 
 @dataclass(frozen=True)
 class CodedJpeg:
-    """A JPEG whose data were checked: its bytes, uint8 [n], its `stored` size (width, height), its EXIF orientation (1 to
-    8), and its size as `read_image` would decode it: `reduced` and upright."""
+    """A JPEG whose data were checked: its bytes, uint8 [n], whether it is `grey`, its `stored` size (width, height), its
+    EXIF orientation (1 to 8), and its size as `read_image` would decode it: `reduced` and upright."""
 
     data: Tensor
+    grey: bool
     stored: Size
     orientation: int
     reduced: Size
@@ -116,7 +117,7 @@ def coded_jpeg(place: Origin, at_least: int | None = None) -> CodedJpeg | None:
             luma.draft("L", (1, 1))
             decode_to_its_end(luma)
             luma.load()
-        return CodedJpeg(_bytes(data), stored, orientation, reduced)
+        return CodedJpeg(_bytes(data), image.mode == "L", stored, orientation, reduced)
 
 
 def _is_usual(image: JpegImageFile, data: bytes) -> bool:
@@ -150,9 +151,10 @@ def device_views(
         width, height = jpeg.stored
         found = None
         if image is not None and image.shape == (3, height, width):
+            image_CHW = image[:1].expand(3, -1, -1) if jpeg.grey else image  # decoders need not fill its other planes
             turn = TURNS.get(jpeg.orientation)
             with suppress(RuntimeError):  # out of memory, or too large a factor
-                found = views(image if turn is None else turn(image), place)
+                found = views(image_CHW if turn is None else turn(image_CHW), place)
         yield found
 
 
