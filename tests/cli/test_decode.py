@@ -76,6 +76,10 @@ def test_evaluations_are_recorded_with_where_images_were_decoded(
         gpu = figures(capsys, command.replace("s-cpu", "s-gpu"), "gpu")
         assert (gpu["correct_top1"], gpu["images"]) == (cpu["correct_top1"], cpu["images"])
         assert [(one.get("members") or [one])[0]["decode"] for one in (cpu, gpu)] == ["cpu", "gpu"]
+    assert (
+        run(["eval", "--weights", "runs/A-1", "--data", "../photos", "--decode", "gpu", "--device", "cpu", "-q"]) == 0
+    )
+    assert "JPEGs decoded on the GPU" in capsys.readouterr().out
     record = json.loads(Path("runs/A-1/evaluations.jsonl").read_text().splitlines()[-1])
     assert record["decode"] == "gpu"
     fused = figures(capsys, "ensemble s-gpu.safetensors runs/A-1 --data ../photos", "cpu")

@@ -90,7 +90,7 @@ def need_decoder(decode: Decode, device: torch.device) -> None:
     sample = io.BytesIO()
     Image.new("RGB", (16, 16)).save(sample, "JPEG")
     try:
-        _pixels([_bytes(sample.getvalue())], device)
+        _resampled(_pixels([_bytes(sample.getvalue())], device)[0], (8, 8))
     except (AttributeError, ImportError, RuntimeError) as error:
         what = f"the installed torchvision cannot decode JPEGs on {device} ({str(error).splitlines()[0]})"
         raise MachineError(f"{what}; decode on the CPU", "decode") from error
