@@ -205,6 +205,7 @@ def test_a_config_that_differs_from_the_checkpoint_is_said_with_both_values(
         ("seed", 7, "says seed 7 and * 0;"),
         ("arch", "B", "says arch B and * A;"),
         ("precision", "fp32", "says precision fp32 and * auto;"),
+        ("decode", "gpu", "says decode gpu and * cpu;"),
         ("init_from", "x", "says init_from x and * None;"),
         ("layers", "fc", "says layers fc and * all;"),
         ("recipe.batch_size", 4, "says batch_size 4 and * 8;"),

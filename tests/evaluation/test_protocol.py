@@ -1,5 +1,6 @@
 """Protocols against a slow obvious loop through torchvision's network and functions, one view at a time."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,33 @@ def test_every_image_counts_once_whatever_the_batch_size(
     torch.testing.assert_close(scores.posteriors_NK.sum(1), torch.ones(21))
     alone = image_posteriors(network, images, COLOUR, replace(options, batch_size=3, workers=0))
     assert_same_sums(scores.posteriors_NK, alone.posteriors_NK, network)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda:0",
+            marks=(pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+        ),
+    ],
+)
+def test_decoding_on_the_device_changes_posteriors_little(network: VGG, make_folder: MakeFolder, device: str) -> None:
+    root = make_folder()
+    (root / "val" / "class2" / "1.jpg").write_bytes(b"no image")
+    images, where = load_split(root, "val"), torch.device(device)
+    options = replace(OPTIONS, protocol="dense", scales=(40, 50), skip_bad=True, workers=1)
+    wanted = image_posteriors(network, images, COLOUR, options)
+    there = copy.deepcopy(network).to(where)
+    scores = image_posteriors(there, images, COLOUR, replace(options, device=where, decode="gpu"))
+    assert (scores.images, [one.reason for one in scores.skipped]) == (
+        wanted.images,
+        [one.reason for one in wanted.skipped],
+    )
+    torch.testing.assert_close(
+        scores.posteriors_NK, wanted.posteriors_NK, atol=0.01 if device == "cpu" else 0.1, rtol=0
+    )
 
 
 def test_a_broken_image_is_an_error_or_is_left_out_and_counted(network: VGG, make_folder: MakeFolder) -> None:

@@ -99,13 +99,15 @@ def test_a_kill_at_any_moment_changes_no_bit(here: Path, number: int) -> None:
         ("--norm l1 --layer fc6", "layer was fc7 and is fc6; norm was l2 and is l1"),
         ("--weights other.safetensors", "weights_sha256 was"),
         ("--shard-size 4", "shard_size was 3 and is 4"),
+        ("--decode gpu", "decode was cpu and is gpu"),
         ("more", "images was 10 and is 12"),
         ("changed", "images 7 to 9 (photos/006.jpg … photos/008.jpg) have other names or sizes"),
     ],
 )
 def test_other_inputs_weights_or_settings_are_refused_with_the_difference(
-    here: Path, capsys: pytest.CaptureFixture[str], flags: str, words: str
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: str, words: str
 ) -> None:
+    monkeypatch.setattr("vggcli.features.bulk.need_decoder", lambda decode, device: None)
     assert run([*COMMAND, "--out", "s"]) == 3
     before = content("s")
     checkpoint(Path("other.safetensors"), network(seed=1))

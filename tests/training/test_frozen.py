@@ -100,6 +100,7 @@ def test_a_cache_is_used_again_until_something_that_decides_it_changes(make_fold
     key = view.key(images)
     assert view.key(session.data.val) != key
     assert replace(view, scale=44).key(images) != key
+    assert replace(view, decode="gpu").key(images) != key
     assert replace(view, colour=replace(view.colour, divisor=99.0)).key(images) != key
     last = view_of(session, "last")
     last_key = last.key(images)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NOT_WITH_SEARCH = (  # the query is described as the store says
     *("data", "split", "arch", "gap", "gmp", "multi_scale", "flip", "aggregate", "norm", "dtype", "shard_size", "maps"),
-    *("batch_size", "preprocessing", "layer", "scales", "workers"),
+    *("batch_size", "preprocessing", "layer", "scales", "workers", "decode"),
 )
 _Paths = Annotated[
     list[str] | None,
@@ -105,6 +105,7 @@ def features(
     precision: options.DevicePrecision = "auto",
     batch_size: options.PassSize = None,
     workers: options.Workers = None,
+    decode: options.DecodeIfGiven = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -64,6 +64,9 @@ Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or 
 DevicePrecision = Annotated[
     choices.Precision, Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32.")
 ]
+_DECODE = "Where JPEGs are decoded. gpu: by nvJPEG, whose pixels differ by a few levels; to compare numbers, keep cpu."
+Decode = Annotated[choices.Decode, Option(help=_DECODE)]
+DecodeIfGiven = Annotated[choices.Decode | None, Option(help=f"{_DECODE} (default: cpu)")]
 PassSize = Annotated[
     int | None,
     Option(
@@ -137,6 +140,7 @@ class PassFlags:
     precision: DevicePrecision = "auto"
     batch_size: PassSize = None
     workers: Workers = None
+    decode: Decode = "cpu"
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

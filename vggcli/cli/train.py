@@ -90,6 +90,7 @@ class RunFlags:
         Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32."),
     ] = None
     workers: options.Workers = None
+    decode: options.DecodeIfGiven = None
 
 
 @options.with_groups

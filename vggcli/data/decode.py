@@ -114,28 +114,34 @@ def read_image(place: Origin, at_least: int | None = None) -> Image.Image:
 
 def decode_image(place: Origin, at_least: int | None = None) -> tuple[Image.Image, bool]:
     """As `read_image`, and whether the EXIF orientation required turning or mirroring the image."""
-    with _image_errors(place), open_image(place) as image:
+    with image_errors(place), open_image(place) as image:
         check_pixels(place, image.size)
-        stored = _orientation(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
-        if at_least is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
-            factor = at_least / min(image.size)
-            image.draft(image.mode, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
+        stored = orientation_of(image) if image.format == "TIFF" else 1  # which Pillow applies as it loads
+        if at_least is not None:
+            reduce_to(image, at_least)
         decode_to_its_end(image)
         transparent = settle_key(image)
         image.load()
         if transparent is not None:
             image.paste("white", mask=transparent)
-        plain = image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys()  # spares a parse
-        turn = None if plain else UPRIGHT.get(_orientation(image))
+        turn = UPRIGHT.get(orientation_of(image))
         return to_rgb(image if turn is None else image.transpose(turn)), turn is not None or stored != 1
+
+
+def reduce_to(image: Image.Image, at_least: int) -> None:
+    """Have a JPEG, opened and not yet loaded, decoded at 1/2, 1/4 or 1/8 of its size if its shorter side keeps `at_least`
+    pixels; any other image stays as it is."""
+    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+        factor = at_least / min(image.size)
+        image.draft(image.mode, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
 
 
 def upright_size(place: Path) -> tuple[Size, int]:
     """The size of what `read_image` gives, and the EXIF orientation (1 to 8) that it applies. Only the header of a JPEG is
     read; other files are read whole, and decoded where their EXIF may come last. Raises as `read_image` does."""
-    with _image_errors(place), _opened_header(place) as image:
+    with image_errors(place), _opened_header(place) as image:
         check_pixels(place, image.size)
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         if image.format == "TIFF":
             image.load()  # which turns it
             return image.size, orientation
@@ -150,7 +156,7 @@ def _opened_header(place: Path) -> Image.Image:
 
 
 @contextmanager
-def _image_errors(place: Origin) -> Iterator[None]:
+def image_errors(place: Origin) -> Iterator[None]:
     """Raises ImageError for what is raised within, unless it is the machine's fault."""
     try:
         with warnings.catch_warnings():
@@ -173,7 +179,7 @@ def stated_size(place: Place) -> Size | None:
             opened = open_image(place) if isinstance(place, TarMember) else Image.open(place, formats=IMAGE_FORMATS)
             with opened as image:
                 width, height = image.size
-                turned = image.format != "TIFF" and "exif" in image.info and _orientation(image) >= 5  # by 90 degrees
+                turned = image.format != "TIFF" and "exif" in image.info and orientation_of(image) >= 5  # by 90 degrees
                 return (height, width) if turned else (width, height)
     except Exception:  # as in decode_image, which says what is wrong
         return None
@@ -196,8 +202,10 @@ def _reason(place: Origin, error: Exception) -> str:
     return hint(head, str(place)) or f"it is not an image ({formats})"
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where it is invalid or cannot be read."""
+    if image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys():
+        return 1  # spares a parse
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation if orientation in range(1, 9) else 1

@@ -11,19 +11,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from vggcli.choices import Decode
 from vggcli.data.decode import ImageError, Origin, decode_image
-from vggcli.data.test_views import ViewPlan, rescaled_views
+from vggcli.data.decode_on_device import (
+    CodedJpeg,
+    coded_jpeg,
+    device_views,
+    prepared_ahead,
+    rescaled_on_device,
+    stacked,
+)
+from vggcli.data.test_views import ViewPlan, check_views, rescaled_views
 from vggcli.data.to_device import on_device
 from vggcli.data.training_views import Pixels
 from vggcli.data.workers import chunked, loaded
 
 PENDING_BYTES = 256 << 20  # of views that wait for others of their shape
+DECODED_AHEAD = 8  # chunks of images whose views a device makes ahead
 
 
 class Images(Protocol):
@@ -56,43 +65,103 @@ def test_batches(
     device: torch.device,
     order: Sequence[int] | None = None,
     block: int | None = None,
+    decode: Decode = "cpu",
 ) -> Iterator[ViewBatch | ImageError]:
     """Every view of every image once, in batches of one shape on `device`: `rows(height, width)` views in each, or fewer at
     the end and where too many shapes wait. For an image that cannot be used, its ImageError is yielded.
 
     `order` selects images. With `block`, the images k*block to (k+1)*block-1 share no batch with others and are finished
-    before the next ones, so results for them depend on nothing else.
+    before the next ones, so results for them depend on nothing else. With `decode` "gpu", JPEGs are decoded and rescaled on
+    `device` (which a CPU can do too).
     """
     order, size = range(len(images)) if order is None else order, block or max(1, len(images))
     blocks = itertools.groupby(order, lambda index: index // size)
     chunks = (chunk for _, indices in blocks for chunk in chunked(indices))
-    with closing(loaded(partial(_test_views, images, plan), chunks, workers)) as results:
-        yield from on_device(_gathered((item for chunk in results for item in chunk), rows, size), device)
+    work: Callable[[Images, ViewPlan, Sequence[int]], list[Any]] = _coded_views if decode == "gpu" else _test_views
+    with closing(loaded(partial(work, images, plan), chunks, workers)) as results:
+        if decode == "gpu":
+            finish = partial(_finished, images, plan, device)
+            with closing(prepared_ahead(results, finish, device, DECODED_AHEAD)) as items:
+                yield from _gathered(items, rows, size)
+        else:
+            yield from on_device(_gathered((item for chunk in results for item in chunk), rows, size), device)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says
 
 
+@dataclass(frozen=True)
+class _Read:
+    """The views of an image, each uint8 [H, W, 3], and whether EXIF turned it."""
+
+    index: int
+    views: Sequence[Pixels | Tensor]
+    turned: bool
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A JPEG that a device makes the views of."""
+
+    index: int
+    jpeg: CodedJpeg
+
+
 def _test_views(images: Images, plan: ViewPlan, indices: Sequence[int]) -> list[ViewBatch | ImageError]:
     """The views of some images, those of one scale and shape stacked."""
-    groups: dict[tuple[int, tuple[int, ...]], list[tuple[int, Pixels]]] = defaultdict(list)
+    return _stacked([_read(images, plan, index) for index in indices], torch.device("cpu"))
+
+
+def _coded_views(images: Images, plan: ViewPlan, indices: Sequence[int]) -> list[_Read | _Coded | ImageError]:
+    """What `_finished` makes the views of some images from."""
+    return [_read(images, plan, index, coded=True) for index in indices]
+
+
+def _finished(
+    images: Images, plan: ViewPlan, device: torch.device, chunk: Sequence[_Read | _Coded | ImageError]
+) -> list[ViewBatch | ImageError]:
+    """As `_test_views`, on `device`; a JPEG that it refuses is read here."""
+    jpegs = [one.jpeg for one in chunk if isinstance(one, _Coded)]
+    made = device_views(jpegs, device, lambda image_CHW, _: rescaled_on_device(image_CHW, plan))
+    done = []
+    for one in chunk:
+        if isinstance(one, _Coded):
+            views = next(made)
+            turned = one.jpeg.orientation > 1
+            done.append(_read(images, plan, one.index) if views is None else _Read(one.index, views, turned))
+        else:
+            done.append(one)
+    return _stacked(done, device)
+
+
+def _read(images: Images, plan: ViewPlan, index: int, coded: bool = False) -> Any:
+    """An image as `_Read`, or its ImageError; with `coded`, a JPEG that a device can decode as `_Coded`."""
+    place = images.path(index)
+    try:
+        if coded and (jpeg := coded_jpeg(place)) is not None:
+            check_views(place, jpeg.size, plan)
+            return _Coded(index, jpeg)
+        image, turned = decode_image(place)
+        return _Read(index, rescaled_views(place, image, plan), turned)
+    except ImageError as error:
+        return ImageError(error.path, error.reason, index)
+
+
+def _stacked(several: Sequence[_Read | ImageError], device: torch.device) -> list[ViewBatch | ImageError]:
+    groups: dict[tuple[int, tuple[int, ...]], list[tuple[int, Pixels | Tensor]]] = defaultdict(list)
     results: list[ViewBatch | ImageError] = []
     turned = set()
-    for index in indices:
-        place = images.path(index)
-        try:
-            image, was_turned = decode_image(place)
-            views = rescaled_views(place, image, plan)
-        except ImageError as error:
-            results.append(ImageError(error.path, error.reason, index))
+    for one in several:
+        if isinstance(one, ImageError):
+            results.append(one)
             continue
-        turned |= {index} if was_turned else set()
-        for scale_index, view in enumerate(views):
-            groups[scale_index, view.shape].append((index, view))
+        turned |= {one.index} if one.turned else set()
+        for scale_index, view in enumerate(one.views):
+            groups[scale_index, tuple(view.shape)].append((one.index, view))
     for (scale_index, _), members in groups.items():
-        stacked = torch.from_numpy(np.stack([view for _, view in members]))
+        views_NHWC = stacked([view for _, view in members], device)
         those = tuple(index for index, _ in members)
-        results.append(ViewBatch(stacked, those, scale_index, 0 if scale_index else len(turned & {*those})))
+        results.append(ViewBatch(views_NHWC, those, scale_index, 0 if scale_index else len(turned & {*those})))
     return results
 
 

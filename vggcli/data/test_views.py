@@ -34,15 +34,9 @@ class ViewPlan:
 def rescaled_views(place: Origin, image: Image.Image, views: ViewPlan) -> list[NDArray[np.uint8]]:
     """The views of a decoded image, uint8 [H, W, 3], in the order of the scales; `place` names it in errors.
 
-    Raises ImageError, before any resampling, where the image has over 100 megapixels at some scale, or over `most_pixels`
-    as a whole view.
+    Raises ImageError as `check_views` does, before any resampling.
     """
-    for shorter in views.scales:
-        width, height = size = rescaled_size(image.size, shorter)
-        check_pixels(place, size)
-        if views.centre_crop is None and width * height > views.most_pixels:
-            most = f"{views.most_pixels / 1e6:.1f} megapixels that the network can be applied to"
-            raise ImageError(place, f"at Q = {shorter} it is {width}x{height}, more than the {most}")
+    check_views(place, image.size, views)
     made, crop = [], views.centre_crop
     for shorter in views.scales:
         size = rescaled_size(image.size, shorter)
@@ -50,6 +44,17 @@ def rescaled_views(place: Origin, image: Image.Image, views: ViewPlan) -> list[N
         top, left = (0, 0) if crop is None else centre_offsets(scaled.shape[:2], crop)
         made.append(scaled if crop is None else scaled[top : top + crop, left : left + crop])
     return made
+
+
+def check_views(place: Origin, image: Size, views: ViewPlan) -> None:
+    """Raises ImageError where an image of that size (width, height) has over 100 megapixels at some scale, or over
+    `most_pixels` as a whole view."""
+    for shorter in views.scales:
+        width, height = size = rescaled_size(image, shorter)
+        check_pixels(place, size)
+        if views.centre_crop is None and width * height > views.most_pixels:
+            most = f"{views.most_pixels / 1e6:.1f} megapixels that the network can be applied to"
+            raise ImageError(place, f"at Q = {shorter} it is {width}x{height}, more than the {most}")
 
 
 def centre_offsets(shape: Sequence[int], crop: int) -> tuple[int, int]:

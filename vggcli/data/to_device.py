@@ -22,15 +22,17 @@ def on_device(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
         with torch.cuda.stream(stream):
             return batch.map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True)), stream.record_event()
 
-    def arrived(batch: Any, copied: torch.cuda.Event | None) -> Any:
-        if copied is not None:
-            current = torch.cuda.current_stream(device)
-            current.wait_event(copied)
-            batch.map(lambda tensor: tensor.record_stream(current) or tensor)
-        return batch
-
     ahead = None
     for sent in itertools.chain(map(send, batches), (None,)):
         if ahead is not None:
-            yield arrived(*ahead)
+            yield arrived(*ahead, device)
         ahead = sent
+
+
+def arrived(batch: Any, copied: torch.cuda.Event | None, device: torch.device) -> Any:
+    """A batch that another stream put on `device`, once the current stream waits for the event after that."""
+    if copied is not None:
+        current = torch.cuda.current_stream(device)
+        current.wait_event(copied)
+        batch.map(lambda tensor: tensor.record_stream(current) or tensor)
+    return batch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vggcli.boxes import share_inside, to_view
+from vggcli.boxes import Region, share_inside, to_view
+from vggcli.choices import Decode
 from vggcli.colour import ColourStatistics, pixel_moments
 from vggcli.data.decode import ImageError, read_image
+from vggcli.data.decode_on_device import CodedJpeg, coded_jpeg, cropped_on_device, device_views, prepared_ahead, stacked
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_views import rescaled_size
 from vggcli.data.to_device import on_device
-from vggcli.data.training_views import box_share, drawn_box, training_pixels, view_generator
+from vggcli.data.training_views import Pixels, box_share, draw_view, drawn_box, training_pixels, view_generator
 from vggcli.data.workers import chunked, loaded
 from vggcli.progress import Progress, silent
 
+DECODED_AHEAD = 2  # micro-batches whose views a device makes ahead
 STATISTICS_IMAGES = 10_000  # at most, evenly spaced in the training set, for its colour statistics
 LEARNT_SHARE = 0.5  # of a box that is in the view, at least; OverFeat's choice, the paper does not say
 STATISTICS_SIDE = 128  # pixels of the shorter side of these, at most
@@ -105,32 +108,77 @@ def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
         yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
 
 
+@dataclass(frozen=True)
+class _Coded:
+    """A micro-batch whose views a device makes: for each of its `tasks` the JPEG, or a view where there is none, and the
+    region of the view; and the `batch` without them."""
+
+    tasks: list[tuple[int, int]]
+    sources: list[CodedJpeg | Pixels]
+    regions: list[Region]
+    batch: TrainingBatch
+
+
 def _training_batch(
     images: ImageSet,
     colour: ColourStatistics,
     scale: tuple[int, int],
     crop: int,
     seed: int,
+    decode: Decode,
     tasks: list[tuple[int, int]],
-) -> TrainingBatch | ImageError:
-    pixels, views, boxes = [], [], []
+) -> TrainingBatch | _Coded | ImageError:
+    sources, views, boxes = list[CodedJpeg | Pixels](), [], []
     for epoch, index in tasks:
+        path, draw = images.path(index), view_generator(seed, epoch, index)
         try:
-            image, view = training_pixels(images.path(index), view_generator(seed, epoch, index), scale, crop)
+            if decode == "gpu" and (jpeg := coded_jpeg(path, at_least=scale[1])) is not None:
+                sources.append(jpeg)
+                views.append(draw_view(draw, jpeg.reduced, scale, crop))
+            else:
+                pixels, view = training_pixels(path, draw, scale, crop)
+                sources.append(pixels)
+                views.append(view)
         except ImageError as error:
             return error
-        pixels.append(image)
-        views.append(view)
         if images.sizes:
             boxes.append(box_share(drawn_box(images.own_boxes(index), seed, epoch, index), images.sizes[index]))
     labels = torch.tensor([images.labels[index] for _, index in tasks])
     shifts = torch.from_numpy(colour.shifts([view.alphas for view in views])).float()
-    flips_N = torch.tensor([view.flip for view in views])
-    batch = TrainingBatch(torch.from_numpy(np.stack(pixels)), labels, flips_N, shifts)
-    if not images.sizes:
-        return batch
-    boxes_N4 = to_view(torch.tensor(boxes), torch.tensor([view.region for view in views]), flips_N)
-    return replace(batch, boxes_N4=boxes_N4, learnt_N=share_inside(boxes_N4) >= LEARNT_SHARE)
+    flips_N, regions = torch.tensor([view.flip for view in views]), [view.region for view in views]
+    batch = TrainingBatch(torch.empty(0, dtype=torch.uint8), labels, flips_N, shifts)
+    if images.sizes:
+        boxes_N4 = to_view(torch.tensor(boxes), torch.tensor(regions), flips_N)
+        batch = replace(batch, boxes_N4=boxes_N4, learnt_N=share_inside(boxes_N4) >= LEARNT_SHARE)
+    if decode == "gpu":
+        return _Coded(tasks, sources, regions, batch)
+    return replace(batch, images_NHWC=torch.from_numpy(np.stack(cast("list[Pixels]", sources))))
+
+
+def _finished(
+    images: ImageSet,
+    scale: tuple[int, int],
+    crop: int,
+    seed: int,
+    device: torch.device,
+    coded: _Coded | ImageError,
+) -> list[TrainingBatch | ImageError]:
+    """The micro-batch on `device`; a JPEG that it refuses is read here."""
+    if isinstance(coded, ImageError):
+        return [coded]
+    places = [place for place, source in enumerate(coded.sources) if isinstance(source, CodedJpeg)]
+    regions = [coded.regions[place] for place in places]
+    jpegs = [source for source in coded.sources if isinstance(source, CodedJpeg)]
+    made = device_views(jpegs, device, lambda image_CHW, place: cropped_on_device(image_CHW, regions[place], crop))
+    views: list[Pixels | Tensor] = []
+    for (epoch, index), source in zip(coded.tasks, coded.sources, strict=True):
+        view = next(made) if isinstance(source, CodedJpeg) else source
+        try:
+            draw = view_generator(seed, epoch, index)
+            views.append(training_pixels(images.path(index), draw, scale, crop)[0] if view is None else view)
+        except ImageError as error:
+            return [error]
+    return [replace(coded.batch.map(lambda tensor: tensor.to(device)), images_NHWC=stacked(views, device))]
 
 
 def training_batches(
@@ -142,14 +190,19 @@ def training_batches(
     schedule: Schedule,
     workers: int,
     device: torch.device,
+    decode: Decode = "cpu",
 ) -> Iterator[TrainingBatch]:
-    """The micro-batches of `schedule` on `device`; of images with checked boxes, the boxes of the views too. Raises
-    ImageError at the first image that cannot be used."""
-    work = partial(_training_batch, images, colour, scale, crop, seed)
-    with closing(loaded(work, tasks(schedule, seed), workers)) as batches:
-        for batch in on_device(_without_errors(batches), device):
-            assert isinstance(batch, TrainingBatch)
-            yield batch
+    """The micro-batches of `schedule` on `device`; of images with checked boxes, the boxes of the views too. With `decode`
+    "gpu", JPEGs are decoded and resampled there (which a CPU can do too). Raises ImageError at the first image that cannot
+    be used."""
+    work = partial(_training_batch, images, colour, scale, crop, seed, decode)
+    with closing(loaded(work, tasks(schedule, seed), workers)) as results:
+        if decode == "gpu":
+            finish = partial(_finished, images, scale, crop, seed, device)
+            with closing(prepared_ahead(results, finish, device, DECODED_AHEAD)) as batches:
+                yield from _without_errors(batches)
+        else:
+            yield from on_device(_without_errors(results), device)
 
 
 def colour_statistics(images: ImageSet, side: int, workers: int, progress: Progress = silent) -> ColourStatistics:

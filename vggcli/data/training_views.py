@@ -77,9 +77,7 @@ def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], cro
     """
     image = read_image(path, at_least=scale[1])
     view = draw_view(draw, image.size, scale, crop)
-    x0, y0, x1, y1 = view.region
-    across = crop_span(image.width, x0 * image.width, x1 * image.width, crop)
-    down = crop_span(image.height, y0 * image.height, y1 * image.height, crop)
+    across, down = crop_spans(image.size, view.region, crop)
     region_HWC = torch.from_numpy(np.array(image.crop((across.first, down.first, across.last, down.last))))
     size = (down.pixels, across.pixels)
     resampled = F.interpolate(region_HWC[None].permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
@@ -96,6 +94,13 @@ class CropSpan:
     last: int
     pixels: int
     skip: int
+
+
+def crop_spans(size: Size, region: Region, crop: int) -> tuple[CropSpan, CropSpan]:
+    """How the region of a view of an image of `size` (width, height) becomes a crop, across and down."""
+    x0, y0, x1, y1 = region
+    width, height = size
+    return crop_span(width, x0 * width, x1 * width, crop), crop_span(height, y0 * height, y1 * height, crop)
 
 
 def crop_span(side: int, low: float, high: float, crop: int) -> CropSpan:

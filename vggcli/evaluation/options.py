@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypedDict, TypeVar, cast
 
-from vggcli.choices import Precision
+from vggcli.choices import Decode, Precision
+from vggcli.data.decode_on_device import need_decoder
 from vggcli.device import pick_dtype, ready_device
 from vggcli.errors import UsageError
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, check_test_scales
@@ -38,6 +39,7 @@ class MeasureOptions:
     workers: processes that decode images; with 0 this process decodes.
     preprocessing: "torchvision", "caffe", "keras" or a JSON file, for weights whose file does not say it.
     apart: keep the posteriors of dense and of multi-crop evaluation beside their mean.
+    decode: where JPEGs are decoded: "cpu", or "gpu" (nvJPEG, whose pixels differ by a few levels).
 
     Raises UsageError for options that contradict each other or have no effect.
     """
@@ -55,6 +57,7 @@ class MeasureOptions:
     workers: WorkerCount = 0
     preprocessing: str | None = None
     apart: bool = False
+    decode: Decode = "cpu"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -76,11 +79,13 @@ class MeasureOptions:
     def resolved(self) -> EvaluateOptions:
         """The options for this machine; `scales` stay empty where each network's own are to be used.
 
-        Raises MachineError where there is no such device, UsageError for an unknown preprocessing.
+        Raises MachineError where there is no such device or it cannot decode as asked, UsageError for an unknown
+        preprocessing.
         """
         whole: Protocol = "dense" if self.dense else "centre-crop"
         cropped: Protocol = "dense+multi-crop" if self.dense else "multi-crop"
         device = ready_device(self.device)
+        need_decoder(self.decode, device)
         return EvaluateOptions(
             protocol=cropped if self.multi_crop else whole,
             scales=tuple(self.scales or ()),
@@ -93,6 +98,7 @@ class MeasureOptions:
             skip_bad=self.skip_bad,
             pixels=None if self.preprocessing is None else read_pixels(self.preprocessing),
             apart=self.apart,
+            decode=self.decode,
         )
 
     def for_network(self, checkpoint: Checkpoint) -> EvaluateOptions:
@@ -123,6 +129,7 @@ class Asked(TypedDict, total=False):
     workers: int
     preprocessing: str | None
     apart: bool
+    decode: Decode
 
 
 def shows_options(function: F) -> F:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vggcli import paper
+from vggcli.choices import Decode
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import MAX_PIXELS, ImageError, none_usable
 from vggcli.data.sources import ImageSet
@@ -34,7 +35,8 @@ PARTS: tuple[Protocol, Protocol] = ("dense", "multi-crop")  # of "dense+multi-cr
 class EvaluateOptions:
     """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation;
     `batch_size` the views in a forward pass (None: what suits the device); `pixels` the preprocessing of weights whose
-    file does not say it. `apart` keeps the posteriors of dense and of multi-crop evaluation beside their mean."""
+    file does not say it; `decode` is where JPEGs are decoded. `apart` keeps the posteriors of dense and of multi-crop
+    evaluation beside their mean."""
 
     protocol: Protocol
     scales: tuple[int, ...]
@@ -47,6 +49,7 @@ class EvaluateOptions:
     skip_bad: bool = False
     pixels: ExpectedPixels | None = None
     apart: bool = False
+    decode: Decode = "cpu"
 
     @property
     def kept(self) -> int:
@@ -108,7 +111,8 @@ def image_posteriors(
     )
     sums_PNK = torch.zeros(options.kept, len(images), len(images.classes))
     skipped: dict[str, ImageError] = {}
-    for batch in test_batches(images, plan, _rows(network, options), options.workers, options.device):
+    rows, decode = _rows(network, options), options.decode
+    for batch in test_batches(images, plan, rows, options.workers, options.device, decode=decode):
         if isinstance(batch, ImageError):
             if not options.skip_bad:
                 raise batch

@@ -11,14 +11,14 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vggcli.choices import Head
+from vggcli.choices import Decode, Head
 from vggcli.errors import WeightsError
 from vggcli.evaluation.protocol import Scores
 from vggcli.records import OPEN, RECORD, Count, Positive, Side, parsed, read_record
 from vggcli.weights.checkpoint import save_tensors
 from vggcli.weights.seal import check_seal, unsealed
 
-DETAILS = ("flip", "crops", "skipped", "network")  # of an evaluation, kept beside saved scores
+DETAILS = ("flip", "crops", "skipped", "network", "decode")  # of an evaluation, kept beside saved scores
 JSON_TEXTS = ("images", "classes", "scales", "details")  # of a scores file's metadata
 HEADER_MARKS, HEADER_BYTES = (b'"posteriors":', b'"protocol":"'), 1 << 20
 LABELS = (torch.int64, torch.int32, torch.int16, torch.uint8)
@@ -42,8 +42,8 @@ def save_scores(path: Path, scores: Scores, about: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class SavedScores:
-    """A scores file: posteriors with names, and how they were made. `details` are flip, crops, skipped and network as in
-    `Evaluation`, or empty where the file has none."""
+    """A scores file: posteriors with names, and how they were made. `details` are DETAILS as in `Evaluation`, or
+    empty where the file has none."""
 
     scores: Scores
     arch: str
@@ -73,6 +73,7 @@ class _Details:
     crops: Count
     skipped: Count
     network: _Network
+    decode: Decode = "cpu"
     __pydantic_config__ = OPEN
 
 

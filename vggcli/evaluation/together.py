@@ -56,7 +56,8 @@ def networks_posteriors(
         ViewPlan(scales, most_pixels=min(view_limit(member.config, member.options) for member in members)),
         lambda height, width: min(together(height, width) for together in rows),
         first.options.workers,
-        torch.device("cpu"),
+        first.options.device if first.options.decode == "gpu" else torch.device("cpu"),
+        decode=first.options.decode,
     )
     for block in _blocks(batches, skipped, first.options.skip_bad):
         for turn, (member, sums_PNK) in enumerate(zip(members, sums, strict=True)):

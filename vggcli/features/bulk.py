@@ -14,6 +14,7 @@ import torch
 
 from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError, Place
+from vggcli.data.decode_on_device import need_decoder
 from vggcli.data.find import find_source
 from vggcli.data.left_out import note_remarks
 from vggcli.data.paths import ImageList, listed_images
@@ -94,6 +95,7 @@ def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: P
     if name == "auto" and part.world > 1 and part.local is not None and torch.cuda.is_available():
         name = f"cuda:{part.local % torch.cuda.device_count()}"
     device = ready_device(name)
+    need_decoder(asked.decode, device)
     named = [] if asked.data else [name for name in images.names if name not in images.members]
     weights = fetched(find_weights(asked.weights, asked.arch, places), places, progress, named)
     network, checkpoint = load_checkpoint(weights, device, asked.pixels)

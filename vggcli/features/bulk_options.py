@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
+from vggcli.choices import Aggregate, Decode, Norm, Pool, Precision, RowType
 from vggcli.data.outputs import check_outside, check_outside_folders
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.data.paths import ImageList
@@ -48,6 +48,7 @@ class BulkOptions:
     precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
     batch_size: views in a forward pass, by default what suits the device.
     workers: processes that decode images; with 0 this process decodes.
+    decode: where JPEGs are decoded: "cpu", or "gpu" (nvJPEG, whose pixels differ by a few levels).
 
     Raises UsageError for choices that do not exist.
     """
@@ -73,6 +74,7 @@ class BulkOptions:
     precision: Precision = "auto"
     batch_size: Ordinal | None = None
     workers: WorkerCount = 0
+    decode: Decode = "cpu"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -102,6 +104,7 @@ class BulkOptions:
             dtype=pick_dtype(self.precision, device),
             batch_size=self.batch_size,
             workers=self.workers,
+            decode=self.decode,
         )
 
     def check(self, processes: int) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
+from vggcli.choices import Aggregate, Decode, Norm, Pool, Precision, RowType
 from vggcli.data.decode import OpenedImage, Origin
+from vggcli.data.decode_on_device import need_decoder
 from vggcli.data.paths import texts_of
 from vggcli.device import pick_device
 from vggcli.errors import UsageError
@@ -35,8 +36,8 @@ class Features:
     pixels, by default what the paper takes for the network's training scale, combined by `aggregate` "mean", "stack" or
     "max". `flip` averages with the mirror image (by default where maps are pooled); rows are divided by their `norm` last,
     "l2", "l1" or "none" (by default "l2" where maps are pooled). `preprocessing` is for weights whose file does not say it:
-    "torchvision", "caffe", "keras" or a JSON file. With `places`, `weights` may be a published name too ("imagenet", of
-    network `arch`).
+    "torchvision", "caffe", "keras" or a JSON file; `decode` is where JPEG files are decoded, "cpu" or
+    "gpu". With `places`, `weights` may be a published name too ("imagenet", of network `arch`).
 
     Images are paths, Pillow images or arrays uint8 [H, W, 3], RGB; a list of them gives a row for each, one alone its row:
 
@@ -63,6 +64,7 @@ class Features:
         precision: Precision = "auto",
         batch_size: int | None = None,
         workers: int = 0,
+        decode: Decode = "cpu",
         preprocessing: str | ExpectedPixels | None = None,
         arch: str | None = None,
         places: Places | None = None,
@@ -74,6 +76,7 @@ class Features:
             raise UsageError("a network has no effect without places in which to look for its weights", "arch")
         asked = BulkOptions.of({**given, "weights": Path(weights), "layer": [layer]})
         where, self.weights = pick_device(device), Path(weights).expanduser()
+        need_decoder(decode, where)
         at = self.weights
         path = weights_file(at) if places is None else fetched(find_weights(at, arch, places), places)
         self.network, self.checkpoint = load_checkpoint(path, where, asked.pixels)
@@ -159,6 +162,7 @@ def features(
     precision: Precision = "auto",
     batch_size: int | None = None,
     workers: int = 0,
+    decode: Decode = "cpu",
     progress: Progress = silent,
 ) -> Outcome:
     """Describe images, as `vgg features` does, and write a row for each with its name to `out`. A single image needs no

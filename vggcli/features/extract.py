@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vggcli.choices import Aggregate, Norm, Pool
+from vggcli.choices import Aggregate, Decode, Norm, Pool
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.test_batches import Images, ViewBatch, test_batches
@@ -33,7 +33,7 @@ RowArray = NDArray[np.float32]
 @dataclass(frozen=True)
 class FeatureOptions:
     """`layers` by name; `scales` are the values of Q, shorter sides in pixels; `flip` averages with the mirror image; a
-    `batch_size` (views a forward pass) of None takes what suits the device."""
+    `batch_size` (views a forward pass) of None takes what suits the device; `decode` says where JPEGs are decoded."""
 
     layers: tuple[str, ...]
     pool: Pool
@@ -45,6 +45,7 @@ class FeatureOptions:
     dtype: torch.dtype
     batch_size: int | None = None
     workers: int = 0
+    decode: Decode = "cpu"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def image_rows(
     rows = views_together(network.config, options.device, options.flip, options.batch_size)
     plan = ViewPlan(options.scales, most_pixels=most_pixels(network.config))
     partial: dict[int, dict[int, list[Tensor]]] = {}  # of images that wait for a scale: by scale, a row of each layer
-    for batch in test_batches(images, plan, rows, options.workers, options.device, order, block):
+    for batch in test_batches(images, plan, rows, options.workers, options.device, order, block, options.decode):
         if isinstance(batch, ImageError):
             yield batch
             continue

@@ -48,6 +48,7 @@ class HowMade:
             "root": root,
             "precision": str(one.dtype).removeprefix("torch."),
             "device": one.device.type,
+            "decode": one.decode,
             "batch_size": one.batch_size,
             "version": __version__,
         }

@@ -157,6 +157,7 @@ class Localiser:
             self.options.workers,
             self.options.device,
             block=self._block(),
+            decode=self.options.decode,
         )
         saved_at = {} if self.saved is None else {name: row for row, name in enumerate(self.saved[0].images)}
         waiting: dict[int, dict[int, _View]] = defaultdict(dict)

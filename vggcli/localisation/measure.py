@@ -115,7 +115,8 @@ def _by_centre_crop(
     tally, skipped = BoxTally(images, BoxRegression(config.boxes, scale, config.crop)), dict[int, ImageError]()
     rows = asked.batch_size or ROWS
     plan = ViewPlan((scale,), centre_crop=config.crop)
-    for batch in test_batches(images, plan, lambda height, width: rows, options.workers, options.device):
+    where = (options.workers, options.device)
+    for batch in test_batches(images, plan, lambda height, width: rows, *where, decode=options.decode):
         if isinstance(batch, ImageError):
             _skipped(batch, skipped, options.skip_bad)
             bar(1)
@@ -132,7 +133,7 @@ def _by_centre_crop(
         box = (left * width, top * height, right * width, bottom * height)
         guesses.append((Guess(label, 1.0, box, 1.0, 1),))
         outcomes.append(ImageOutcome(label, True, tally.overlaps[row]))
-    how, left_out = HowMeasured(data.name, split), data.left_out + len(skipped)
+    how, left_out = HowMeasured(data.name, split, decode=options.decode), data.left_out + len(skipped)
     seconds = time.perf_counter() - started
     evaluation = box_evaluation([one], outcomes, None, (scale,), False, kept, left_out, how, seconds)
     return MeasuredBoxes(evaluation, tuple(outcomes), tuple(guesses), kept, (one,))
@@ -177,7 +178,7 @@ def measure_localisation(
     limit = own_threshold(networks) if threshold is None else threshold
     for one in networks if threshold is None else ():
         _note_other_scales(one, localiser.scales)
-    how = HowMeasured(found.name, split, tuple(map(str, classifiers)), limit)
+    how = HowMeasured(found.name, split, tuple(map(str, classifiers)), limit, asked.decode)
     measured = _everywhere(localiser, networks, parts, found, how, progress)
     names = tuple(str(one.path) for one in networks) if several else ()
     return BoxFusion(tuple(measured[:-1]), measured[-1], names)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggcli import __version__
+from vggcli.choices import Decode
 from vggcli.data.image_set import ImageSet
 from vggcli.files import file_sha256
 from vggcli.localisation.error import ImageOutcome, Localisation, localisation
@@ -28,7 +29,8 @@ _OF_CLASSES = (  # figures that there are only where the class is guessed, too
 class BoxEvaluation:
     """One measured localisation error, as `Evaluation` has that of classes: `correct` images have a right box of their
     class, in `guessed` ones a guess has that class (in all where the class is given); `mean_iou` is that of the best box.
-    By the protocol "full" also the counts of the classifiers (paths or names) and how boxes were merged."""
+    By the protocol "full" also the counts of the classifiers (paths or names) and how boxes were merged; `decode` says
+    where JPEGs were decoded."""
 
     arch: str
     weights: str
@@ -52,6 +54,7 @@ class BoxEvaluation:
     correct_top1: int | None = None
     correct_top5: int | None = None
     merging: dict[str, float] | None = None
+    decode: Decode = "cpu"
     __pydantic_config__ = OPEN  # a record also has the figures that follow from these
 
     @property
@@ -148,12 +151,13 @@ class BoxFusion(Result):
 
 @dataclass(frozen=True)
 class HowMeasured:
-    """What an evaluation says of data, classifiers and merging."""
+    """What an evaluation says of data, classifiers, merging and decoding."""
 
     data: str
     split: str
     classifier: tuple[str, ...] = ()
     threshold: float | None = None
+    decode: Decode = "cpu"
 
 
 def box_evaluation(
@@ -195,4 +199,5 @@ def box_evaluation(
         correct_top1=correct[0] if correct else None,
         correct_top5=correct[1] if correct else None,
         merging=None if how.threshold is None else {"threshold": how.threshold},
+        decode=how.decode,
     )

@@ -41,12 +41,13 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
     several = (("flips", one.flip), ("crops", one.crops > 0), ("scales", len(one.scales) > 1))
     averaged = ", ".join(name for name, more in several if more)
     skipped = f", {one.skipped} left out" if one.skipped else ""
+    decoded = "; JPEGs decoded on the GPU" if one.decode == "gpu" else ""
     crops = f"{counted(one.crops, 'crop')} an image; " if one.crops else ""
     top5 = f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)"
     facts: dict[str, str | Elided] = {
         "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
         **({"top-5 error": top5} if shows_top5(one.classes) else {}),
-        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}",
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}{decoded}",
         "data": Elided(f"{from_here(one.data)} ({one.split})"),
         "protocol": f"{protocol_text(one.protocol, one.scales)}; {crops}"
         + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),

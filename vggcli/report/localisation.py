@@ -54,11 +54,12 @@ def box_table(measured: MeasuredBoxes, written: Mapping[str, str]) -> Table:
     """As `evaluation_table`, of boxes."""
     one, config = measured.evaluation, measured.networks[0].checkpoint.config
     skipped = f", {one.skipped} left out" if one.skipped else ""
+    decoded = "; JPEGs decoded on the GPU" if one.decode == "gpu" else ""
     facts: dict[str, str | Elided] = {
         "localisation error": f"{one.localisation_error:.2f} % ({one.images - one.correct} wrong)",
         **_parts(one),
         "mean IoU": f"{one.mean_iou:.3f} of the best box" + (" with the true class" if one.merging else ""),
-        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}",
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}{decoded}",
         "data": Elided(f"{from_here(one.data)} ({one.split})"),
         "protocol": f"{protocol_text(one.protocol, one.scales)}; {_how(one)}",
         "network": f"{one.arch}, crop {config.crop}, width {config.width:g}; {_BOX_KINDS[str(config.boxes)]}",

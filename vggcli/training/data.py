@@ -7,12 +7,14 @@ from pathlib import Path
 
 from vggcli.data.boxes import checked_boxes
 from vggcli.data.decode import ImageError
+from vggcli.data.decode_on_device import need_decoder
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet
 from vggcli.data.outputs import check_outside
 from vggcli.data.sources import load_both, load_training
 from vggcli.data.survey import survey, survey_notes
 from vggcli.data.usable import usable, without
+from vggcli.device import pick_device
 from vggcli.errors import WeightsError, counted
 from vggcli.progress import LOG
 from vggcli.records import read_record
@@ -85,7 +87,9 @@ def _kept(found: tuple[ImageSet, Sequence[ImageError]], images: ImageSet, bad: l
 
 def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: bool) -> TrainingSets:
     """As `training_sets`, before a run begins (or begins `again` in its own folder); notes what the data hold. Raises
-    UsageError too where the run folder would lie among the images."""
+    UsageError too where the run folder would lie among the images, MachineError where JPEGs cannot be decoded as the plan
+    says."""
+    need_decoder(options.decode or plan.decode, pick_device(options.device))
     sets = training_sets(plan, options.workers, around, options.folder if again else None)
     for images in (sets.train, sets.val):
         check_outside([("out", options.folder or around.places.runs)], images.root, images.names)

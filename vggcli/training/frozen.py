@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vggcli.choices import Layers
+from vggcli.choices import Decode, Layers
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
@@ -106,13 +106,13 @@ class FrozenView:
     scale: int
     device: torch.device
     dtype: torch.dtype
+    decode: Decode = "cpu"
 
     def key(self, images: ImageSet) -> str:
         """A hash of everything that decides the rows of `images`."""
         config = self.stages.network.config
-        digest = hashlib.sha256(
-            f"{self.stages.layers} {config.arch} {config.crop} {self.scale} {self.dtype} {self.colour}\n".encode()
-        )
+        view = f"{config.crop} {self.scale} {self.dtype} {self.colour}{' gpu' if self.decode == 'gpu' else ''}"
+        digest = hashlib.sha256(f"{self.stages.layers} {config.arch} {view}\n".encode())
         for name, tensor in self.stages.network.state_dict().items():
             if not self.stages.learns(name):
                 digest.update(name.encode())
@@ -174,7 +174,7 @@ def _mapped(path: Path, header: NpyHeader) -> NDArray[np.float32]:
 def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]) -> None:
     view.stages.network.eval()
     plan = ViewPlan((view.scale,), centre_crop=view.stages.network.config.crop)
-    batches = test_batches(images, plan, lambda height, width: ROWS, workers, view.device)
+    batches = test_batches(images, plan, lambda height, width: ROWS, workers, view.device, decode=view.decode)
     digest = hashlib.sha256()
     with replacing(path) as temporary, temporary.open("wb") as file:
         for batch in batches:

@@ -245,9 +245,8 @@ def _batches(
             rows = [index for _, index in task]
             yield place, frozen_batch(data.frozen.train, data.train.labels, rows, options.device)
         return
-    views = training_batches(
-        data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, options.workers, options.device
-    )
+    where = (options.workers, options.device, options.decode)
+    views = training_batches(data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, *where)
     yield from zip(schedule, views, strict=True)
 
 

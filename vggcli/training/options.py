@@ -28,6 +28,7 @@ RUN_FIELDS = (
     "layers",
     "cache_features",
     "boxes",
+    "decode",
 )
 CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # they may change when a run is resumed
 
@@ -58,6 +59,7 @@ class RunOptions:
     precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
     workers: processes that decode images; with 0 this process decodes.
     tensorboard: whether to write the log for TensorBoard too.
+    decode: where JPEGs are decoded: "cpu", or "gpu" (nvJPEG, whose pixels differ by a few levels).
 
     Raises UsageError for fields that contradict each other and for unknown choices.
     """
@@ -84,6 +86,7 @@ class RunOptions:
     precision: choices.Precision | None = None
     workers: WorkerCount = 0
     tensorboard: bool = False
+    decode: choices.Decode | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -171,6 +174,7 @@ class LoopOptions:
     dtype: torch.dtype
     max_steps: int | None = None
     layers: choices.Layers = "all"
+    decode: choices.Decode = "cpu"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vggcli import __version__
-from vggcli.choices import Boxes, Layers, Precision
+from vggcli.choices import Boxes, Decode, Layers, Precision
 from vggcli.data.own_files import CONFIG
 from vggcli.errors import UsageError, WeightsError
 from vggcli.records import RECORD, Ordinal, Sha256, parsed, read_record
@@ -29,7 +29,7 @@ class Plan:
     deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` the one that was
     given for them (`ExpectedPixels.to_json`), `layers` those that learn; with `cache_features` images are not augmented.
     `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images; `boxes`
-    says that boxes are learnt, and which (Appendix A)."""
+    says that boxes are learnt, and which (Appendix A); `decode` where JPEGs are decoded."""
 
     arch: str = "D"
     data: str | None = None
@@ -47,6 +47,7 @@ class Plan:
     micro_batch: Ordinal | None = None
     skip_bad: bool = False
     boxes: Boxes | None = None
+    decode: Decode = "cpu"
     __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
@@ -128,7 +129,7 @@ class Plan:
 
     def decisions(self) -> dict[str, Any]:
         """What every checkpoint of the run holds about it, beside its data."""
-        always = {name: getattr(self, name) for name in ("seed", "precision", "micro_batch", "layers")}
+        always = {name: getattr(self, name) for name in ("seed", "precision", "micro_batch", "layers", "decode")}
         names = ("cache_features", "skip_bad", "init_from", "init_from_sha256", "preprocessing", "boxes")
         more = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, False)}
         if self.weights is not None:

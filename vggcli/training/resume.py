@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vggcli.data.decode_on_device import need_decoder
 from vggcli.data.image_set import with_names
 from vggcli.data.own_files import CONFIG
 from vggcli.data.training_batches import steps_an_epoch
@@ -66,6 +67,7 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
         return _begun_again(path, plan, options, around)
     loaded = load_run(path, pick_device(options.device))
     _check_same(path, plan, loaded.checkpoint)
+    need_decoder(plan.decode, pick_device(options.device))
     if loaded.state.records:
         _check_best(path, loaded.checkpoint)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
@@ -145,6 +147,7 @@ def _check_same(path: Path, plan: Plan, checkpoint: Checkpoint) -> None:
     if "precision" in then:  # older versions stored less
         names += ["precision", "cache_features", "init_from", "init_from_sha256", "skip_bad", "preprocessing", "boxes"]
     pairs |= {name: (now.get(name), then.get(name)) for name in names}
+    pairs["decode"] = (plan.decode, then.get("decode", "cpu"))
     pairs["layers"] = (plan.layers, then.get("layers", plan.layers))
     for name, (ours, theirs) in pairs.items():
         if ours != theirs:

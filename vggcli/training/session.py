@@ -154,7 +154,7 @@ def with_frozen_outputs(
         return data
     folder, device = made_folder(around.places.cache / "features"), pick_device(options.device)
     dtype = pick_dtype(plan.precision, device)
-    view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, device, dtype)
+    view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, device, dtype, plan.decode)
     images = len(data.train) + len(data.val)
     with around.progress("outputs of the frozen layers", images, "images") as bar:
         rows = [frozen_outputs(folder, split, view, options.workers, bar) for split in (data.train, data.val)]
@@ -173,6 +173,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     config, device = session.network.config, pick_device(options.device)
     micro_batch, dtype = _micro_batch(plan, config, images, device), pick_dtype(plan.precision, device)
     loop = LoopOptions(plan.recipe, plan.seed, micro_batch, options.workers, device, dtype, plan.max_steps, plan.layers)
+    loop = replace(loop, decode=plan.decode)
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {counted(config.classes, 'class', 'classes')}"
     steps = f"steps of {counted(min(plan.recipe.batch_size, images), 'image')}, {micro_batch} at a time"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
 from vggcli.data.decode import saying_skip_bad
+from vggcli.data.decode_on_device import need_decoder
 from vggcli.device import keep_freed_memory, pick_device
 from vggcli.training.finetune import prepare_finetuning
 from vggcli.training.options import FinetuneOptions, TrainOptions
@@ -25,7 +26,9 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
     options that contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for
     errors in these; Stopped, after saving, once `around.watching` asks for it.
     """
-    if pick_device(options.device).type == "cpu":
+    device = pick_device(options.device)
+    need_decoder(options.decode or "cpu", device)
+    if device.type == "cpu":
         keep_freed_memory()
     if options.tensorboard:
         need_tensorboard()

@@ -41,7 +41,8 @@ def _batches(stages: Stages, data: TrainingData, options: LoopOptions) -> Iterat
             yield frozen_batch(data.frozen.val, images.labels, some, options.device).outputs, some
         return
     plan = ViewPlan((options.recipe.test_scale,), centre_crop=options.recipe.crop)
-    for batch in test_batches(images, plan, lambda height, width: ROWS, options.workers, options.device):
+    where = (options.workers, options.device)
+    for batch in test_batches(images, plan, lambda height, width: ROWS, *where, decode=options.decode):
         if isinstance(batch, ImageError):
             raise batch
         with autocast(options.device, options.dtype):
