@@ -18,7 +18,7 @@ from vggcli.zoo.winograd import matrices, tiles_of, transformed_filters, winogra
 
 FEW_CHANNELS = 6  # of the input, up to which the sums are shorter than the transforms
 BLOCK = 48  # tiles: their transforms of 64 channels fill half of a second-level cache of 1 MB
-FEWEST_PRODUCTS = 1 << 27  # of a layer that learns: below, threads wait for each other longer than the products take
+FEWEST_PRODUCTS = 1 << 24  # of a layer that learns: below, threads wait for each other longer than the products take
 ROWS = 24  # the most rows of a matrix product at once, in any kernel
 CHUNK_BYTES = 4 << 20  # of transforms that the gradient to the filters has in memory, or as many as its sums take
 
