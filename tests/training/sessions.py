@@ -32,7 +32,7 @@ class Session:
         train_set, val_set = load_training(photos)
         self.data = TrainingData(train_set, val_set, colour_statistics(train_set, 36, 0))
         self.config = NetworkConfig(arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
-        self.options = replace(LoopOptions(recipe, 3, 4, 0, CPU, torch.float32), **options)
+        self.options = replace(LoopOptions(recipe, 3, 4, 0, CPU, "fp32"), **options)
         out.mkdir(exist_ok=True)
         about = Checkpoint(self.config, train_set.classes, self.data.colour, recipe.scale)
         self.folder = RunFolder(out, about)

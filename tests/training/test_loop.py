@@ -217,7 +217,7 @@ def test_every_kind_of_network_trains(make_folder: MakeFolder, tmp_path: Path, a
 
 
 def test_bfloat16_takes_the_same_path(make_folder: MakeFolder, tmp_path: Path) -> None:
-    records = Session(make_folder(train=4), tmp_path / "run", replace(RECIPE, epochs=1), dtype=torch.bfloat16).run()
+    records = Session(make_folder(train=4), tmp_path / "run", replace(RECIPE, epochs=1), precision="bf16").run()
     assert records[0].loss > 0
 
 

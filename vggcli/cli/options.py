@@ -62,7 +62,8 @@ MultiScale = Annotated[
 ]
 Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 DevicePrecision = Annotated[
-    choices.Precision, Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32.")
+    choices.Precision,
+    Option(help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."),
 ]
 PassSize = Annotated[
     int | None,

@@ -87,7 +87,9 @@ class RunFlags:
     device: options.Device = "auto"
     precision: Annotated[
         choices.Precision | None,
-        Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32."),
+        Option(
+            help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."
+        ),
     ] = None
     workers: options.Workers = None
 

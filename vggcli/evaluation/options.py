@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypedDict, TypeVar, cast
 
 from vggcli.choices import Precision
-from vggcli.device import pick_dtype, ready_device
+from vggcli.device import pick_precision, ready_device
 from vggcli.errors import UsageError
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, check_test_scales
 from vggcli.paper import CROP_GRID
@@ -33,7 +33,7 @@ class MeasureOptions:
     flip: average with the mirror image, by default with all but the centre crop.
     skip_bad: whether to leave out images that cannot be used.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
     batch_size: views in a forward pass, by default what suits the device.
     workers: processes that decode images; with 0 this process decodes.
     preprocessing: "torchvision", "caffe", "keras" or a JSON file, for weights whose file does not say it.
@@ -86,7 +86,7 @@ class MeasureOptions:
             scales=tuple(self.scales or ()),
             flip=self.dense or self.multi_crop if self.flip is None else self.flip,
             device=device,
-            dtype=pick_dtype(self.precision, device),
+            precision=pick_precision(self.precision, device),
             grid=CROP_GRID if self.grid is None else self.grid,
             batch_size=self.batch_size,
             workers=self.workers,

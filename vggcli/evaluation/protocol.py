@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from vggcli import paper
+from vggcli.choices import Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import MAX_PIXELS, ImageError, none_usable
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import WeightsError
 from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.layers import NetworkConfig, most_pixels
@@ -40,7 +41,7 @@ class EvaluateOptions:
     scales: tuple[int, ...]
     flip: bool
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     grid: int = paper.CROP_GRID
     batch_size: int | None = None
     workers: int = 0
@@ -177,7 +178,8 @@ def _grid_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions)
 
 def _posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
     """Posteriors [N, K] of views of one shape; with flips the mean of a view's and its mirror's."""
-    with autocast(options.device, options.dtype):
+    crop = network.config.crop
+    with computing(options.device, options.precision, fixed=views_NCHW.shape[2:] == (crop, crop)):
         scores = torch.cat([network(some) for some in passes_of(network.config, views_NCHW, options.flip)])
     posteriors = scores.float().softmax(1)
     return torch.stack(posteriors.chunk(2)).mean(0) if options.flip else posteriors

@@ -11,7 +11,7 @@ from vggcli.choices import Aggregate, Norm, Pool, Precision, RowType
 from vggcli.data.outputs import check_outside, check_outside_folders
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.data.paths import ImageList
-from vggcli.device import pick_dtype
+from vggcli.device import pick_precision
 from vggcli.errors import UsageError, counted
 from vggcli.features.extract import FeatureOptions
 from vggcli.features.metadata import sidecar
@@ -45,7 +45,7 @@ class BulkOptions:
     dtype: of the stored numbers: "float32" or "float16".
     shard_size: images of a shard; a later call completes what one that was stopped has begun.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
     batch_size: views in a forward pass, by default what suits the device.
     workers: processes that decode images; with 0 this process decodes.
 
@@ -99,7 +99,7 @@ class BulkOptions:
             norm=self.norm or ("l2" if pooled else "none"),
             flip=pooled if self.flip is None else self.flip,
             device=device,
-            dtype=pick_dtype(self.precision, device),
+            precision=pick_precision(self.precision, device),
             batch_size=self.batch_size,
             workers=self.workers,
         )

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vggcli.choices import Aggregate, Norm, Pool
+from vggcli.choices import Aggregate, Norm, Pool, Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.test_batches import Images, ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.features.layer_maps import LayerOutput, layer_outputs, layer_results, smallest_scale
 from vggcli.features.pooling import aggregated, normalised, pooled
@@ -42,7 +42,7 @@ class FeatureOptions:
     norm: Norm
     flip: bool
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     batch_size: int | None = None
     workers: int = 0
 
@@ -122,7 +122,7 @@ def view_rows(
 ) -> list[Tensor]:
     """For each layer the pooled rows float32 [N, C] (or maps) of preprocessed views of one shape; with `flip` the mean of
     a view's row and its mirror image's."""
-    with autocast(options.device, options.dtype):
+    with computing(options.device, options.precision):
         passes = [
             layer_results(network, some, outputs, lambda maps_NCHW: pooled(maps_NCHW, options.pool))
             for some in passes_of(network.config, views_NCHW, options.flip)

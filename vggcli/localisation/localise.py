@@ -26,7 +26,7 @@ from vggcli.data.image_set import ImageSet
 from vggcli.data.test_batches import ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan
 from vggcli.data.voc import Box
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import WeightsError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores
 from vggcli.localisation.candidates import Candidates, candidates, united
@@ -211,7 +211,7 @@ class Localiser:
     def _maps(self, one: DenseNetwork, images_NHWC: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
         """The outputs at each window, [N, V, F, H, W], and those of the mean of the last hidden layer, [N, V, F]."""
         views_NCHW, parts = normalise(images_NHWC, one.colour), []
-        with autocast(self.options.device, self.options.dtype):
+        with computing(self.options.device, self.options.precision):
             for some in passes_of(one.network.config, views_NCHW, flip):
                 parts.append(_window_outputs(one.network, some))
         views = 2 if flip else 1

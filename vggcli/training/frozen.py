@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vggcli.choices import Layers
+from vggcli.choices import Layers, Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
@@ -105,13 +105,13 @@ class FrozenView:
     colour: ColourStatistics
     scale: int
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
 
     def key(self, images: ImageSet) -> str:
         """A hash of everything that decides the rows of `images`."""
         config = self.stages.network.config
         digest = hashlib.sha256(
-            f"{self.stages.layers} {config.arch} {config.crop} {self.scale} {self.dtype} {self.colour}\n".encode()
+            f"{self.stages.layers} {config.arch} {config.crop} {self.scale} {self.precision} {self.colour}\n".encode()
         )
         for name, tensor in self.stages.network.state_dict().items():
             if not self.stages.learns(name):
@@ -180,7 +180,7 @@ def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progr
         for batch in batches:
             if isinstance(batch, ImageError):
                 raise batch
-            with autocast(view.device, view.dtype):
+            with computing(view.device, view.precision):
                 outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
             rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
             if batch.indices[0] == 0:

@@ -18,7 +18,7 @@ from vggcli.data.decode import ImageError
 from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, tasks, training_batches
 from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
-from vggcli.device import autocast
+from vggcli.device import computing, products
 from vggcli.errors import DataError
 from vggcli.metrics import error_rate
 from vggcli.training.frozen import FrozenBatch, Stages, frozen_batch
@@ -165,14 +165,15 @@ def _accumulate(
             if place.start == 0:
                 masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
             keep = [mask[place.start : place.stop] for mask in masks]
-            with autocast(options.device, options.dtype):
-                if isinstance(batch, FrozenBatch):
-                    outputs = batch.outputs
-                else:
-                    outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
-                scores = stages.scores(outputs, keep)
-            losses, right = objective.losses(scores.float(), batch)  # the host waits for the device here
-            scaler.scale(losses / step_size).backward()
+            with products(options.precision):
+                with computing(options.device, options.precision):
+                    if isinstance(batch, FrozenBatch):
+                        outputs = batch.outputs
+                    else:
+                        outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
+                    scores = stages.scores(outputs, keep)
+                losses, right = objective.losses(scores.float(), batch)  # the host waits for the device here
+                scaler.scale(losses / step_size).backward()
             loss_sum += losses.detach()
             correct += right
             yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
@@ -215,7 +216,7 @@ def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]
 
 def _scaler(options: LoopOptions, state: RunState) -> torch.amp.GradScaler:
     """What scales the loss where gradients are float16."""
-    scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
+    scaler = torch.amp.GradScaler(options.device.type, enabled=options.precision == "fp16")
     if state.scaler:
         scaler.load_state_dict(state.scaler)
     return scaler

@@ -55,7 +55,7 @@ class RunOptions:
     seed: decides random weights, order, views and dropout.
     out: the run's folder, by default runs/ARCH-N.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
     workers: processes that decode images; with 0 this process decodes.
     tensorboard: whether to write the log for TensorBoard too.
 
@@ -168,7 +168,7 @@ class LoopOptions:
     micro_batch: int
     workers: int
     device: torch.device
-    dtype: torch.dtype
+    precision: choices.Precision
     max_steps: int | None = None
     layers: choices.Layers = "all"
 
