@@ -65,6 +65,13 @@ DevicePrecision = Annotated[
     choices.Precision,
     Option(help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."),
 ]
+Compile = Annotated[
+    bool,
+    Option(
+        "--compile",
+        help="Run the network by torch.compile. It pays on GPUs; on a CPU this program's own convolutions are faster.",
+    ),
+]
 PassSize = Annotated[
     int | None,
     Option(
@@ -136,6 +143,7 @@ class PassFlags:
 
     device: Device = "auto"
     precision: DevicePrecision = "auto"
+    compile: Compile = False
     batch_size: PassSize = None
     workers: Workers = None
 

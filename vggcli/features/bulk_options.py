@@ -20,6 +20,7 @@ from vggcli.files import try_to_write, writable_output
 from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
+from vggcli.zoo.inductor import need_compiler
 from vggcli.zoo.scales import paper_scales
 
 
@@ -46,6 +47,7 @@ class BulkOptions:
     shard_size: images of a shard; a later call completes what one that was stopped has begun.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
+    compile: run the network by torch.compile, which pays on GPUs.
     batch_size: views in a forward pass, by default what suits the device.
     workers: processes that decode images; with 0 this process decodes.
 
@@ -71,6 +73,7 @@ class BulkOptions:
     maps: Path | None = None
     device: str = "auto"
     precision: Precision = "auto"
+    compile: bool = False
     batch_size: Ordinal | None = None
     workers: WorkerCount = 0
 
@@ -89,7 +92,12 @@ class BulkOptions:
 
     def settled(self, checkpoint: Checkpoint, device: torch.device) -> FeatureOptions:
         """How a network describes images with these options: the paper's scales, the mirror image and the L2 norm (Appendix
-        B) are the defaults, but maps that are not pooled are neither averaged with the mirror image's nor normalised."""
+        B) are the defaults, but maps that are not pooled are neither averaged with the mirror image's nor normalised.
+
+        Raises MachineError where nothing compiles for `device`.
+        """
+        if self.compile:
+            need_compiler(device)
         pooled = self.pool != "none"
         return FeatureOptions(
             layers=tuple(self.layer),
@@ -100,6 +108,7 @@ class BulkOptions:
             flip=pooled if self.flip is None else self.flip,
             device=device,
             precision=pick_precision(self.precision, device),
+            compile=self.compile,
             batch_size=self.batch_size,
             workers=self.workers,
         )

@@ -51,6 +51,7 @@ class HowMade:
             "precision": STORED[one.precision],
             "device": one.device.type,
             "batch_size": one.batch_size,
+            **({"compile": True} if one.compile else {}),
             "version": __version__,
         }
 

@@ -121,7 +121,7 @@ def _by_centre_crop(
             bar(1)
             continue
         with computing(options.device, options.precision, fixed=True):
-            outputs = network(normalise(batch.images_NHWC, one.checkpoint.preprocessing))
+            outputs = options.forward(network, normalise(batch.images_NHWC, one.checkpoint.preprocessing))
         tally.add(outputs.float(), batch.indices)
         bar(len(batch.indices))
     kept = _without_skipped(images, skipped)

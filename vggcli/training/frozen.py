@@ -14,6 +14,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.progress import LOG
+from vggcli.zoo.inductor import compiled
 from vggcli.zoo.network import VGG
 
 ROWS = 64  # centre crops a forward pass
@@ -79,6 +81,27 @@ class Stages:
         if self.layers == "fc":
             return self.network.classify(self.network.descriptor(outputs, keep))
         return self.network.classify(outputs * keep[-1] if keep else outputs)
+
+
+@dataclass(frozen=True)
+class CompiledStages(Stages):
+    """Stages that run compiled code on `device`."""
+
+    device: torch.device
+
+    @cached_property
+    def _plain(self) -> Stages:
+        return Stages(self.network, self.layers)
+
+    @cached_property
+    def _passes(self) -> list[Callable[..., Tensor]]:
+        return [compiled(one, self.device, fixed=True) for one in (Stages.frozen, Stages.scores)]
+
+    def frozen(self, images_NCHW: Tensor) -> Tensor:
+        return images_NCHW if self.layers == "all" else self._passes[0](self._plain, images_NCHW)
+
+    def scores(self, outputs: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        return self._passes[1](self._plain, outputs, keep)
 
 
 @dataclass(frozen=True)

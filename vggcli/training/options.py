@@ -28,6 +28,7 @@ RUN_FIELDS = (
     "layers",
     "cache_features",
     "boxes",
+    "compile",
 )
 CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # they may change when a run is resumed
 
@@ -56,6 +57,7 @@ class RunOptions:
     out: the run's folder, by default runs/ARCH-N.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
+    compile: run the network by torch.compile, which pays on GPUs.
     workers: processes that decode images; with 0 this process decodes.
     tensorboard: whether to write the log for TensorBoard too.
 
@@ -82,6 +84,7 @@ class RunOptions:
     out: str | Path | None = None
     device: str = "auto"
     precision: choices.Precision | None = None
+    compile: bool | None = None
     workers: WorkerCount = 0
     tensorboard: bool = False
 
@@ -171,6 +174,7 @@ class LoopOptions:
     precision: choices.Precision
     max_steps: int | None = None
     layers: choices.Layers = "all"
+    compile: bool = False
 
 
 @dataclass(frozen=True)

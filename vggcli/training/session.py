@@ -36,6 +36,7 @@ from vggcli.training.state import EpochRecord, RunState
 from vggcli.training.surroundings import PicturedRun, Pictures, Surroundings
 from vggcli.training.tensorboard import event_file
 from vggcli.weights.checkpoint import Checkpoint
+from vggcli.zoo.inductor import need_compiler
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -118,6 +119,8 @@ def begun(
     file is there. `skipped` are the images left out; with `again` the run begins again in the folder `out`, whose lock is
     held."""
     device, out = pick_device(options.device), options.folder
+    if plan.compile:
+        need_compiler(device)
     network.to(device)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
     plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), device))
@@ -173,7 +176,15 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     config, device = session.network.config, pick_device(options.device)
     micro_batch, precision = _micro_batch(plan, config, images, device), pick_precision(plan.precision, device)
     loop = LoopOptions(
-        plan.recipe, plan.seed, micro_batch, options.workers, device, precision, plan.max_steps, plan.layers
+        plan.recipe,
+        plan.seed,
+        micro_batch,
+        options.workers,
+        device,
+        precision,
+        plan.max_steps,
+        plan.layers,
+        compile=plan.compile,
     )
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {counted(config.classes, 'class', 'classes')}"

@@ -44,7 +44,8 @@ class WindowLinear(nn.Module):
         windows = maps_NHWC.unfold(1, k, 1).unfold(2, k, 1).permute(0, 1, 2, 4, 5, 3)
         flat = windows.reshape(n, rows, columns, k * k * channels)
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
-        if flat[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(flat):
+        by_onednn = not torch.compiler.is_compiling() and not torch.is_grad_enabled() and onednn_runs(flat)
+        if by_onednn and flat[..., 0].numel() >= MANY_ROWS:
             as_pixels = flat.reshape(1, -1, 1, flat.shape[-1])  # overlapping windows may be one view
             as_pixels = as_pixels.permute(0, 3, 1, 2)
             pixels = F.conv2d(as_pixels, weight[:, :, None, None], self.bias)
@@ -78,6 +79,10 @@ class VGG(nn.Module):
     def convolve(self, images_NCHW: Tensor) -> Tensor:
         """Preprocessed images float [N, 3, H, W] to the pool5 map [N, C, H//32, W//32]."""
         maps = images_NCHW.contiguous(memory_format=torch.channels_last)
+        if torch.compiler.is_compiling():  # which joins layers itself
+            for _, layer in self.convolutional_layers():
+                maps = layer(maps)
+            return maps
         for layer, follows in self._joined():
             maps = layer(maps, **follows)
         return maps
