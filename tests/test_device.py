@@ -1,6 +1,6 @@
 """The precision of a pass: what it is on a device, what it sets while it runs, and what it leaves as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +21,17 @@ def settings_of_the_process() -> Iterator[None]:
     before = CUDNN.benchmark, CUDNN.deterministic
     yield
     CUDNN.benchmark, CUDNN.deterministic = before
-    BACKENDS.fp32_precision, MATMUL.fp32_precision, CUDNN.conv.fp32_precision = "none", "none", "tf32"
+    torch.set_float32_matmul_precision("highest")
+    CUDNN.allow_tf32 = True
+    for place in (BACKENDS, CUDNN, MATMUL, BACKENDS.mkldnn.matmul):
+        place.fp32_precision = "none"
+
+
+def readable(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RuntimeError:
+        return "contradictory"
 
 
 def settings() -> dict[str, Any]:
@@ -30,6 +40,10 @@ def settings() -> dict[str, Any]:
         "products": MATMUL.fp32_precision,
         "measured": CUDNN.benchmark,
         "same bits": CUDNN.deterministic,
+        "older convolutions": readable(lambda: CUDNN.allow_tf32),
+        "older products": readable(lambda: MATMUL.allow_tf32),
+        "older name": readable(torch.get_float32_matmul_precision),
+        "on CPUs": BACKENDS.mkldnn.matmul.fp32_precision,
     }
 
 
@@ -54,13 +68,32 @@ def test_a_precision_is_what_the_device_has(
     assert pick_precision(asked, CPU if capability is None else CUDA) == found
 
 
+USERS: dict[str, Callable[[], None]] = {  # what a process may have set before
+    "nothing": lambda: None,
+    "TF32 everywhere": lambda: setattr(BACKENDS, "fp32_precision", "tf32"),
+    "no TF32 anywhere": lambda: setattr(BACKENDS, "fp32_precision", "ieee"),
+    "TF32 in products": lambda: setattr(MATMUL, "fp32_precision", "tf32"),
+    "no TF32 in convolutions": lambda: setattr(CUDNN.conv, "fp32_precision", "ieee"),
+    "TF32 by the older name": lambda: torch.set_float32_matmul_precision("high"),
+    "bfloat16 by the older name": lambda: torch.set_float32_matmul_precision("medium"),
+    "no TF32 by the older switch": lambda: setattr(CUDNN, "allow_tf32", False),
+}
+
+
+@pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_float32_is_float32_in_convolutions_and_matrix_products_unless_tf32_is_asked_for(precision: Precision) -> None:
-    before = settings()
-    assert before["convolutions"] == "tf32"  # PyTorch's default
+def test_float32_is_float32_unless_tf32_is_asked_for_whatever_the_process_has_set(
+    precision: Precision, user: str
+) -> None:
+    USERS[user]()
+    before, tf32 = settings(), precision == "tf32"
     with products(precision):
-        wanted = "tf32" if precision == "tf32" else "ieee"
-        assert settings() == {"convolutions": wanted, "products": wanted, "measured": False, "same bits": True}
+        now = settings()
+    assert now["convolutions"] == now["products"] == ("tf32" if tf32 else "ieee")
+    assert now["older convolutions"] == now["older products"] == tf32  # as parts of torch.compile read them
+    if before["on CPUs"] == "none":  # of which this name speaks too
+        assert now["older name"] == ("high" if tf32 else "highest")
+    assert (now["measured"], now["same bits"], now["on CPUs"]) == (False, True, before["on CPUs"])
     assert settings() == before
 
 

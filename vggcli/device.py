@@ -2,7 +2,8 @@
 
 import ctypes
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,25 +67,54 @@ def products(precision: Precision, fixed: bool = False) -> Iterator[None]:
     cuDNN takes algorithms that give the same bits every time, by the shapes alone; with `fixed` (few shapes, each many
     times) the fastest of them as measured, and another process may then measure another. What the process had set is
     set again at the end."""
-    cudnn: Any = torch.backends.cudnn
-    places, before = (cudnn.conv, torch.backends.cuda.matmul), (cudnn.benchmark, cudnn.deterministic)
-    values = [place.fp32_precision for place in places]
-    for place in places:
-        place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = fixed, True
+    try:
+        with _tf32(precision == "tf32"):
+            yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 by PyTorch's older switches and by the newer ones, which then agree: parts of torch.compile read
+    the older ones, and fail where they do not."""
+    backends: Any = torch.backends
+    places = (backends.cudnn, backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.matmul)
+    values = [place.fp32_precision for place in places]
+    with _without_warnings():
+        older = _older(torch.get_float32_matmul_precision, "highest"), _older(lambda: backends.cudnn.allow_tf32, True)
+        backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = allowed
+    if not allowed:
+        backends.cudnn.fp32_precision = "ieee"
     try:
         yield
     finally:
-        cudnn.benchmark, cudnn.deterministic = before
+        with _without_warnings():
+            torch.set_float32_matmul_precision(older[0])
+            backends.cudnn.allow_tf32 = older[1]
         for place, value in zip(places, values, strict=True):
-            _set_again(place, value)
+            place.fp32_precision = "none"
+            if place.fp32_precision != value:  # which it does not follow from a wider setting
+                place.fp32_precision = value
 
 
-def _set_again(place: Any, value: str) -> None:
-    """Let the fp32_precision of `place` read `value`: by the wider setting that it follows, if that says so."""
-    place.fp32_precision = "none"
-    if place.fp32_precision != value:
-        place.fp32_precision = value
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """For the older switches, of which some versions of PyTorch warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _older(read: Callable[[], Any], default: Any) -> Any:
+    """What an older switch says; where a newer one was set, and it cannot be read, its `default`."""
+    try:
+        return read()
+    except RuntimeError:
+        return default
 
 
 def keep_freed_memory() -> None:
