@@ -227,12 +227,3 @@ def test_golden_losses(make_folder: MakeFolder, tmp_path: Path) -> None:
     golden = json.loads((Path(__file__).parent / "golden_losses.json").read_text())
     assert [record.loss for record in records] == pytest.approx(golden["loss"], rel=2e-3)
     assert [record.val_loss for record in records] == pytest.approx(golden["val_loss"], rel=2e-3)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_training_on_cuda(make_folder: MakeFolder, tmp_path: Path, dtype: torch.dtype) -> None:
-    session = Session(make_folder(train=8), tmp_path / "run", device=torch.device("cuda", 0), dtype=dtype, workers=2)
-    session.network.to("cuda:0")
-    assert session.run()[-1].loss < 2
