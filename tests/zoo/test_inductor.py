@@ -19,7 +19,7 @@ from vggcli.zoo.inductor import compiled, compiled_forward, forward, need_compil
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 OPTIONS = EvaluateOptions("centre-crop", (64,), True, CPU, "fp32")
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 @torch.inference_mode()
@@ -152,7 +152,8 @@ def test_inductor_gives_what_the_network_gives() -> None:
 
 
 @pytest.mark.cuda
-@on_cuda
+@needs_cuda
+@pytest.mark.filterwarnings("default")  # compilers advise TF32, and more
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-5), ("tf32", 5e-3), ("bf16", 5e-2), ("fp16", 1e-2)])
 @torch.no_grad()
@@ -173,7 +174,8 @@ def test_scores_on_cuda_are_those_of_a_cpu(precision: Any, error: float, compile
 
 
 @pytest.mark.cuda
-@on_cuda
+@needs_cuda
+@pytest.mark.filterwarnings("default")  # compilers advise TF32, and more
 @pytest.mark.parametrize("protocol", ["dense", "multi-crop", "dense+multi-crop"])
 @torch.no_grad()
 def test_posteriors_on_cuda_compiled_or_not_are_those_of_a_cpu(protocol: Any) -> None:
