@@ -168,12 +168,12 @@ class Ours(Side):
 
     def _feature_options(self, scales: tuple[int, ...]) -> FeatureOptions:
         how = {"pool": "gap", "aggregate": "mean", "norm": "l2", "flip": True}
-        where = {"device": self.device, "dtype": torch.float32, "workers": self.workers}
+        where = {"device": self.device, "precision": "fp32", "workers": self.workers}
         return FeatureOptions(layers=("fc7",), scales=scales, **how, **where)  # type: ignore[arg-type]
 
     def _evaluate(self, protocol: Protocol, scales: tuple[int, ...]) -> None:
         flip = protocol != "centre-crop"
-        options = EvaluateOptions(protocol, scales, flip, self.device, torch.float32, workers=self.workers)
+        options = EvaluateOptions(protocol, scales, flip, self.device, "fp32", workers=self.workers)
         image_posteriors(self.network.eval(), self.images, self.colour, options)
 
 

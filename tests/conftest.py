@@ -1,6 +1,7 @@
 """Fixtures that several rooms use: small folders of pictures with classes that a network can tell apart."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,6 +45,23 @@ def picture(label: int, index: int, split: str = "train") -> Image.Image:
     colour = [30, 30, 30]
     colour[label % 3] = 220
     return Image.blend(noise, Image.new("RGB", size, (colour[0], colour[1], colour[2])), 0.5)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """torch.compile without a compiler: each pass is traced, in one piece, and run by the operations found there. Its
+    `frame_count` is the number of compilations."""
+    from torch._dynamo.testing import CompileCounter
+
+    from vggcli.zoo import inductor
+
+    torch.compiler.reset()
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # which pytest would gather
+    counter, compile = CompileCounter(), torch.compile
+    monkeypatch.setattr(inductor, "BACKEND", counter)
+    monkeypatch.setattr(torch, "compile", lambda function, **how: compile(function, fullgraph=True, **how))
+    yield counter
+    torch.compiler.reset()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]  # auto: bfloat16 on a CUDA device that supports it, else float32
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]  # auto: bf16 on CUDA from Ampere on, else fp32
 Decode = Literal["cpu", "gpu"]  # where JPEGs are decoded
 Head = Literal["fc", "gap", "none"]  # gap: global average pooling and one linear layer; none: no classifier
 Init = Literal["glorot", "gaussian", "he"]

@@ -22,7 +22,7 @@ from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
 COLOUR = ColourStatistics((120.0, 110.0, 100.0), 60.0, (0.1, 0.1, 0.1), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
-OPTIONS = EvaluateOptions("centre-crop", (40,), False, torch.device("cpu"), torch.float32)
+OPTIONS = EvaluateOptions("centre-crop", (40,), False, torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")

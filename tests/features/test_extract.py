@@ -25,7 +25,7 @@ from vggcli.features.layer_maps import layer_outputs, layer_results, named_layer
 from vggcli.weights.torch_names import to_framework
 from vggcli.zoo.network import VGG
 
-OPTIONS = FeatureOptions(("fc7",), "gap", (40,), "mean", "l2", True, torch.device("cpu"), torch.float32)
+OPTIONS = FeatureOptions(("fc7",), "gap", (40,), "mean", "l2", True, torch.device("cpu"), "fp32")
 NODES = {  # ours to torchvision's, before and after the ReLU
     "A": {"conv1_1": "features.1", "conv3_2:pre": "features.8", "pool4": "features.15", "conv5_2": "features.19"},
     "A-BN": {"conv1_1": "features.2", "conv1_1:pre": "features.0", "bn1_1:pre": "features.1", "bn1_1": "features.2"},
@@ -138,7 +138,7 @@ def test_gap_of_fc7_is_the_descriptor_of_dense_scores() -> None:
     with torch.inference_mode():
         (rows,) = layer_results(net, views, layer_outputs(net, ["fc7"]), lambda maps: maps.mean((2, 3)))
         assert torch.equal(rows, net.descriptor(net.convolve(views)))
-        dense = EvaluateOptions("dense", (50,), False, torch.device("cpu"), torch.float32)
+        dense = EvaluateOptions("dense", (50,), False, torch.device("cpu"), "fp32")
         assert torch.equal(net.classify(rows).softmax(1), view_posteriors(net, views, dense)[0])
 
 

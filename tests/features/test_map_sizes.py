@@ -21,7 +21,7 @@ from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
-OPTIONS = FeatureOptions(("pool3",), "none", (40,), "mean", "none", False, torch.device("cpu"), torch.float32)
+OPTIONS = FeatureOptions(("pool3",), "none", (40,), "mean", "none", False, torch.device("cpu"), "fp32")
 
 
 def oriented(path: Path, size: tuple[int, int], orientation: int = 1) -> None:

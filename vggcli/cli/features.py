@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NOT_WITH_SEARCH = (  # the query is described as the store says
     *("data", "split", "arch", "gap", "gmp", "multi_scale", "flip", "aggregate", "norm", "dtype", "shard_size", "maps"),
-    *("batch_size", "preprocessing", "layer", "scales", "workers", "decode"),
+    *("batch_size", "preprocessing", "layer", "scales", "workers", "decode", "compile"),
 )
 _Paths = Annotated[
     list[str] | None,
@@ -103,6 +103,7 @@ def features(
     top: _Top = None,
     device: options.Device = "auto",
     precision: options.DevicePrecision = "auto",
+    compile: options.Compile = False,
     batch_size: options.PassSize = None,
     workers: options.Workers = None,
     decode: options.DecodeIfGiven = None,

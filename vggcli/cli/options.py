@@ -62,7 +62,15 @@ MultiScale = Annotated[
 ]
 Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 DevicePrecision = Annotated[
-    choices.Precision, Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32.")
+    choices.Precision,
+    Option(help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."),
+]
+Compile = Annotated[
+    bool,
+    Option(
+        "--compile",
+        help="Run the network by torch.compile. It pays on GPUs; on a CPU this program's own convolutions are faster.",
+    ),
 ]
 _DECODE = "Where JPEGs are decoded. gpu: by nvJPEG, whose pixels differ by a few levels; to compare numbers, keep cpu."
 Decode = Annotated[choices.Decode, Option(help=_DECODE)]
@@ -138,6 +146,7 @@ class PassFlags:
 
     device: Device = "auto"
     precision: DevicePrecision = "auto"
+    compile: Compile = False
     batch_size: PassSize = None
     workers: Workers = None
     decode: Decode = "cpu"

@@ -87,7 +87,16 @@ class RunFlags:
     device: options.Device = "auto"
     precision: Annotated[
         choices.Precision | None,
-        Option(help="Precision of convolutions and matrix products. auto: bf16 on CUDA, else fp32."),
+        Option(
+            help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."
+        ),
+    ] = None
+    compile: Annotated[
+        bool | None,
+        Option(
+            "--compile/--no-compile",
+            help="Run the network by torch.compile. It pays on GPUs; on a CPU this program's own convolutions are faster.",
+        ),
     ] = None
     workers: options.Workers = None
     decode: options.DecodeIfGiven = None

@@ -79,7 +79,7 @@ def measure(
     images = load_split(source.path, split)
     check_outside_source(outputs, source.path, images)
     note_remarks(images)
-    candidates = [_candidate(path, images, asked, places, progress) for path in weights]
+    candidates = [_candidate(path, images, asked, places, progress, len(weights) > 1) for path in weights]
     if pixels is not None and not any(member.options.pixels for _, member in candidates):
         why = f"has no effect beside {weights[0]}, which says its own; leave it out"
         raise UsageError(f"a preprocessing {why}", "preprocessing")
@@ -102,7 +102,7 @@ def measure(
 
 
 def _candidate(
-    weights: Path, images: ImageSet, asked: MeasureOptions, places: Places, progress: Progress
+    weights: Path, images: ImageSet, asked: MeasureOptions, places: Places, progress: Progress, in_turns: bool
 ) -> tuple[Checkpoint, NetworkMember]:
     """What the file of the weights says of them, checked for these images. The weights themselves are not read yet, and
     published ones are fetched only for data that they fit."""
@@ -112,7 +112,7 @@ def _candidate(
     checkpoint = read_checkpoint(weights, pixels) if pixels else checkpoint
     need_classifier(weights, checkpoint)
     need_trained(weights, checkpoint)
-    options = replace(asked.for_network(checkpoint), pixels=pixels)
+    options = replace(asked.for_network(checkpoint), pixels=pixels, in_turns=in_turns)
     try:
         mine = match_classes(images, checkpoint.classes or assumed_classes(weights, checkpoint, images.classes))
     except WeightsError as error:

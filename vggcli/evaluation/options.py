@@ -9,13 +9,14 @@ from typing import Any, TypedDict, TypeVar, cast
 
 from vggcli.choices import Decode, Precision
 from vggcli.data.decode_on_device import need_decoder
-from vggcli.device import pick_dtype, ready_device
+from vggcli.device import pick_precision, ready_device
 from vggcli.errors import UsageError
 from vggcli.evaluation.protocol import EvaluateOptions, Protocol, check_test_scales
 from vggcli.paper import CROP_GRID
 from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.preprocessing import read_pixels
+from vggcli.zoo.inductor import need_compiler
 from vggcli.zoo.scales import paper_scales
 
 LARGEST_GRID = 50  # crops along each side: a hundred times as many as the paper's 5x5
@@ -34,7 +35,8 @@ class MeasureOptions:
     flip: average with the mirror image, by default with all but the centre crop.
     skip_bad: whether to leave out images that cannot be used.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
+    compile: run the network by torch.compile, which pays on GPUs.
     batch_size: views in a forward pass, by default what suits the device.
     workers: processes that decode images; with 0 this process decodes.
     preprocessing: "torchvision", "caffe", "keras" or a JSON file, for weights whose file does not say it.
@@ -53,6 +55,7 @@ class MeasureOptions:
     skip_bad: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    compile: bool = False
     batch_size: Ordinal | None = None
     workers: WorkerCount = 0
     preprocessing: str | None = None
@@ -79,19 +82,23 @@ class MeasureOptions:
     def resolved(self) -> EvaluateOptions:
         """The options for this machine; `scales` stay empty where each network's own are to be used.
 
-        Raises MachineError where there is no such device or it cannot decode as asked, UsageError for an unknown
+        Raises MachineError where there is no such device, it cannot decode as asked, or nothing compiles for it; UsageError
+        for an unknown
         preprocessing.
         """
         whole: Protocol = "dense" if self.dense else "centre-crop"
         cropped: Protocol = "dense+multi-crop" if self.dense else "multi-crop"
         device = ready_device(self.device)
         need_decoder(self.decode, device)
+        if self.compile:
+            need_compiler(device)
         return EvaluateOptions(
             protocol=cropped if self.multi_crop else whole,
             scales=tuple(self.scales or ()),
             flip=self.dense or self.multi_crop if self.flip is None else self.flip,
             device=device,
-            dtype=pick_dtype(self.precision, device),
+            precision=pick_precision(self.precision, device),
+            compile=self.compile,
             grid=CROP_GRID if self.grid is None else self.grid,
             batch_size=self.batch_size,
             workers=self.workers,
@@ -125,6 +132,7 @@ class Asked(TypedDict, total=False):
     skip_bad: bool
     device: str
     precision: Precision
+    compile: bool
     batch_size: int | None
     workers: int
     preprocessing: str | None

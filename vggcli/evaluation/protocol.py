@@ -8,21 +8,23 @@ Shapes: N images, K classes, H and W pixels, G crops along a side of the grid, P
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vggcli import paper
-from vggcli.choices import Decode
+from vggcli.choices import Decode, Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import MAX_PIXELS, ImageError, none_usable
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import WeightsError
 from vggcli.weights.preprocessing import ExpectedPixels
+from vggcli.zoo.inductor import compiled_forward, forward
 from vggcli.zoo.layers import NetworkConfig, most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
@@ -36,13 +38,14 @@ class EvaluateOptions:
     """`scales` are the values of Q, shorter sides in pixels; `grid` the crops along each side in multi-crop evaluation;
     `batch_size` the views in a forward pass (None: what suits the device); `pixels` the preprocessing of weights whose
     file does not say it; `decode` is where JPEGs are decoded. `apart` keeps the posteriors of dense and of multi-crop
-    evaluation beside their mean."""
+    evaluation beside their mean. With `compile` networks are run by torch.compile; those that run `in_turns` are loaded
+    again for each."""
 
     protocol: Protocol
     scales: tuple[int, ...]
     flip: bool
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     grid: int = paper.CROP_GRID
     batch_size: int | None = None
     workers: int = 0
@@ -50,6 +53,16 @@ class EvaluateOptions:
     pixels: ExpectedPixels | None = None
     apart: bool = False
     decode: Decode = "cpu"
+    compile: bool = False
+    in_turns: bool = False
+
+    @cached_property
+    def forward(self) -> Callable[[VGG, Tensor], Tensor]:
+        """What runs a network. CUDA graphs are recorded only of batches of one size, which the crops of a grid are not (as
+        many images have one shape, as many crops are together), and of weights that keep their place in memory."""
+        if not self.compile:
+            return forward
+        return compiled_forward(self.device, fixed=self.protocol == "centre-crop" and not self.in_turns)
 
     @property
     def kept(self) -> int:
@@ -181,8 +194,11 @@ def _grid_posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions)
 
 def _posteriors(network: VGG, views_NCHW: Tensor, options: EvaluateOptions) -> Tensor:
     """Posteriors [N, K] of views of one shape; with flips the mean of a view's and its mirror's."""
-    with autocast(options.device, options.dtype):
-        scores = torch.cat([network(some) for some in passes_of(network.config, views_NCHW, options.flip)])
+    crop = network.config.crop
+    with computing(options.device, options.precision, fixed=views_NCHW.shape[2:] == (crop, crop)):
+        scores = torch.cat(
+            [options.forward(network, some) for some in passes_of(network.config, views_NCHW, options.flip)]
+        )
     posteriors = scores.float().softmax(1)
     return torch.stack(posteriors.chunk(2)).mean(0) if options.flip else posteriors
 

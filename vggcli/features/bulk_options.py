@@ -11,7 +11,7 @@ from vggcli.choices import Aggregate, Decode, Norm, Pool, Precision, RowType
 from vggcli.data.outputs import check_outside, check_outside_folders
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.data.paths import ImageList
-from vggcli.device import pick_dtype
+from vggcli.device import pick_precision
 from vggcli.errors import UsageError, counted
 from vggcli.features.extract import FeatureOptions
 from vggcli.features.metadata import sidecar
@@ -20,6 +20,7 @@ from vggcli.files import try_to_write, writable_output
 from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.weights.checkpoint import Checkpoint
 from vggcli.weights.preprocessing import ExpectedPixels, read_pixels
+from vggcli.zoo.inductor import need_compiler
 from vggcli.zoo.scales import paper_scales
 
 
@@ -45,7 +46,8 @@ class BulkOptions:
     dtype: of the stored numbers: "float32" or "float16".
     shard_size: images of a shard; a later call completes what one that was stopped has begun.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
+    compile: run the network by torch.compile, which pays on GPUs.
     batch_size: views in a forward pass, by default what suits the device.
     workers: processes that decode images; with 0 this process decodes.
     decode: where JPEGs are decoded: "cpu", or "gpu" (nvJPEG, whose pixels differ by a few levels).
@@ -72,6 +74,7 @@ class BulkOptions:
     maps: Path | None = None
     device: str = "auto"
     precision: Precision = "auto"
+    compile: bool = False
     batch_size: Ordinal | None = None
     workers: WorkerCount = 0
     decode: Decode = "cpu"
@@ -91,7 +94,12 @@ class BulkOptions:
 
     def settled(self, checkpoint: Checkpoint, device: torch.device) -> FeatureOptions:
         """How a network describes images with these options: the paper's scales, the mirror image and the L2 norm (Appendix
-        B) are the defaults, but maps that are not pooled are neither averaged with the mirror image's nor normalised."""
+        B) are the defaults, but maps that are not pooled are neither averaged with the mirror image's nor normalised.
+
+        Raises MachineError where nothing compiles for `device`.
+        """
+        if self.compile:
+            need_compiler(device)
         pooled = self.pool != "none"
         return FeatureOptions(
             layers=tuple(self.layer),
@@ -101,7 +109,8 @@ class BulkOptions:
             norm=self.norm or ("l2" if pooled else "none"),
             flip=pooled if self.flip is None else self.flip,
             device=device,
-            dtype=pick_dtype(self.precision, device),
+            precision=pick_precision(self.precision, device),
+            compile=self.compile,
             batch_size=self.batch_size,
             workers=self.workers,
             decode=self.decode,

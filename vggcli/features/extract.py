@@ -6,23 +6,25 @@ a row depends only on the images of its own block, so a block that is computed a
 Shapes: N images, C channels, H and W pixels or map positions, S scales.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vggcli.choices import Aggregate, Decode, Norm, Pool
+from vggcli.choices import Aggregate, Decode, Norm, Pool, Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.test_batches import Images, ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.features.layer_maps import LayerOutput, layer_outputs, layer_results, smallest_scale
 from vggcli.features.pooling import aggregated, normalised, pooled
+from vggcli.zoo.inductor import compiled
 from vggcli.zoo.layers import most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import check_scales, largest_scale, passes_of, views_together
@@ -33,7 +35,8 @@ RowArray = NDArray[np.float32]
 @dataclass(frozen=True)
 class FeatureOptions:
     """`layers` by name; `scales` are the values of Q, shorter sides in pixels; `flip` averages with the mirror image; a
-    `batch_size` (views a forward pass) of None takes what suits the device; `decode` says where JPEGs are decoded."""
+    `batch_size` (views a forward pass) of None takes what suits the device; `decode` says where JPEGs are decoded;
+    `compile` runs the network by torch.compile."""
 
     layers: tuple[str, ...]
     pool: Pool
@@ -42,10 +45,16 @@ class FeatureOptions:
     norm: Norm
     flip: bool
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     batch_size: int | None = None
     workers: int = 0
     decode: Decode = "cpu"
+    compile: bool = False
+
+    @cached_property
+    def run(self) -> Callable[[VGG, Tensor, Sequence[LayerOutput], Pool], list[Tensor]]:
+        """What runs a network: `pooled_layers`, with `compile` for views of any size."""
+        return compiled(pooled_layers, self.device, fixed=False) if self.compile else pooled_layers
 
 
 @dataclass(frozen=True)
@@ -118,14 +127,19 @@ def image_rows(
         yield Rows(indices, _finished(layers_SND, options), len(batch.indices), batch.turned)
 
 
+def pooled_layers(network: VGG, views_NCHW: Tensor, outputs: Sequence[LayerOutput], pool: Pool) -> list[Tensor]:
+    """For each of `outputs` the pooled rows float32 [N, C] (or maps) of preprocessed views of one shape."""
+    return layer_results(network, views_NCHW, outputs, lambda maps_NCHW: pooled(maps_NCHW, pool))
+
+
 def view_rows(
     network: VGG, views_NCHW: Tensor, outputs: Sequence[LayerOutput], options: FeatureOptions
 ) -> list[Tensor]:
     """For each layer the pooled rows float32 [N, C] (or maps) of preprocessed views of one shape; with `flip` the mean of
     a view's row and its mirror image's."""
-    with autocast(options.device, options.dtype):
+    with computing(options.device, options.precision):
         passes = [
-            layer_results(network, some, outputs, lambda maps_NCHW: pooled(maps_NCHW, options.pool))
+            options.run(network, some, outputs, options.pool)
             for some in passes_of(network.config, views_NCHW, options.flip)
         ]
     found = [torch.cat(layer) for layer in zip(*passes, strict=True)]

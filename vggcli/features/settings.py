@@ -13,6 +13,8 @@ from vggcli.features.read import StoredRows
 from vggcli.files import file_sha256
 from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 
+STORED = {"fp32": "float32", "tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}  # precisions, as files say them
+
 
 @dataclass(frozen=True)
 class HowMade:
@@ -46,10 +48,11 @@ class HowMade:
             "weights": escaped(str(self.weights.resolve())),
             "weights_sha256": file_sha256(self.weights),
             "root": root,
-            "precision": str(one.dtype).removeprefix("torch."),
+            "precision": STORED[one.precision],
             "device": one.device.type,
             "decode": one.decode,
             "batch_size": one.batch_size,
+            **({"compile": True} if one.compile else {}),
             "version": __version__,
         }
 

@@ -26,12 +26,13 @@ from vggcli.data.image_set import ImageSet
 from vggcli.data.test_batches import ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan
 from vggcli.data.voc import Box
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import WeightsError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores
 from vggcli.localisation.candidates import Candidates, candidates, united
 from vggcli.localisation.error import MOST_GUESSES
 from vggcli.localisation.merging import Merged, merge_classes
+from vggcli.zoo.inductor import compiled
 from vggcli.zoo.layers import most_pixels
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import passes_of, views_together
@@ -137,6 +138,12 @@ class Localiser:
         places = [{label: index for index, label in enumerate(one.classes)} for one in self.classifiers]
         return [torch.tensor([at[label] for label in self.classes]) for at in places]
 
+    @cached_property
+    def _run(self) -> Callable[[VGG, Tensor], tuple[Tensor, Tensor]]:
+        if not self.options.compile:
+            return _window_outputs
+        return compiled(_window_outputs, self.options.device, fixed=False)
+
     def found(
         self, images: ImageSet, progress: Callable[[int], None] = lambda views: None
     ) -> Iterator[Found | ImageError]:
@@ -212,9 +219,9 @@ class Localiser:
     def _maps(self, one: DenseNetwork, images_NHWC: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
         """The outputs at each window, [N, V, F, H, W], and those of the mean of the last hidden layer, [N, V, F]."""
         views_NCHW, parts = normalise(images_NHWC, one.colour), []
-        with autocast(self.options.device, self.options.dtype):
+        with computing(self.options.device, self.options.precision):
             for some in passes_of(one.network.config, views_NCHW, flip):
-                parts.append(_window_outputs(one.network, some))
+                parts.append(self._run(one.network, some))
         views = 2 if flip else 1
         maps, wholes = (torch.cat(some).float() for some in zip(*parts, strict=True))
         return maps.unflatten(0, (views, -1)).transpose(0, 1), wholes.unflatten(0, (views, -1)).transpose(0, 1)

@@ -19,7 +19,7 @@ from vggcli.data.sources import load_split
 from vggcli.data.survey import note_in_both
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.localisation.error import ImageOutcome, image_outcome
@@ -121,8 +121,8 @@ def _by_centre_crop(
             _skipped(batch, skipped, options.skip_bad)
             bar(1)
             continue
-        with autocast(options.device, options.dtype):
-            outputs = network(normalise(batch.images_NHWC, one.checkpoint.preprocessing))
+        with computing(options.device, options.precision, fixed=True):
+            outputs = options.forward(network, normalise(batch.images_NHWC, one.checkpoint.preprocessing))
         tally.add(outputs.float(), batch.indices)
         bar(len(batch.indices))
     kept = _without_skipped(images, skipped)

@@ -14,6 +14,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vggcli.choices import Decode, Layers
+from vggcli.choices import Decode, Layers, Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.progress import LOG
+from vggcli.zoo.inductor import compiled
 from vggcli.zoo.network import VGG
 
 ROWS = 64  # centre crops a forward pass
@@ -82,6 +84,27 @@ class Stages:
 
 
 @dataclass(frozen=True)
+class CompiledStages(Stages):
+    """Stages that run compiled code on `device`."""
+
+    device: torch.device
+
+    @cached_property
+    def _plain(self) -> Stages:
+        return Stages(self.network, self.layers)
+
+    @cached_property
+    def _passes(self) -> list[Callable[..., Tensor]]:
+        return [compiled(one, self.device, fixed=True) for one in (Stages.frozen, Stages.scores)]
+
+    def frozen(self, images_NCHW: Tensor) -> Tensor:
+        return images_NCHW if self.layers == "all" else self._passes[0](self._plain, images_NCHW)
+
+    def scores(self, outputs: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        return self._passes[1](self._plain, outputs, keep)
+
+
+@dataclass(frozen=True)
 class FrozenOutputs:
     """Rows of the images of both splits: float32 [N, H, W, C] or [N, C]."""
 
@@ -105,13 +128,13 @@ class FrozenView:
     colour: ColourStatistics
     scale: int
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     decode: Decode = "cpu"
 
     def key(self, images: ImageSet) -> str:
         """A hash of everything that decides the rows of `images`."""
         config = self.stages.network.config
-        view = f"{config.crop} {self.scale} {self.dtype} {self.colour}{' gpu' if self.decode == 'gpu' else ''}"
+        view = f"{config.crop} {self.scale} {self.precision} {self.colour}{' gpu' if self.decode == 'gpu' else ''}"
         digest = hashlib.sha256(f"{self.stages.layers} {config.arch} {view}\n".encode())
         for name, tensor in self.stages.network.state_dict().items():
             if not self.stages.learns(name):
@@ -180,7 +203,7 @@ def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progr
         for batch in batches:
             if isinstance(batch, ImageError):
                 raise batch
-            with autocast(view.device, view.dtype):
+            with computing(view.device, view.precision):
                 outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
             rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
             if batch.indices[0] == 0:

@@ -8,7 +8,7 @@ interrupted.
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,10 +18,10 @@ from vggcli.data.decode import ImageError
 from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, tasks, training_batches
 from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
-from vggcli.device import autocast
+from vggcli.device import computing, products
 from vggcli.errors import DataError
 from vggcli.metrics import error_rate
-from vggcli.training.frozen import FrozenBatch, Stages, frozen_batch
+from vggcli.training.frozen import CompiledStages, FrozenBatch, Stages, frozen_batch
 from vggcli.training.objective import Objective, Validation, objective_of
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
 from vggcli.training.run import RunFolder
@@ -45,12 +45,15 @@ def train_epochs(
     """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
     every epoch, and saving to `folder` as it goes; `phase` is told what it is busy with in between.
 
-    Raises Stopped, within the time of one layer, once `stop()` is true, ImageError at an image that cannot be used and
-    WorkerLost where a decoding process is killed (saving first, also where the caller closes the iterator); DataError at a
-    loss that is not finite (before the step, leaving the last save as it was).
+    Raises Stopped, within the time of one layer (compiled: of one micro-batch), once `stop()` is true, ImageError at an
+    image that cannot be used and WorkerLost where a decoding process is killed (saving first, also where the caller closes
+    the iterator); DataError at a loss that is not finite (before the step, leaving the last save as it was).
     """
     recipe = options.recipe
     steps, stages = steps_an_epoch(len(data.train), recipe.batch_size), Stages(network, options.layers)
+    between_layers: AbstractContextManager[None] = _stop_between_layers(network, stop)
+    if options.compile:  # a compiled pass has no layers between which it could stop
+        stages, between_layers = CompiledStages(network, options.layers, options.device), nullcontext()
     stages.train()
     optimizer = _optimizer(stages, options, momentum)
     scaler = _scaler(options, state)
@@ -60,7 +63,7 @@ def train_epochs(
     objective = objective_of(network.config, recipe.test_scale)
     source = (stages, batches, data, options, objective)
     phase("the first micro-batch")
-    with _stop_between_layers(network, stop), closing(batches):  # whose workers end before this process
+    with between_layers, closing(batches):  # whose workers end before this process
         try:
             while not (state.epoch >= recipe.epochs or state.plateau.finished or _enough_steps(state, options)):
                 while state.step < steps and not _enough_steps(state, options):
@@ -157,7 +160,7 @@ def _accumulate(
     network = stages.network
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     stages.train()
-    network.zero_grad()
+    _clear_gradients(stages, keep_memory=options.compile)
     loss_sum, correct = torch.zeros((), device=options.device), 0
     masks: list[Tensor] = []
     try:
@@ -165,14 +168,15 @@ def _accumulate(
             if place.start == 0:
                 masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
             keep = [mask[place.start : place.stop] for mask in masks]
-            with autocast(options.device, options.dtype):
-                if isinstance(batch, FrozenBatch):
-                    outputs = batch.outputs
-                else:
-                    outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
-                scores = stages.scores(outputs, keep)
-            losses, right = objective.losses(scores.float(), batch)  # the host waits for the device here
-            scaler.scale(losses / step_size).backward()
+            with products(options.precision):
+                with computing(options.device, options.precision):
+                    if isinstance(batch, FrozenBatch):
+                        outputs = batch.outputs
+                    else:
+                        outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
+                    scores = stages.scores(outputs, keep)
+                losses, right = objective.losses(scores.float(), batch)  # the host waits for the device here
+                scaler.scale(losses / step_size).backward()
             loss_sum += losses.detach()
             correct += right
             yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
@@ -184,6 +188,15 @@ def _accumulate(
         network.load_state_dict(before, strict=False)
         raise
     return float(loss_sum), correct, place.size
+
+
+def _clear_gradients(stages: Stages, keep_memory: bool) -> None:
+    """Forget the gradients of the step before, or make them zeros where they are. A compiled backward pass must add to
+    these: what it gives itself may lie in the memory of a CUDA graph, which the next pass overwrites."""
+    stages.network.zero_grad(set_to_none=not keep_memory)
+    for _, parameter in stages.parameters() if keep_memory else ():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def dropout_masks(network: VGG, rows: int, seed: int, step: int, device: torch.device) -> list[Tensor]:
@@ -215,7 +228,7 @@ def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]
 
 def _scaler(options: LoopOptions, state: RunState) -> torch.amp.GradScaler:
     """What scales the loss where gradients are float16."""
-    scaler = torch.amp.GradScaler(options.device.type, enabled=options.dtype == torch.float16)
+    scaler = torch.amp.GradScaler(options.device.type, enabled=options.precision == "fp16")
     if state.scaler:
         scaler.load_state_dict(state.scaler)
     return scaler

@@ -29,6 +29,7 @@ RUN_FIELDS = (
     "cache_features",
     "boxes",
     "decode",
+    "compile",
 )
 CARRIED_OUT = ("resume", "device", "workers", "micro_batch", "tensorboard")  # they may change when a run is resumed
 
@@ -56,7 +57,8 @@ class RunOptions:
     seed: decides random weights, order, views and dropout.
     out: the run's folder, by default runs/ARCH-N.
     device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision: of the heavy arithmetic: "auto", "fp32", "bf16" or "fp16".
+    precision: of the heavy arithmetic: "auto", "fp32", "tf32", "bf16" or "fp16".
+    compile: run the network by torch.compile, which pays on GPUs.
     workers: processes that decode images; with 0 this process decodes.
     tensorboard: whether to write the log for TensorBoard too.
     decode: where JPEGs are decoded: "cpu", or "gpu" (nvJPEG, whose pixels differ by a few levels).
@@ -84,6 +86,7 @@ class RunOptions:
     out: str | Path | None = None
     device: str = "auto"
     precision: choices.Precision | None = None
+    compile: bool | None = None
     workers: WorkerCount = 0
     tensorboard: bool = False
     decode: choices.Decode | None = None
@@ -171,10 +174,11 @@ class LoopOptions:
     micro_batch: int
     workers: int
     device: torch.device
-    dtype: torch.dtype
+    precision: choices.Precision
     max_steps: int | None = None
     layers: choices.Layers = "all"
     decode: choices.Decode = "cpu"
+    compile: bool = False
 
 
 @dataclass(frozen=True)

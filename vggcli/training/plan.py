@@ -29,7 +29,8 @@ class Plan:
     deeper one starts with, `weights` (with theirs) are those that fine-tuning starts from, `preprocessing` the one that was
     given for them (`ExpectedPixels.to_json`), `layers` those that learn; with `cache_features` images are not augmented.
     `micro_batch`, once chosen, stays: the last bit of a sum depends on it. `skip_bad` leaves out unusable images; `boxes`
-    says that boxes are learnt, and which (Appendix A); `decode` where JPEGs are decoded."""
+    says that boxes are learnt, and which (Appendix A); `decode` where JPEGs are decoded; `compile` that passes are run by
+    torch.compile, which changes last bits."""
 
     arch: str = "D"
     data: str | None = None
@@ -48,6 +49,7 @@ class Plan:
     skip_bad: bool = False
     boxes: Boxes | None = None
     decode: Decode = "cpu"
+    compile: bool = False
     __pydantic_config__ = RECORD
 
     def __post_init__(self) -> None:
@@ -130,7 +132,7 @@ class Plan:
     def decisions(self) -> dict[str, Any]:
         """What every checkpoint of the run holds about it, beside its data."""
         always = {name: getattr(self, name) for name in ("seed", "precision", "micro_batch", "layers", "decode")}
-        names = ("cache_features", "skip_bad", "init_from", "init_from_sha256", "preprocessing", "boxes")
+        names = ("cache_features", "skip_bad", "init_from", "init_from_sha256", "preprocessing", "boxes", "compile")
         more = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, False)}
         if self.weights is not None:
             more["finetuned"] = {"from": self.weights, "sha256": self.weights_sha256, "layers": self.layers}

@@ -25,9 +25,10 @@ from vggcli.training.state import RunState
 from vggcli.training.surroundings import Surroundings
 from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, read_checkpoint
 from vggcli.weights.find import newest_run
+from vggcli.zoo.inductor import need_compiler
 from vggcli.zoo.layers import arch_of
 
-MAY_BE_GIVEN = ("epochs", "max_steps", "data", "arch")  # beside the run; arch says whose newest run is resumed
+MAY_BE_GIVEN = ("epochs", "max_steps", "data", "arch", "compile")  # beside the run; arch: whose newest run is resumed
 
 
 def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
@@ -63,6 +64,12 @@ def resumed(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Se
 def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
     written = Plan.of_run(path)
     plan = _longer(written, options)
+    if plan.compile:
+        need_compiler(pick_device(options.device))
+    if plan.compile != written.compile:
+        LOG.info(
+            f"{path} goes on with{'' if plan.compile else 'out'} torch.compile, which changes the last bit of a sum"
+        )
     if not (path / LAST).is_file():
         return _begun_again(path, plan, options, around)
     loaded = load_run(path, pick_device(options.device))
@@ -77,6 +84,7 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
             f"the micro-batch of {path} was {before} and is {plan.micro_batch}, which changes the last bit of a sum"
         )
     training = {**loaded.checkpoint.training, "recipe": plan.recipe.to_json(), "micro_batch": plan.micro_batch}
+    training = {**training, "compile": True} if plan.compile else {k: v for k, v in training.items() if k != "compile"}
     folder = RunFolder(path, replace(loaded.checkpoint, training=training))
     behind = _caught_up(folder, loaded.state, around)
     finished = _finished(path, plan, loaded.state)
@@ -112,6 +120,8 @@ def _begun_again(path: Path, plan: Plan, options: TrainOptions | FinetuneOptions
 
 def _longer(plan: Plan, options: TrainOptions | FinetuneOptions) -> Plan:
     """The plan with the epochs, steps and data that were given. More epochs remove a limit on the steps."""
+    if options.compile is not None:
+        plan = replace(plan, compile=options.compile)
     if options.epochs is not None:
         plan = replace(plan, recipe=replace(plan.recipe, epochs=options.epochs), max_steps=None)
     if options.max_steps is not None:

@@ -18,7 +18,7 @@ from vggcli.data.own_files import CONFIG, VIEWS
 from vggcli.data.test_views import ViewPlan, rescaled_views
 from vggcli.data.training_batches import Schedule, epoch_order, training_batches
 from vggcli.data.training_views import augment
-from vggcli.device import pick_device, pick_dtype
+from vggcli.device import pick_device, pick_precision
 from vggcli.errors import MachineError, counted
 from vggcli.files import write_text
 from vggcli.metrics import hidden_top5
@@ -36,6 +36,7 @@ from vggcli.training.state import EpochRecord, RunState
 from vggcli.training.surroundings import PicturedRun, Pictures, Surroundings
 from vggcli.training.tensorboard import event_file
 from vggcli.weights.checkpoint import Checkpoint
+from vggcli.zoo.inductor import need_compiler
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -118,6 +119,8 @@ def begun(
     file is there. `skipped` are the images left out; with `again` the run begins again in the folder `out`, whose lock is
     held."""
     device, out = pick_device(options.device), options.folder
+    if plan.compile:
+        need_compiler(device)
     network.to(device)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
     plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), device))
@@ -153,8 +156,8 @@ def with_frozen_outputs(
     if not plan.cache_features:
         return data
     folder, device = made_folder(around.places.cache / "features"), pick_device(options.device)
-    dtype = pick_dtype(plan.precision, device)
-    view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, device, dtype, plan.decode)
+    precision = pick_precision(plan.precision, device)
+    view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, device, precision, plan.decode)
     images = len(data.train) + len(data.val)
     with around.progress("outputs of the frozen layers", images, "images") as bar:
         rows = [frozen_outputs(folder, split, view, options.workers, bar) for split in (data.train, data.val)]
@@ -171,9 +174,19 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     """
     plan, path, images = session.plan, session.folder.path, len(session.data.train)
     config, device = session.network.config, pick_device(options.device)
-    micro_batch, dtype = _micro_batch(plan, config, images, device), pick_dtype(plan.precision, device)
-    loop = LoopOptions(plan.recipe, plan.seed, micro_batch, options.workers, device, dtype, plan.max_steps, plan.layers)
-    loop = replace(loop, decode=plan.decode)
+    micro_batch, precision = _micro_batch(plan, config, images, device), pick_precision(plan.precision, device)
+    loop = LoopOptions(
+        plan.recipe,
+        plan.seed,
+        micro_batch,
+        options.workers,
+        device,
+        precision,
+        plan.max_steps,
+        plan.layers,
+        decode=plan.decode,
+        compile=plan.compile,
+    )
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {counted(config.classes, 'class', 'classes')}"
     steps = f"steps of {counted(min(plan.recipe.batch_size, images), 'image')}, {micro_batch} at a time"

@@ -9,7 +9,7 @@ from vggcli.colour import normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
-from vggcli.device import autocast
+from vggcli.device import computing
 from vggcli.training.frozen import ROWS, Stages, frozen_batch
 from vggcli.training.objective import Objective, Validation
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
@@ -26,7 +26,7 @@ def validate(
     for outputs, rows in _batches(stages, data, options):
         if stop():
             raise Stopped
-        with autocast(options.device, options.dtype):
+        with computing(options.device, options.precision):
             scores = stages.scores(outputs).float()
         tally.add(scores, rows)
     return tally.result()
@@ -45,6 +45,6 @@ def _batches(stages: Stages, data: TrainingData, options: LoopOptions) -> Iterat
     for batch in test_batches(images, plan, lambda height, width: ROWS, *where, decode=options.decode):
         if isinstance(batch, ImageError):
             raise batch
-        with autocast(options.device, options.dtype):
+        with computing(options.device, options.precision):
             outputs = stages.frozen(normalise(batch.images_NHWC, data.colour))
         yield outputs, batch.indices

@@ -35,9 +35,10 @@ class Conv3x3(nn.Conv2d):
         learns = torch.is_grad_enabled() and any(one.requires_grad for one in (maps_NCHW, *self.parameters()))
         if learns:
             self._kept.forget()  # a fused optimiser may change the weights next, which no version tells
-        kernels = kernels_in_use()
+        traced = torch.compiler.is_compiling()  # which takes PyTorch's own operations in, and joins them itself
+        kernels = None if traced else kernels_in_use()
         if kernels is None or not self._compiled_fits(maps_NCHW, learns):
-            maps_NCHW = self._by_torch(maps_NCHW, learns)
+            maps_NCHW = super().forward(maps_NCHW) if traced else self._by_torch(maps_NCHW, learns)
             maps_NCHW = F.relu(maps_NCHW, inplace=True) if relu else maps_NCHW
         elif learns:
             maps_NCHW = _Learnt.apply(maps_NCHW, self.weight, self.bias, relu, kernels)

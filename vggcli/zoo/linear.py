@@ -45,16 +45,19 @@ class WindowLinear(nn.Module):
     def _product(self, windows_NHWC: Tensor) -> Tensor:
         """[N, H, W, k*k*in] to [N, H, W, out]."""
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
-        kernels, dtype = kernels_in_use(), low_precision(windows_NHWC)
         if torch.is_grad_enabled() and any(one.requires_grad for one in (windows_NHWC, *self.parameters())):
             self._kept.forget()  # a fused optimiser may change the weights next, which no version tells
-        elif dtype is not None:
+            return F.linear(windows_NHWC, weight, self.bias)
+        if torch.compiler.is_compiling():  # which takes PyTorch's own operations in
+            return F.linear(windows_NHWC, weight, self.bias)
+        kernels, dtype = kernels_in_use(), low_precision(windows_NHWC)
+        if dtype is not None:
             weight = self._kept.get(self.weight, str(dtype), lambda: weight.detach().to(dtype))
             return F.linear(windows_NHWC.to(dtype), weight, self.bias.to(dtype))
-        elif kernels is not None and self._compiled_fits(windows_NHWC):
+        if kernels is not None and self._compiled_fits(windows_NHWC):
             found_RK = linear(windows_NHWC.flatten(0, 2), weight, self.bias, kernels)
             return found_RK.view(*windows_NHWC.shape[:3], -1)
-        elif windows_NHWC[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(windows_NHWC):
+        if windows_NHWC[..., 0].numel() >= MANY_ROWS and not torch.is_grad_enabled() and onednn_runs(windows_NHWC):
             as_pixels = windows_NHWC.reshape(1, -1, 1, windows_NHWC.shape[-1])  # overlapping windows may be one view
             pixels = F.conv2d(as_pixels.permute(0, 3, 1, 2), weight[:, :, None, None], self.bias)
             return pixels.view(-1, *windows_NHWC.shape[:3]).permute(1, 2, 3, 0)

@@ -54,6 +54,9 @@ class VGG(nn.Module):
         the output of the layer before is wanted, or somebody has hung a hook on one of them, to see what goes in or comes
         out. With each comes the name of the last layer that it computes."""
         layers = list(self.convolutional_layers())
+        if torch.compiler.is_compiling():  # which joins them itself
+            yield from ((name, layer, {}) for name, layer in layers)
+            return
         while layers:
             (last, layer), follows = layers.pop(0), dict[str, bool]()
             for what, kind in (("relu", nn.ReLU), ("pool", nn.MaxPool2d)) if isinstance(layer, Conv3x3) else ():
