@@ -113,6 +113,18 @@ def test_the_table_says_the_protocol_and_the_counts(photos: Path, capsys: pytest
     assert "the newest run of A" in said.err
 
 
+def test_a_lower_precision_is_said_and_recorded(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = evaluated(capsys, "--arch", "A", "--data", str(photos))
+    lower = evaluated(
+        capsys, "--arch", "A", "--data", str(photos), "--precision", "bf16", "--save-scores", "s.safetensors"
+    )
+    assert (plain["precision"], lower["precision"]) == ("fp32", "bf16")
+    with safe_open("s.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["details"])["precision"] == "bf16"
+    assert run(["eval", "-q", "-j", "0", "--arch", "A", "--data", str(photos), "--precision", "bf16"]) == 0
+    assert "computed in bf16" in capsys.readouterr().out
+
+
 def test_a_checkpoint_alone_is_enough_anywhere(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vggcli import __version__
-from vggcli.choices import Decode
+from vggcli.choices import Decode, Precision
 from vggcli.errors import MachineError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
 from vggcli.files import append_line, file_sha256
@@ -25,7 +25,7 @@ class Evaluation:
     """One measured error: of which weights, on which data, by which protocol, with the counts behind it. `crops` is the
     number of grid crops per image, over flips and scales (0 without multi-crop evaluation); `preprocessing` has mean and
     divisor for RGB from 0 to 255; `network` has crop, width, head and `scale`, the training range of S; `decode` says where
-    JPEGs were decoded. Errors are in per cent."""
+    JPEGs were decoded, `precision` in what the network ran (None: not recorded). Errors are in per cent."""
 
     arch: str
     weights: str
@@ -46,6 +46,7 @@ class Evaluation:
     seconds: float
     network: dict[str, Any] = field(default_factory=dict)
     decode: Decode = "cpu"
+    precision: Precision | None = None
     __pydantic_config__ = OPEN  # a record also has the figures that follow from these
 
     @property
@@ -126,6 +127,7 @@ def evaluation_of(
         seconds=seconds,
         network={"crop": config.crop, "width": config.width, "head": config.head, "scale": list(checkpoint.scale)},
         decode=options.decode,
+        precision=options.precision,
     )
 
 

@@ -11,14 +11,14 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vggcli.choices import Decode, Head
+from vggcli.choices import Decode, Head, Precision
 from vggcli.errors import WeightsError
 from vggcli.evaluation.protocol import Scores
 from vggcli.records import OPEN, RECORD, Count, Positive, Side, parsed, read_record
 from vggcli.weights.checkpoint import save_tensors
 from vggcli.weights.seal import check_seal, unsealed
 
-DETAILS = ("flip", "crops", "skipped", "network", "decode")  # of an evaluation, kept beside saved scores
+DETAILS = ("flip", "crops", "skipped", "network", "decode", "precision")  # of an evaluation, kept beside saved scores
 JSON_TEXTS = ("images", "classes", "scales", "details")  # of a scores file's metadata
 HEADER_MARKS, HEADER_BYTES = (b'"posteriors":', b'"protocol":"'), 1 << 20
 LABELS = (torch.int64, torch.int32, torch.int16, torch.uint8)
@@ -74,6 +74,7 @@ class _Details:
     skipped: Count
     network: _Network
     decode: Decode = "cpu"
+    precision: Precision | None = None
     __pydantic_config__ = OPEN
 
 

@@ -133,7 +133,10 @@ def _by_centre_crop(
         box = (left * width, top * height, right * width, bottom * height)
         guesses.append((Guess(label, 1.0, box, 1.0, 1),))
         outcomes.append(ImageOutcome(label, True, tally.overlaps[row]))
-    how, left_out = HowMeasured(data.name, split, decode=options.decode), data.left_out + len(skipped)
+    how, left_out = (
+        HowMeasured(data.name, split, decode=options.decode, precision=options.precision),
+        data.left_out + len(skipped),
+    )
     seconds = time.perf_counter() - started
     evaluation = box_evaluation([one], outcomes, None, (scale,), False, kept, left_out, how, seconds)
     return MeasuredBoxes(evaluation, tuple(outcomes), tuple(guesses), kept, (one,))
@@ -178,7 +181,7 @@ def measure_localisation(
     limit = own_threshold(networks) if threshold is None else threshold
     for one in networks if threshold is None else ():
         _note_other_scales(one, localiser.scales)
-    how = HowMeasured(found.name, split, tuple(map(str, classifiers)), limit, asked.decode)
+    how = HowMeasured(found.name, split, tuple(map(str, classifiers)), limit, asked.decode, asked.resolved.precision)
     measured = _everywhere(localiser, networks, parts, found, how, progress)
     names = tuple(str(one.path) for one in networks) if several else ()
     return BoxFusion(tuple(measured[:-1]), measured[-1], names)

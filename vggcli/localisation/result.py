@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggcli import __version__
-from vggcli.choices import Decode
+from vggcli.choices import Decode, Precision
 from vggcli.data.image_set import ImageSet
 from vggcli.files import file_sha256
 from vggcli.localisation.error import ImageOutcome, Localisation, localisation
@@ -30,7 +30,7 @@ class BoxEvaluation:
     """One measured localisation error, as `Evaluation` has that of classes: `correct` images have a right box of their
     class, in `guessed` ones a guess has that class (in all where the class is given); `mean_iou` is that of the best box.
     By the protocol "full" also the counts of the classifiers (paths or names) and how boxes were merged; `decode` says
-    where JPEGs were decoded."""
+    where JPEGs were decoded, `precision` in what the network ran (None: not recorded)."""
 
     arch: str
     weights: str
@@ -55,6 +55,7 @@ class BoxEvaluation:
     correct_top5: int | None = None
     merging: dict[str, float] | None = None
     decode: Decode = "cpu"
+    precision: Precision | None = None
     __pydantic_config__ = OPEN  # a record also has the figures that follow from these
 
     @property
@@ -151,13 +152,14 @@ class BoxFusion(Result):
 
 @dataclass(frozen=True)
 class HowMeasured:
-    """What an evaluation says of data, classifiers, merging and decoding."""
+    """What an evaluation says of data, classifiers, merging, decoding and precision."""
 
     data: str
     split: str
     classifier: tuple[str, ...] = ()
     threshold: float | None = None
     decode: Decode = "cpu"
+    precision: Precision | None = None
 
 
 def box_evaluation(
@@ -200,4 +202,5 @@ def box_evaluation(
         correct_top5=correct[1] if correct else None,
         merging=None if how.threshold is None else {"threshold": how.threshold},
         decode=how.decode,
+        precision=how.precision,
     )

@@ -13,7 +13,8 @@ from vggcli.evaluation.ensemble import Fusion
 from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.paper_figures import imagenet_validation, published_fusion, published_result
 from vggcli.evaluation.protocol import PARTS, Scores
-from vggcli.evaluation.result import Mistake, correct_counts
+from vggcli.evaluation.result import Evaluation, Mistake, correct_counts
+from vggcli.localisation.result import BoxEvaluation
 from vggcli.metrics import confusion_counts, error_rate, shows_top5
 from vggcli.paper import CROP
 from vggcli.report.cells import Elided, from_here
@@ -41,13 +42,12 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
     several = (("flips", one.flip), ("crops", one.crops > 0), ("scales", len(one.scales) > 1))
     averaged = ", ".join(name for name, more in several if more)
     skipped = f", {one.skipped} left out" if one.skipped else ""
-    decoded = "; JPEGs decoded on the GPU" if one.decode == "gpu" else ""
     crops = f"{counted(one.crops, 'crop')} an image; " if one.crops else ""
     top5 = f"{one.top5_error:.2f} % ({one.images - one.correct_top5} wrong)"
     facts: dict[str, str | Elided] = {
         "top-1 error": f"{one.top1_error:.2f} % ({one.images - one.correct_top1} wrong)",
         **({"top-5 error": top5} if shows_top5(one.classes) else {}),
-        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}{decoded}",
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}",
         "data": Elided(f"{from_here(one.data)} ({one.split})"),
         "protocol": f"{protocol_text(one.protocol, one.scales)}; {crops}"
         + (f"{averaged} averaged as posteriors" if averaged else "one view an image"),
@@ -55,7 +55,7 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
         "network": f"{one.arch}, crop {config.crop}, width {config.width:g}",
         "weights": from_here(one.weights),
         "SHA-256": f"{one.weights_sha256[:12]}…",
-        "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s",
+        "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s{computed_text(one)}",
         **written,
     }
     return facts_table("Evaluation", facts)
@@ -64,6 +64,12 @@ def evaluation_table(measured: Measured, written: Mapping[str, str]) -> Table:
 def protocol_text(protocol: str, scales: Sequence[int]) -> str:
     """A protocol as it is named everywhere: dense at Q = 256, 384."""
     return f"{protocol} at Q = {', '.join(map(str, scales))}"
+
+
+def computed_text(one: Evaluation | BoxEvaluation) -> str:
+    """What changes the last digits of figures: a precision below float32, and JPEGs decoded by a GPU."""
+    precision = f"; computed in {one.precision}" if one.precision not in (None, "fp32") else ""
+    return precision + ("; JPEGs decoded on the GPU" if one.decode == "gpu" else "")
 
 
 def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:

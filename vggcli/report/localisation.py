@@ -14,7 +14,7 @@ from vggcli.localisation.error import localisation_by_class
 from vggcli.localisation.result import BoxEvaluation, BoxFusion, MeasuredBoxes
 from vggcli.metrics import shows_top5
 from vggcli.report.cells import Elided, Titled, fold, from_here, lowest_green, right
-from vggcli.report.evaluations import evaluation_table, members_table, protocol_text
+from vggcli.report.evaluations import computed_text, evaluation_table, members_table, protocol_text
 from vggcli.report.tables import classes_table, facts_table
 
 _BOX_KINDS = {"scr": "one box for all classes (SCR)", "pcr": "a box for each class (PCR)"}
@@ -54,19 +54,18 @@ def box_table(measured: MeasuredBoxes, written: Mapping[str, str]) -> Table:
     """As `evaluation_table`, of boxes."""
     one, config = measured.evaluation, measured.networks[0].checkpoint.config
     skipped = f", {one.skipped} left out" if one.skipped else ""
-    decoded = "; JPEGs decoded on the GPU" if one.decode == "gpu" else ""
     facts: dict[str, str | Elided] = {
         "localisation error": f"{one.localisation_error:.2f} % ({one.images - one.correct} wrong)",
         **_parts(one),
         "mean IoU": f"{one.mean_iou:.3f} of the best box" + (" with the true class" if one.merging else ""),
-        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}{decoded}",
+        "images": f"{one.images}{skipped}, of {counted(one.classes, 'class', 'classes')}",
         "data": Elided(f"{from_here(one.data)} ({one.split})"),
         "protocol": f"{protocol_text(one.protocol, one.scales)}; {_how(one)}",
         "network": f"{one.arch}, crop {config.crop}, width {config.width:g}; {_BOX_KINDS[str(config.boxes)]}",
         "weights": from_here(one.weights),
         **({"classifier": "\n".join(map(from_here, one.classifier))} if one.classifier else {}),
         "SHA-256": f"{one.weights_sha256[:12]}…",
-        "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s",
+        "speed": f"{one.images_per_second:.1f} images/s, {one.seconds:.1f} s{computed_text(one)}",
         **written,
     }
     return facts_table("Localisation", facts)
