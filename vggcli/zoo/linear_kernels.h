@@ -2,7 +2,7 @@
 
 #define ROWS 6              /* rows of one product in registers */
 #define DOWN (SUMS / ROWS)  /* outputs of one */
-#define STEPS (256 / LANES) /* vectors of depth that are multiplied while they lie in the first-level cache */
+#define STEPS (512 / LANES) /* vectors of depth that are multiplied while they lie in the first-level cache */
 
 /* sums[output][row] += the products of weights[output][..] and rows[row][..], by lanes, over `steps` vectors. What
    comes next of the weights is fetched meanwhile. */
@@ -75,24 +75,23 @@ TARGET static void NAME(linear)(struct linear *c) {
         memset(sums, 0, 4 * (size_t)c->scratch_size);
         for (int64_t step = 0; step < steps + (rest > 0); step += STEPS) {
             float *to = sums;
-            for (int64_t o = first; o < end; o += DOWN) {
-                const float *weights = c->weights + least(o, c->outputs - DOWN) * depth;
-                for (int64_t part = 0; part < parts; part++) {
-                    int64_t from = count * part / parts, together = count * (part + 1) / parts - from;
-                    const float *rows = c->maps + (band + from) * depth;
+            for (int64_t part = 0; part < parts; part++) {
+                int64_t from = count * part / parts, together = count * (part + 1) / parts - from;
+                const float *rows = c->maps + (band + from) * depth;
+                for (int64_t o = first; o < end; o += DOWN, to += DOWN * together * LANES) {
+                    const float *weights = c->weights + least(o, c->outputs - DOWN) * depth;
                     NAME(dot)
                     (together, least(STEPS, steps - step), weights + step * LANES, rows + step * LANES, depth, to);
                     if (step + STEPS > steps && rest)
                         NAME(dot_rest)(together, rest, weights + steps * LANES, rows + steps * LANES, depth, to);
-                    to += DOWN * together * LANES;
                 }
             }
         }
         const float *from = sums;
-        for (int64_t o = first; o < end; o += DOWN) {
-            int64_t start = least(o, c->outputs - DOWN);
-            for (int64_t part = 0; part < parts; part++) {
-                int64_t above = band + count * part / parts, below = band + count * (part + 1) / parts;
+        for (int64_t part = 0; part < parts; part++) {
+            int64_t above = band + count * part / parts, below = band + count * (part + 1) / parts;
+            for (int64_t o = first; o < end; o += DOWN) {
+                int64_t start = least(o, c->outputs - DOWN);
                 for (int64_t output = start; output < start + DOWN; output++)
                     for (int64_t row = above; row < below; row++, from += LANES)
                         if (output >= o) c->result[row * c->outputs + output] = NAME(total)(from) + c->bias[output];
