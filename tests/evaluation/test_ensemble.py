@@ -87,7 +87,14 @@ def test_saved_scores_come_back_and_other_files_are_none(tmp_path: Path) -> None
     assert loaded is not None
     assert torch.equal(loaded.scores.posteriors_NK, scores().posteriors_NK)
     assert (loaded.arch, loaded.protocol, loaded.scales) == ("D", "dense", (256, 384))
-    details = {"flip": True, "crops": 0, "skipped": 1, "network": EVALUATION.network, "decode": "cpu"}
+    details = {
+        "flip": True,
+        "crops": 0,
+        "skipped": 1,
+        "network": EVALUATION.network,
+        "decode": "cpu",
+        "precision": None,
+    }
     assert loaded.details == details
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"vgg": "{}"})
     assert load_scores(tmp_path / "w.safetensors") is None

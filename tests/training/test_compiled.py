@@ -18,7 +18,9 @@ from vggcli.zoo.network import VGG
 SHORT = replace(RECIPE, epochs=1)
 
 
-@pytest.mark.parametrize(("arch", "layers"), [("A-BN", "all"), ("A", "fc"), ("A", "last")])
+@pytest.mark.parametrize(
+    ("arch", "layers"), [("A-BN", "all"), ("A", "fc"), pytest.param("A", "last", marks=pytest.mark.slow)]
+)
 def test_compiled_steps_are_the_same_steps(
     make_folder: MakeFolder, tmp_path: Path, traced: Any, arch: str, layers: Any
 ) -> None:

@@ -85,7 +85,7 @@ def test_the_lines_give_the_networks_own_posteriors(
     assert_the_lines_give_the_networks_own(here, target, to, **fields)
 
 
-@pytest.mark.parametrize("target", ["w.h5", "w.weights.h5"])
+@pytest.mark.parametrize("target", [pytest.param("w.h5", marks=pytest.mark.slow), "w.weights.h5"])
 def test_keras_applications_holds_networks_of_full_width_and_any_crop(target: str, here: Places) -> None:
     code = assert_the_lines_give_the_networks_own(here, target, arch="D", width=1.0, crop=32)
     assert "keras.applications.VGG16(weights=None, input_shape=(32, 32, 3), classes=5)" in code
