@@ -78,7 +78,9 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("number", [1, 4, 7, 11])  # manifest, first shard in place, third, index
+@pytest.mark.parametrize(
+    "number", [4, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 7)), 11]
+)  # first shard in place, manifest, third, index
 def test_a_kill_at_any_moment_changes_no_bit(here: Path, number: int) -> None:
     assert run([*COMMAND, "--out", "straight"]) == 3
     command = [sys.executable, "-c", KILLER.format(number=number), *COMMAND, "--out", "killed"]

@@ -32,7 +32,7 @@ def small(arch: str = "A", **fields: object) -> VGG:
     return network.eval()
 
 
-@pytest.mark.parametrize("alias", ["vgg11", "vgg13_bn", "vgg19"])
+@pytest.mark.parametrize("alias", [pytest.param("vgg11", marks=pytest.mark.slow), "vgg13_bn", "vgg19"])
 @torch.inference_mode()
 def test_torchvisions_own_state_dict_gives_its_logits(alias: str) -> None:
     theirs = getattr(torchvision.models, alias)(weights=None, num_classes=12).eval()

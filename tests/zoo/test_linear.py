@@ -20,8 +20,8 @@ def random(*shape: int) -> Tensor:
 
 
 @SETS
-@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 6, 8, 13, 126, 127, 300])
-@pytest.mark.parametrize(("depth", "outputs"), [(1, 4), (15, 5), (16, 33), (256, 7), (257, 64), (600, 40)])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 6, 13, 127, 300])
+@pytest.mark.parametrize(("depth", "outputs"), [(1, 4), (15, 5), (512, 33), (600, 70)])
 def test_rows_are_multiplied_as_in_float64(kernels: Kernels, rows: int, depth: int, outputs: int) -> None:
     maps, weight, bias = random(rows, depth), random(outputs, depth), random(outputs)
     expected = F.linear(maps.double(), weight.double(), bias.double())
