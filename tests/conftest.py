@@ -19,7 +19,7 @@ MakeFolder = Callable[..., Path]
 
 def pytest_collection_finish() -> None:
     """What all modules have imported is no garbage; looking through it took an eighth of the time of the tests."""
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(10_000)
     gc.freeze()
 
 
