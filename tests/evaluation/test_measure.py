@@ -11,12 +11,15 @@ import pytest
 from tests.conftest import MakeFolder
 from tests.zoo.nets import about, small
 from vggcli.errors import MachineError, UsageError
+from vggcli.evaluation import measure
 from vggcli.evaluation.ensemble import Fusion
 from vggcli.evaluation.measure import Measured
 from vggcli.evaluation.options import Asked, MeasureOptions
 from vggcli.evaluation.predict import predict
+from vggcli.evaluation.protocol import image_posteriors
 from vggcli.evaluation.result import EvaluationRecord, keep_record
 from vggcli.evaluation.scores_file import save_scores
+from vggcli.files import file_sha256
 from vggcli.localisation.evaluate import ensemble, evaluate
 from vggcli.places import Places
 from vggcli.records import read_record
@@ -51,6 +54,20 @@ def test_an_evaluation_is_recorded_and_its_record_is_read_back(
     record = read_record(EvaluationRecord, text)
     assert record == EvaluationRecord(**vars(one), date=line["date"], version=line["version"])
     assert record.top1_error == line["top1_error"]
+
+
+def test_the_hash_is_that_of_the_weights_that_were_measured(
+    make_folder: MakeFolder, weights: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_file, other = file_sha256(weights), weights.with_name("other")
+    other.write_bytes(weights.read_bytes() + b" ")
+
+    def replaced_meanwhile(*given: Any) -> Any:
+        other.replace(weights)
+        return image_posteriors(*given)
+
+    monkeypatch.setattr(measure, "image_posteriors", replaced_meanwhile)
+    assert evaluate(places, weights, make_folder(), device="cpu").evaluation.weights_sha256 == measured_file
 
 
 def test_a_record_that_cannot_be_written_is_noted(

@@ -221,6 +221,15 @@ def test_bfloat16_takes_the_same_path(make_folder: MakeFolder, tmp_path: Path) -
     assert records[0].loss > 0
 
 
+def test_steps_that_a_scaler_leaves_out_leave_no_momentum(make_folder: MakeFolder, tmp_path: Path) -> None:
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)  # which fills new memory with what is not a number
+        records = Session(make_folder(train=4), tmp_path / "run", replace(RECIPE, epochs=2), precision="fp16").run()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(record.loss < 10 for record in records)
+
+
 def test_golden_losses(make_folder: MakeFolder, tmp_path: Path) -> None:
     """A refactor reproduces the losses of a short seeded run."""
     records = Session(make_folder(train=8), tmp_path / "run").run()

@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from vggcli.colour import ColourStatistics
 from vggcli.errors import MachineError, UsageError, WeightsError
 from vggcli.places import Places
+from vggcli.weights import checkpoint
 from vggcli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vggcli.weights.find import data_of, find_weights, newest_run, weights_file
+from vggcli.weights.unread import filled_network
 from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
@@ -35,6 +37,31 @@ def network() -> VGG:
     net = VGG(CONFIG)
     initialise(net, "he", seed=0)
     return net
+
+
+@pytest.mark.parametrize("how", ["written to", "replaced", "removed"])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "w.safetensors", tmp_path / "other.safetensors"
+    save_checkpoint(path, network(), ABOUT)
+    save_checkpoint(other, network(), replace(ABOUT, scale=(33, 48)))
+
+    def filled(*given: Any) -> VGG:
+        result = filled_network(*given)
+        if how == "written to":
+            with path.open("r+b") as file:
+                file.seek(-4, os.SEEK_END)
+                file.write(b"\0\0\0\0")
+        elif how == "replaced":
+            other.replace(path)
+        else:
+            path.unlink()
+        return result
+
+    monkeypatch.setattr(checkpoint, "filled_network", filled)
+    with pytest.raises(WeightsError, match="no weights file" if how == "removed" else "has changed|is damaged"):
+        load_checkpoint(path)
 
 
 def test_a_checkpoint_rebuilds_its_network(tmp_path: Path) -> None:

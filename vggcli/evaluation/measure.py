@@ -25,13 +25,14 @@ from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
     Checkpoint,
-    load_checkpoint,
+    load_hashed,
     need_classifier,
     need_trained,
     read_checkpoint,
     says_preprocessing,
 )
 from vggcli.weights.find import check_published, data_of, fetched, run_of
+from vggcli.zoo.network import VGG
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,20 @@ def measure(
     images = load_split(source.path, split)
     check_outside_source(outputs, source.path, images)
     note_remarks(images)
-    candidates = [_candidate(path, images, asked, places, progress, len(weights) > 1) for path in weights]
+    hashes: dict[Path, str] = {}
+    candidates = [_candidate(path, images, asked, places, progress, len(weights) > 1, hashes) for path in weights]
     if pixels is not None and not any(member.options.pixels for _, member in candidates):
         why = f"has no effect beside {weights[0]}, which says its own; leave it out"
         raise UsageError(f"a preprocessing {why}", "preprocessing")
-    for path, (_, member) in zip(weights, candidates, strict=True) if len(weights) > 1 else ():
-        load_checkpoint(path, pixels=member.options.pixels)  # so that damaged weights are an error before any work
+    for _, member in candidates if len(weights) > 1 else ():
+        member.load()  # so that damaged weights are an error before any work
     note_in_both(source.path, images)
     results = _results([member for _, member in candidates], progress)
     for error in results[0][0].skipped:
         LOG.info(f"left out: {error}")
     return [
         Measured(
-            evaluation_of(scores, member.options, path, checkpoint, source.name, split, seconds),
+            evaluation_of(scores, member.options, path, hashes[path], checkpoint, source.name, split, seconds),
             scores,
             member.images,
             checkpoint,
@@ -102,10 +104,16 @@ def measure(
 
 
 def _candidate(
-    weights: Path, images: ImageSet, asked: MeasureOptions, places: Places, progress: Progress, in_turns: bool
+    weights: Path,
+    images: ImageSet,
+    asked: MeasureOptions,
+    places: Places,
+    progress: Progress,
+    in_turns: bool,
+    hashes: dict[Path, str],
 ) -> tuple[Checkpoint, NetworkMember]:
     """What the file of the weights says of them, checked for these images. The weights themselves are not read yet, and
-    published ones are fetched only for data that they fit."""
+    published ones are fetched only for data that they fit. Their SHA-256 comes into `hashes` when they are loaded."""
     check_published(weights, images, places)
     checkpoint = read_checkpoint(fetched(weights, places, progress))
     pixels = None if says_preprocessing(checkpoint) else asked.resolved.pixels  # for weights that do not say theirs
@@ -122,10 +130,14 @@ def _candidate(
         raise WeightsError(f"{error}; {advice}", "data") from None
     say_what_is_assumed(weights, checkpoint, places)
     colour = checkpoint.preprocessing
-    member = NetworkMember(
-        lambda: load_checkpoint(weights, options.device, pixels)[0], checkpoint.config, colour, mine, options
-    )
-    return checkpoint, member
+
+    def load() -> VGG:
+        network, sha256 = load_hashed(weights, options.device, pixels)
+        if hashes.setdefault(weights, sha256) != sha256:
+            raise WeightsError(f"{weights} has changed since the evaluation began; begin it again")
+        return network
+
+    return checkpoint, NetworkMember(load, checkpoint.config, colour, mine, options)
 
 
 def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple[Scores, float]]:

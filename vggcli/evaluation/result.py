@@ -10,7 +10,7 @@ from vggcli import __version__
 from vggcli.choices import Decode, Precision
 from vggcli.errors import MachineError
 from vggcli.evaluation.protocol import EvaluateOptions, Scores, crops_an_image
-from vggcli.files import append_line, file_sha256
+from vggcli.files import append_line
 from vggcli.metrics import answers, calibration_error, confusion_counts, count_correct, error_rate
 from vggcli.progress import LOG
 from vggcli.records import OPEN
@@ -98,19 +98,20 @@ def evaluation_of(
     scores: Scores,
     options: EvaluateOptions,
     weights: Path,
+    sha256: str,
     checkpoint: Checkpoint,
     data: str,
     split: str,
     seconds: float,
 ) -> Evaluation:
-    """The record of `scores`, which the network at `weights` gave by `options` in `seconds`."""
+    """The record of `scores`, which the network at `weights`, of this hash, gave by `options` in `seconds`."""
     correct_top1, correct_top5 = correct_counts(scores)
     config, colour = checkpoint.config, checkpoint.preprocessing
     divisor = list(colour.divisor) if isinstance(colour.divisor, tuple) else colour.divisor
     return Evaluation(
         arch=config.arch,
         weights=str(weights.resolve()),
-        weights_sha256=file_sha256(weights),
+        weights_sha256=sha256,
         data=data,
         split=split,
         protocol=options.protocol,

@@ -137,6 +137,7 @@ def _one_image(work: _Work) -> Outcome:
 def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
     """Write all rows to one file, by way of a nameless temporary one beside it."""
     names, how, options = work.images.names, work.how, work.how.options
+    settings = texts(how.settings)  # with the hash of the weights as they were loaded, not as they are at the end
     started, turned = time.perf_counter(), 0
     with (
         Spool(out.parent, options.layers, names, how.dtype) as spool,
@@ -153,7 +154,7 @@ def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
         bad = tuple((names[index], error.reason) for index, error in sorted(spool.bad.items()))
         if len(names) > 1 and not spool.present.any():  # of one image the error says all
             note_bad(bad)
-        write_table(out, spool.table({**texts(how.settings), SKIPPED_KEY: json.dumps(bad)}))
+        write_table(out, spool.table({**settings, SKIPPED_KEY: json.dumps(bad)}))
         rows, shapes = int(spool.present.sum()), tuple(spool.shapes)
     return Outcome(how, rows, shapes, bad, turned, out, time.perf_counter() - started, len(names))
 

@@ -221,6 +221,8 @@ def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]
         fused=options.device.type in ("cpu", "cuda"),
     )
     for name, parameter in stages.parameters():
+        if options.precision == "fp16":  # a first step that the scaler leaves out would leave momentum as memory was
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         if name in momentum:  # in the parameter's memory layout, which the fused step needs
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
     return optimizer
