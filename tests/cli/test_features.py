@@ -220,6 +220,15 @@ def test_the_summary_says_that_an_image_was_turned(here: Path, capsys: pytest.Ca
     assert "turned upright by EXIF" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_query_is_described_in_the_precision_of_the_store(here: Path) -> None:
+    assert run(["features", "photos", "--gap", "--precision", "bf16", "--out", "f.safetensors", "-q", "-j", "0"]) == 0
+    cosines = {
+        precision: [one.cosine for one in search("photos/002.jpg", "f.safetensors", precision=precision).found]
+        for precision in ("auto", "bf16", "fp32")
+    }
+    assert cosines["auto"] == cosines["bf16"] != cosines["fp32"]
+
+
 def test_search_finds_others_than_the_image_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features("photos", "--gap", "--layer", "pool5", "--scales", "40", "50", "--out", "f.safetensors")
     features("photos", "--gap", "--layer", "pool5", "--scales", "40", "50", "--out", "s", "--shard-size", "4")

@@ -63,7 +63,9 @@ MultiScale = Annotated[
 Device = Annotated[str, Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 DevicePrecision = Annotated[
     choices.Precision,
-    Option(help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."),
+    Option(
+        help="Precision of convolutions and products; fp32 has no TF32. auto: bf16 on CUDA from Ampere on, else fp32."
+    ),
 ]
 Compile = Annotated[
     bool,

@@ -88,7 +88,7 @@ class RunFlags:
     precision: Annotated[
         choices.Precision | None,
         Option(
-            help="Precision of convolutions and matrix products; fp32 is without TF32. auto: bf16 on CUDA, else fp32."
+            help="Precision of convolutions and products; fp32 has no TF32. auto: bf16 on CUDA from Ampere on, else fp32."
         ),
     ] = None
     compile: Annotated[

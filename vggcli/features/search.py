@@ -105,7 +105,7 @@ class OpenStore:
                 norm=about.norm,
                 flip=about.flip,
                 device=device,
-                precision=precision,
+                precision=about.computed_in if precision == "auto" else precision,
                 preprocessing=ExpectedPixels.from_json(about.preprocessing) if about.preprocessing else None,
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vggcli import __version__
-from vggcli.choices import Aggregate, Norm
+from vggcli.choices import Aggregate, Norm, Precision
 from vggcli.errors import DataError, UsageError
 from vggcli.features.extract import FeatureOptions
 from vggcli.features.read import StoredRows
 from vggcli.files import file_sha256
 from vggcli.records import RECORD, Sha256, Side, parsed, read_record
 
-STORED = {"fp32": "float32", "tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}  # precisions, as files say them
+# precisions, as files say them
+STORED: dict[Precision, str] = {"fp32": "float32", "tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ class StoreSettings:
     norm: Norm
     flip: bool
     preprocessing: dict[str, Any] | None = None
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+
+    @property
+    def computed_in(self) -> Precision:
+        """The precision as options say it."""
+        return next(name for name, stored in STORED.items() if stored == self.precision)
 
     @classmethod
     def of(cls, rows: StoredRows, store: Path) -> "StoreSettings":
@@ -87,6 +94,6 @@ class StoreSettings:
         try:
             for name in ("scales", "flip", "preprocessing"):  # texts of JSON
                 about[name] = None if about[name] is None else parsed(about[name])
-            return read_record(cls, about)
+            return read_record(cls, {name: value for name, value in about.items() if value is not None})
         except ValueError as error:
             raise DataError(f"{store} cannot be searched: it does not say how its rows were made ({error})") from error

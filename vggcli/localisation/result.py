@@ -9,7 +9,6 @@ from typing import Any, Literal
 from vggcli import __version__
 from vggcli.choices import Decode, Precision
 from vggcli.data.image_set import ImageSet
-from vggcli.files import file_sha256
 from vggcli.localisation.error import ImageOutcome, Localisation, localisation
 from vggcli.localisation.localise import Guess
 from vggcli.localisation.networks import BoxNetwork
@@ -181,7 +180,7 @@ def box_evaluation(
     return BoxEvaluation(
         arch="+".join(one.checkpoint.config.arch for one in networks),
         weights=" + ".join(str(one.path.resolve()) for one in networks),
-        weights_sha256="+".join(file_sha256(one.path) for one in networks),
+        weights_sha256="+".join(one.sha256 for one in networks),
         data=how.data,
         split=how.split,
         protocol="dense" if full else "centre-crop",
