@@ -17,6 +17,7 @@ from safetensors import safe_open
 from tests.features.stores import checkpoint, network, pictures
 from tests.rounding import assert_same_sums
 from vggcli import Features, search
+from vggcli.choices import Precision
 from vggcli.cli.app import run
 
 WEIGHTS = ["--weights", "w.safetensors", "-q"]
@@ -221,12 +222,13 @@ def test_the_summary_says_that_an_image_was_turned(here: Path, capsys: pytest.Ca
 
 
 def test_a_query_is_described_in_the_precision_of_the_store(here: Path) -> None:
-    assert run(["features", "photos", "--gap", "--precision", "bf16", "--out", "f.safetensors", "-q", "-j", "0"]) == 0
-    cosines = {
-        precision: [one.cosine for one in search("photos/002.jpg", "f.safetensors", precision=precision).found]
-        for precision in ("auto", "bf16", "fp32")
-    }
-    assert cosines["auto"] == cosines["bf16"] != cosines["fp32"]
+    features("photos", "--gap", "--precision", "bf16", "--out", "f.safetensors")
+    asked: tuple[Precision, ...] = ("auto", "bf16", "fp32")
+    auto, bf16, fp32 = (
+        [one.cosine for one in search("photos/002.jpg", "f.safetensors", device="cpu", precision=precision).found]
+        for precision in asked
+    )
+    assert auto == bf16 != fp32
 
 
 def test_search_finds_others_than_the_image_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

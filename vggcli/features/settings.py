@@ -94,6 +94,6 @@ class StoreSettings:
         try:
             for name in ("scales", "flip", "preprocessing"):  # texts of JSON
                 about[name] = None if about[name] is None else parsed(about[name])
-            return read_record(cls, {name: value for name, value in about.items() if value is not None})
+            return read_record(cls, {**about, "precision": about["precision"] or "float32"})
         except ValueError as error:
             raise DataError(f"{store} cannot be searched: it does not say how its rows were made ({error})") from error
