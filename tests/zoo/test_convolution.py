@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,17 @@ def test_a_layer_made_for_inference_alone_works_too(way: str) -> None:
 def test_a_library_of_another_state_of_the_source_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "INTERFACE", compiled.INTERFACE + 1)
     assert kernel_sets.__wrapped__() == ()
+
+
+@built
+def test_a_library_that_is_cut_short_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = find_spec("vggcli.zoo._winograd")
+    assert whole is not None and whole.origin is not None
+    cut = tmp_path / "cut.so"
+    for size in (10, 20_000, Path(whole.origin).stat().st_size - 1):
+        cut.write_bytes(Path(whole.origin).read_bytes()[:size])
+        monkeypatch.setattr(compiled, "find_spec", lambda name: ModuleSpec(name, None, origin=str(cut)))
+        assert kernel_sets.__wrapped__() == ()
 
 
 def test_a_library_that_cannot_be_loaded_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

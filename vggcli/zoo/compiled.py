@@ -6,6 +6,7 @@ No torch is imported here, so that `vgg --version` can say which instruction set
 
 import ctypes
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def kernel_sets() -> tuple[Kernels, ...]:
     if found is None or found.origin is None:
         return ()
     try:
+        if not _is_whole(Path(found.origin)):
+            return ()
         library = ctypes.CDLL(found.origin)
         interface = _Size.in_dll(library, "interface").value
     except (OSError, ValueError):
@@ -81,6 +84,20 @@ def kernel_sets() -> tuple[Kernels, ...]:
         return ()
     library.kernel_set.restype, library.kernel_set.argtypes = ctypes.POINTER(_KernelSet), [_Size]
     return tuple(_sets(library))
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether an ELF library, as Linux has them, is as long as its header says: using one that is cut short kills the
+    process. Of other formats, True."""
+    with library.open("rb") as file:
+        header = file.read(64)
+    if not header.startswith(b"\x7fELF\x02\x01"):
+        return True
+    offset, (size, count) = (
+        struct.unpack_from("<Q", header.ljust(64), 40)[0],
+        struct.unpack_from("<HH", header.ljust(64), 58),
+    )
+    return bool(library.stat().st_size >= offset + size * count)
 
 
 def _sets(library: ctypes.CDLL) -> Iterator[Kernels]:
