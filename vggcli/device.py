@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vggcli.choices import Precision
 from vggcli.errors import MachineError, UsageError
@@ -57,6 +58,12 @@ def computing(device: torch.device, precision: Precision, fixed: bool = False) -
     half = _HALVES.get(precision)
     with products(precision, fixed), torch.autocast(device.type, half, enabled=half is not None):
         yield
+
+
+def low_precision(maps: Tensor) -> torch.dtype | None:
+    """The dtype that autocast asks for on the CPU, for maps that are there; else None."""
+    asked = maps.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return torch.get_autocast_dtype("cpu") if asked else None
 
 
 @contextmanager

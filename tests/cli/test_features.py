@@ -19,6 +19,9 @@ from tests.rounding import assert_same_sums
 from vggcli import Features, search
 from vggcli.choices import Precision
 from vggcli.cli.app import run
+from vggcli.features import bulk
+from vggcli.features.extract import image_rows
+from vggcli.files import file_sha256
 
 WEIGHTS = ["--weights", "w.safetensors", "-q"]
 
@@ -219,6 +222,20 @@ def test_the_summary_says_that_an_image_was_turned(here: Path, capsys: pytest.Ca
     Image.open("photos/000.jpg").save("t.jpg", exif=exif)
     features("t.jpg", "--gap")
     assert "turned upright by EXIF" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_store_has_the_hash_of_the_weights_that_described(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = file_sha256(Path("w.safetensors"))
+    Path("other").write_bytes(Path("w.safetensors").read_bytes() + b" ")
+
+    def replaced_meanwhile(*given: Any) -> Any:
+        Path("other").replace("w.safetensors")
+        return image_rows(*given)
+
+    monkeypatch.setattr(bulk, "image_rows", replaced_meanwhile)
+    features("photos", "--gap", "--out", "f.safetensors")
+    assert not Path("other").exists()
+    assert stored("f.safetensors")[2]["weights_sha256"] == described
 
 
 def test_a_query_is_described_in_the_precision_of_the_store(here: Path) -> None:

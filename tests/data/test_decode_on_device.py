@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tests.conftest import MakeFolder
 from tests.data.test_decode import photo_like
@@ -270,8 +271,17 @@ def test_without_a_gpu_there_is_none_to_decode_on() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_gpu_can_decode() -> None:
+def test_the_gpu_is_tried_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, pixels = list[tuple[torch.device, torch.Size]](), decode_on_device._pixels
+
+    def watched(coded: list[Tensor], device: torch.device) -> list[Tensor]:
+        found = pixels(coded, device)
+        tried.extend((one.device, one.shape) for one in found)
+        return found
+
+    monkeypatch.setattr(decode_on_device, "_pixels", watched)
     need_decoder("gpu", torch.device("cuda", 0))
+    assert tried == [(torch.device("cuda", 0), torch.Size((3, 16, 16)))]
 
 
 def test_a_batch_holds_views_of_the_device_and_of_the_host(mixed: ImageSet) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,8 +12,11 @@ from PIL import Image
 import vggcli
 from tests.conftest import MakeFolder, picture
 from tests.localisation.nets import CLASSES, saved, saved_pair
+from vggcli.data.test_batches import test_batches
 from vggcli.errors import DataError, UsageError, WeightsError
 from vggcli.evaluation.options import MeasureOptions
+from vggcli.files import file_sha256
+from vggcli.localisation import localise, measure
 from vggcli.localisation.evaluate import BoxOptions
 from vggcli.localisation.localise import THRESHOLD, Found, Guess
 from vggcli.localisation.predict import BoxPredictions, predicted_boxes
@@ -29,12 +33,37 @@ def found_in(paths: str | Sequence[str], pair: tuple[Path, Path], **asked: objec
     return vggcli.predict(paths, boxes=pair[0], classifier=pair[1], **asked)  # type: ignore[call-overload,no-any-return]
 
 
-def test_predictions_are_those_of_an_evaluation(make_folder: MakeFolder, pair: tuple[Path, Path]) -> None:
-    folder = make_folder()
+def boxed(folder: Path) -> Path:
+    """A list of the images in `folder`, each with the same box."""
     lines = ["path,label,split,xmin,ymin,xmax,ymax"]
     names = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*/*.jpg"))
     lines += [f"{name},{name.split('/')[1]},{name.split('/')[0]},10,10,40,40" for name in names]
     (folder / "boxes.csv").write_text("\n".join(lines))
+    return folder / "boxes.csv"
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_hash_is_that_of_the_networks_that_were_measured(
+    make_folder: MakeFolder, pair: tuple[Path, Path], dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = file_sha256(pair[0])
+    Path("other").write_bytes(pair[0].read_bytes() + b" ")
+
+    def replaced_meanwhile(*given: Any, **how: Any) -> Any:
+        Path("other").replace(pair[0])
+        return test_batches(*given, **how)
+
+    for room in (measure, localise):
+        monkeypatch.setattr(room, "test_batches", replaced_meanwhile)
+    how: Any = {"classifier": pair[1], "scales": (48,), "dense": True} if dense else {}
+    found = vggcli.evaluate(pair[0], boxed(make_folder()), **how)
+    assert not Path("other").exists()
+    assert found.evaluation.weights_sha256 == measured
+
+
+def test_predictions_are_those_of_an_evaluation(make_folder: MakeFolder, pair: tuple[Path, Path]) -> None:
+    folder = make_folder()
+    boxed(folder)
     how = {"scales": (36, 48)}
     measured = vggcli.evaluate(pair[0], folder / "boxes.csv", classifier=pair[1], dense=True, **how)  # type: ignore[arg-type]
     found = found_in(str(folder / "val"), pair, **how)

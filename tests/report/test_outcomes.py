@@ -35,7 +35,7 @@ def network(
     name: str, layers: str = "all", boxes: Any = "pcr", scale: tuple[int, int] = (384, 384), **config: Any
 ) -> BoxNetwork:
     made = NetworkConfig(**{"arch": "D", "classes": 1000, "boxes": boxes, **config})
-    return BoxNetwork(Path(name), Checkpoint(made, (), COLOUR, scale, {"layers": layers}), "")
+    return BoxNetwork(Path(name), Checkpoint(made, (), COLOUR, scale, {"layers": layers}))
 
 
 def measured(

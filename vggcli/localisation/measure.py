@@ -3,7 +3,8 @@ crop, and by protocol 2, classes and boxes everywhere in the whole image."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
 from vggcli.training.frozen import ROWS
 from vggcli.training.objective import BoxRegression, BoxTally
-from vggcli.weights.checkpoint import load_checkpoint
+from vggcli.weights.checked_once import unchanged, weights_sha256
+from vggcli.weights.checkpoint import load_hashed
 from vggcli.weights.find import data_of
 
 
@@ -111,7 +113,8 @@ def _by_centre_crop(
     options, config = asked.for_network(one.checkpoint), one.checkpoint.config
     assert config.boxes is not None
     images, (scale,) = _of_its_classes(one, data.images), options.scales
-    network, started = load_checkpoint(one.path, options.device)[0], time.perf_counter()
+    network, sha256 = load_hashed(one.path, options.device)
+    one, started = replace(one, sha256=sha256), time.perf_counter()
     tally, skipped = BoxTally(images, BoxRegression(config.boxes, scale, config.crop)), dict[int, ImageError]()
     rows = asked.batch_size or ROWS
     plan = ViewPlan((scale,), centre_crop=config.crop)
@@ -172,9 +175,13 @@ def measure_localisation(
 
     Raises UsageError, DataError, WeightsError or MachineError for whatever cannot be used.
     """
-    networks = [box_network(path) for path in weights]
-    found = boxed_data(data, split, weights, asked, places=places, progress=progress, outputs=outputs)
-    localiser = open_localiser(networks, classifiers, asked, found.images, places=places, progress=progress)
+    with ExitStack() as reading:
+        for path in weights:
+            reading.enter_context(unchanged(path))
+        networks = [box_network(path) for path in weights]
+        found = boxed_data(data, split, weights, asked, places=places, progress=progress, outputs=outputs)
+        localiser = open_localiser(networks, classifiers, asked, found.images, places=places, progress=progress)
+        networks = [replace(one, sha256=weights_sha256(one.path)) for one in networks]
     note_in_both(found.path, found.images)
     several = len(networks) > 1
     parts = [*([(index,) for index in range(len(networks))] if several else []), tuple(range(len(networks)))]

@@ -10,7 +10,6 @@ from vggcli.evaluation.ensemble import fused
 from vggcli.evaluation.options import MeasureOptions
 from vggcli.evaluation.protocol import Scores, check_test_scales
 from vggcli.evaluation.scores_file import load_scores
-from vggcli.files import file_sha256
 from vggcli.localisation.localise import DenseNetwork, Localiser
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
@@ -31,11 +30,11 @@ from vggcli.weights.preprocessing import ExpectedPixels
 
 @dataclass(frozen=True)
 class BoxNetwork:
-    """A network that gives boxes, as its file says it, and the SHA-256 of the file before it is measured."""
+    """A network that gives boxes, as its file says it; `sha256` is the file's, once it is loaded to be measured."""
 
     path: Path
     checkpoint: Checkpoint
-    sha256: str
+    sha256: str = ""
 
 
 def gives_boxes(weights: Sequence[Path]) -> bool:
@@ -55,7 +54,7 @@ def box_network(weights: Path, pixels: ExpectedPixels | None = None) -> BoxNetwo
     preprocessing of weights that do not say theirs."""
     checkpoint = read_checkpoint(weights, pixels)
     need_boxes(weights, checkpoint)
-    return BoxNetwork(weights, checkpoint, file_sha256(weights))
+    return BoxNetwork(weights, checkpoint)
 
 
 def one_class(boxes: Sequence[BoxNetwork]) -> bool:

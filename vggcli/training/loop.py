@@ -50,10 +50,8 @@ def train_epochs(
     the iterator); DataError at a loss that is not finite (before the step, leaving the last save as it was).
     """
     recipe = options.recipe
-    steps, stages = steps_an_epoch(len(data.train), recipe.batch_size), Stages(network, options.layers)
-    between_layers: AbstractContextManager[None] = _stop_between_layers(network, stop)
-    if options.compile:  # a compiled pass has no layers between which it could stop
-        stages, between_layers = CompiledStages(network, options.layers, options.device), nullcontext()
+    steps = steps_an_epoch(len(data.train), recipe.batch_size)
+    stages, between_layers = _passes(network, options, stop)
     stages.train()
     optimizer = _optimizer(stages, options, momentum)
     scaler = _scaler(options, state)
@@ -68,9 +66,7 @@ def train_epochs(
             while not (state.epoch >= recipe.epochs or state.plateau.finished or _enough_steps(state, options)):
                 while state.step < steps and not _enough_steps(state, options):
                     loss_sum, correct, images = yield from _accumulate(*source, state, scaler, stop)
-                    where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
-                    _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
-                    _take_step(optimizer, scaler, state.plateau.learning_rate(recipe.learning_rate))
+                    _take_step(optimizer, scaler, options, state, loss_sum, folder)
                     clock, seconds = time.monotonic(), time.monotonic() - clock
                     state = replace(state.after_step(loss_sum, correct, images, seconds), scaler=scaler.state_dict())
                     if clock - saved > SAVE_SECONDS:
@@ -112,6 +108,16 @@ class _Saves:
             self.folder.save_last(self.stages.network, _momentum(self.stages, self.optimizer), state)
             self.last = state
         return time.monotonic()
+
+
+def _passes(
+    network: VGG, options: LoopOptions, stop: Callable[[], bool]
+) -> tuple[Stages, AbstractContextManager[None]]:
+    """What runs the network, and the context in which it can be stopped; a compiled pass has no layers between which it
+    could."""
+    if options.compile:
+        return CompiledStages(network, options.layers, options.device), nullcontext()
+    return Stages(network, options.layers), _stop_between_layers(network, stop)
 
 
 @contextmanager
@@ -236,8 +242,18 @@ def _scaler(options: LoopOptions, state: RunState) -> torch.amp.GradScaler:
     return scaler
 
 
-def _take_step(optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler, rate: float) -> None:
-    optimizer.param_groups[0]["lr"] = rate
+def _take_step(
+    optimizer: torch.optim.SGD,
+    scaler: torch.amp.GradScaler,
+    options: LoopOptions,
+    state: RunState,
+    loss_sum: float,
+    folder: RunFolder,
+) -> None:
+    """The step by the gradients that were accumulated. Raises DataError, before it, where their loss is not finite."""
+    where = f"at step {state.total_steps + 1} (epoch {state.epoch + 1})"
+    _check_finite("loss", loss_sum, f"{where}; the run stopped before that step and", folder)
+    optimizer.param_groups[0]["lr"] = state.plateau.learning_rate(options.recipe.learning_rate)
     scaler.step(optimizer)
     scaler.update()
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from vggcli import paper
 from vggcli.colour import ColourStatistics
 from vggcli.errors import UsageError, WeightsError, command_or_python
-from vggcli.files import file_sha256, replacing
+from vggcli.files import replacing
 from vggcli.imagenet import imagenet_names
 from vggcli.records import RECORD, Side, parsed, read_record, shown
-from vggcli.weights.checked_once import once
+from vggcli.weights.checked_once import unchanged, weights_sha256
 from vggcli.weights.metadata import check_training
 from vggcli.weights.preprocessing import PIXELS, TORCHVISION_OXFORD, ExpectedPixels
 from vggcli.weights.recognise import Foreign, format_of, oxford_scale, usual_scale
@@ -152,27 +152,13 @@ def load_hashed(
     """The network as `load_checkpoint` gives it, and the SHA-256 of the very file that it came from."""
     with unchanged(path):
         network, _ = load_checkpoint(path, device, pixels)
-        return network, once(file_sha256)(path)
-
-
-@contextmanager
-def unchanged(path: Path) -> Iterator[None]:
-    """Raises WeightsError where the file is written to, or another takes its place, before the block ends."""
-    before = _stamp(path)
-    yield
-    if _stamp(path) != before:
-        raise WeightsError(f"{path} has changed while it was read; try again when it is finished")
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    _check_there(path)
-    about = path.stat()
-    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+        return network, weights_sha256(path)
 
 
 @contextmanager
 def _compared(path: Path) -> Iterator[None]:
     """Compare a file with its SHA-256 in another thread, on another core, until the end of the block."""
+    _check_there(path)
     if format_of(path) != "safetensors":
         yield
         return

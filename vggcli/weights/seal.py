@@ -2,7 +2,7 @@
 
 It covers the name, type, shape and bytes of every tensor, in the order of the names, and every metadata text except itself.
 It is the first key of our JSON note, or, in a file without a note, a metadata entry of its own. So a damaged bit is found
-wherever it is, before anything in the file is used. Older files have no seal.
+wherever it is, before anything made of the file is used. Older files have no seal.
 """
 
 import hashlib

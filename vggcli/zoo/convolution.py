@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
+from vggcli.device import low_precision
 from vggcli.zoo.compiled import Convolution, Gradient, Kernels, Packing, kernels_in_use, run_on_threads
-from vggcli.zoo.kept import Kept, low_precision
+from vggcli.zoo.kept import Kept
 from vggcli.zoo.winograd import matrices, tiles_of, transformed_filters, winograd_conv3x3, winograd_pays
 
 FEW_CHANNELS = 6  # of the input, up to which the sums are shorter than the transforms

@@ -4,7 +4,6 @@ paper."""
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -30,9 +29,3 @@ class Kept:
 
     def forget(self) -> None:
         self._made = None
-
-
-def low_precision(maps: Tensor) -> torch.dtype | None:
-    """The dtype that autocast asks for on the CPU, for maps that are there; else None."""
-    asked = maps.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return torch.get_autocast_dtype("cpu") if asked else None

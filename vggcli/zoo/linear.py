@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vggcli.device import low_precision
 from vggcli.zoo.compiled import Kernels, Linear, kernels_in_use, run_on_threads
-from vggcli.zoo.kept import Kept, low_precision
+from vggcli.zoo.kept import Kept
 from vggcli.zoo.winograd import onednn_runs
 
 LEAST_OUTPUTS = 4  # of the compiled product
@@ -45,10 +46,10 @@ class WindowLinear(nn.Module):
     def _product(self, windows_NHWC: Tensor) -> Tensor:
         """[N, H, W, k*k*in] to [N, H, W, out]."""
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.weight.shape[0], -1)  # a view in channels_last
-        if torch.is_grad_enabled() and any(one.requires_grad for one in (windows_NHWC, *self.parameters())):
+        learns = torch.is_grad_enabled() and any(one.requires_grad for one in (windows_NHWC, *self.parameters()))
+        if learns:
             self._kept.forget()  # a fused optimiser may change the weights next, which no version tells
-            return F.linear(windows_NHWC, weight, self.bias)
-        if torch.compiler.is_compiling():  # which takes PyTorch's own operations in
+        if learns or torch.compiler.is_compiling():  # which takes PyTorch's own operations in
             return F.linear(windows_NHWC, weight, self.bias)
         kernels, dtype = kernels_in_use(), low_precision(windows_NHWC)
         if dtype is not None:
