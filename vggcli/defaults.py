@@ -21,9 +21,9 @@ def convolution() -> str | None:
     return os.environ.get("VGG_CONVOLUTION") or None
 
 
-def worker_count(workers: int | None) -> int:
-    """`workers`, or where it is None one for each core this process may use, as far as the limit of open files allows.
-    Raises MachineError where that limit does not allow `workers`."""
+def worker_count(workers: int | None, processes: int = 1) -> int:
+    """`workers`, or where it is None one for each core this process may use, shared among so many `processes`, as far as the
+    limit of open files allows. Raises MachineError where that limit does not allow `workers`."""
     try:
         import resource
 
@@ -33,7 +33,7 @@ def worker_count(workers: int | None) -> int:
         allowed = sys.maxsize
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cores, allowed)
+        return min(max(1, cores // processes), allowed)
     if workers > allowed:
         advice = f"raise it with `ulimit -n`, or use at most {allowed} workers"
         files = OWN_FILES + workers * WORKER_FILES

@@ -58,7 +58,7 @@ def test_an_epoch_uses_every_image_once_in_an_order_of_its_own() -> None:
 
 def test_a_schedule_splits_steps_and_ends_with_a_short_one() -> None:
     places = list(Schedule(images=10, batch_size=6, micro_batch=4, epochs=1))
-    assert places == [Position(0, 0, 0, 4, 6), Position(0, 0, 4, 6, 6), Position(0, 1, 0, 4, 4)]
+    assert places == [Position(0, 0, 0, 4, 6, 4), Position(0, 0, 4, 6, 6, 6), Position(0, 1, 0, 4, 4, 4)]
     assert [place.ends_step for place in places] == [False, True, True]
 
 

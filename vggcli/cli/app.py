@@ -16,6 +16,7 @@ from typer import Option
 from typer.main import get_command
 
 from vggcli import __version__
+from vggcli.cli import devices
 from vggcli.cli.convert import convert
 from vggcli.cli.data import data
 from vggcli.cli.ensemble import ensemble
@@ -46,6 +47,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+SHARED = ("train", "finetune", "evaluate", "eval", "ensemble", "features", "predict")  # among several processes
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
 KEPT_WHOLE = re.compile(r"`[^`]*`|\d %")  # on one line of a terminal, where they fit: commands, numbers with their unit
@@ -95,14 +97,21 @@ _register("models", models, "vgg models D --crop 64 --width 0.25")
 
 
 class _Notes(logging.Handler):
-    """Print every note of the libraries as a line on stderr."""
+    """Print every note of the libraries as a line on stderr, in the first of several processes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _tell(record.getMessage())
+        if not devices.is_silent():
+            _tell(record.getMessage())
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. The one error boundary."""
+    code = _run(arguments)
+    devices.leave(orderly=code == ExitCode.OK)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     log = logging.getLogger("vggcli")
     if not any(isinstance(one, _Notes) for one in log.handlers):
         log.addHandler(_Notes())
@@ -110,23 +119,27 @@ def run(arguments: list[str]) -> int:
     try:
         choose(convolution())
         result = _dispatch(arguments)
+        if isinstance(result, devices.Launch):
+            return devices.launched(result, arguments)
         sys.stdout.flush()
         if result == ExitCode.INTERRUPTED:  # some versions of typer return it for a KeyboardInterrupt
             raise KeyboardInterrupt
         return result if isinstance(result, int) else ExitCode.OK
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", ExitCode.INTERRUPTED)
+        return _fail("interrupted", ExitCode.INTERRUPTED, own=False)
     except Terminated:
-        return _fail("stopped by a signal", ExitCode.TERMINATED)
+        return _fail("stopped by a signal", ExitCode.TERMINATED, own=False)
     except (BrokenPipeError, SystemExit):  # the reader of our output has gone; rich then raises SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Interrupted as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, own=False)
     except Exception as error:
         code = received()
         if code is not None:  # a library that a signal interrupts may raise anything
-            return _fail("stopped by a signal", code)
+            return _fail("stopped by a signal", code, own=False)
+        if devices.is_of_another(error):
+            return _fail(str(error), ExitCode.MACHINE, own=False)
         if not isinstance(error, VGGError):
             return _other(error, arguments)
         return _fail(_with_flags(error), error.exit_code)
@@ -155,6 +168,8 @@ def _dispatch(arguments: list[str]) -> Any:
         raise UsageError(f"there is no command {name!r}{did_you_mean(name, command.commands) or '; see `vgg --help`'}")
     if name in command.commands and {"-h", "--help"} & set(arguments):  # whatever else is on the line
         return command.commands[name].main(args=["--help"], prog_name=f"vgg {name}", standalone_mode=False)
+    if name in command.commands and name not in SHARED and devices.is_shared():
+        raise UsageError(f"`vgg {name}` works in one process; start it without torchrun")
     return command.main(args=arguments, prog_name="vgg", standalone_mode=False)
 
 
@@ -180,7 +195,8 @@ def _other(error: Exception, arguments: list[str]) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         name = os.fsdecode(error.filename or "a name")
         return _fail(f"{name[:60]}… is longer than the name of a file can be; give a shorter one", ExitCode.USAGE)
-    traceback.print_exc()
+    if devices.speaks_last(own=True):
+        traceback.print_exc()
     return _fail("this is a bug in vgg; please report it with the lines above", ExitCode.BUG)
 
 
@@ -201,8 +217,14 @@ def _refused(error: BaseException) -> str | None:
     return None
 
 
-def _fail(message: str, code: int) -> int:
-    _tell(f"vgg: {' '.join(IN_PYTHON.sub('', message).split())}", RED)
+def _fail(message: str, code: int, own: bool = True) -> int:
+    """Say what ended the command, unless another process of the job does; a signal, or an error that is not this process's
+    `own`, may come from one that was killed."""
+    ended = None if own else devices.lost_process()
+    if ended is not None:
+        message, code = message if ended in message else f"{ended} was killed: {message}", ExitCode.MACHINE
+    if devices.speaks_last(own):
+        _tell(f"vgg: {' '.join(IN_PYTHON.sub('', message).split())}", RED)
     return code
 
 

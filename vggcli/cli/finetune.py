@@ -6,9 +6,11 @@ from typer import Option
 
 from vggcli import choices
 from vggcli.cli import options
+from vggcli.cli.devices import on_devices
 from vggcli.cli.train import LearningFlags, RunFlags, ScaleJitter, train_and_show
 
 
+@on_devices
 @options.with_groups
 def finetune(
     data: options.DataOfWeights = None,

@@ -19,7 +19,7 @@ PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in 
     "Run": "config resume cache_features tensorboard",
     "Output": "to search top out save_scores per_class confusion histogram worst maps dtype shard_size "
     "table csv json quiet",
-    "Machine": "device precision compile micro_batch workers decode",
+    "Machine": "devices device precision compile micro_batch workers decode",
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 VALUES: dict[Any, str] = {bool: "", int: "N", float: "X"}  # of flags that name no other

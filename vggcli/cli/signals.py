@@ -78,15 +78,15 @@ def _unless_raised_here(lost: "sys.UnraisableHookArgs", /) -> None:
 
 
 @contextmanager
-def asked_to_stop(said: Callable[[], None]) -> Iterator[list[ExitCode]]:
+def asked_to_stop(said: Callable[[], None], at_once: bool = True) -> Iterator[list[ExitCode]]:
     """A list that signals append their exit codes to, for a loop that looks at it and stops by itself; `said` is called at
-    the first signal, and a second SIGINT raises KeyboardInterrupt at once."""
+    the first signal, and a second SIGINT raises KeyboardInterrupt `at_once`."""
     asked = list(_received)
     if ALARM is not None:
         signal.setitimer(signal.ITIMER_REAL, 0)  # `asked` holds what came before
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
+        if asked and at_once and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(CODES[signal.Signals(number)])
         said()

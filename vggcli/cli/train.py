@@ -12,6 +12,7 @@ from typer import Option
 
 from vggcli import choices
 from vggcli.cli import options
+from vggcli.cli.devices import joined, on_devices
 from vggcli.defaults import user_places, worker_count
 from vggcli.errors import Interrupted, counted
 
@@ -102,6 +103,7 @@ class RunFlags:
     decode: options.DecodeIfGiven = None
 
 
+@on_devices
 @options.with_groups
 def train(
     data: options.Data = None,
@@ -150,17 +152,21 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
     from vggcli.training.start import start
     from vggcli.training.surroundings import Pictures, Surroundings
 
-    as_json, quiet = flags.pop("json"), flags.pop("quiet")
+    ranks, as_json = joined(), flags.pop("json")
+    quiet = flags.pop("quiet") or not ranks.is_first
     flags |= vars(flags.pop("learning")) | vars(flags.pop("run"))
-    flags["workers"] = worker_count(flags["workers"])
+    flags["workers"] = worker_count(flags["workers"], ranks.local_world)
     around = Surroundings(
         user_places(),
         options.progress(quiet),
         lambda found: None if quiet else options.stderr_console().print(survey_table(found)),
-        lambda classes, best: _on_screen(quiet, classes, best, flags.get("recipe") != "tiny"),
+        lambda classes, best: _on_screen(quiet, classes, best, flags.get("recipe") != "tiny", ranks.world == 1),
         Pictures(save_curves, save_views),
+        ranks,
     )
     result = start(kind(**flags), around)
+    if not ranks.is_first:
+        return
     if as_json:
         print(dumps(result.to_json()))
     else:
@@ -168,8 +174,9 @@ def train_and_show(kind: "type[TrainOptions | FinetuneOptions]", flags: dict[str
 
 
 @contextmanager
-def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator[Watch]":
-    """Show the records of a run. On a signal the run saves and stops, and Interrupted is raised."""
+def _on_screen(quiet: bool, classes: int, best: float, paper: bool, alone: bool) -> "Iterator[Watch]":
+    """Show the records of a run. On a signal the run saves and stops, and Interrupted is raised; a second Ctrl-C stops one
+    that is `alone` at once."""
     from vggcli.cli.signals import asked_to_stop
     from vggcli.report.progress import TrainingDisplay
     from vggcli.training.options import Stopped
@@ -178,7 +185,7 @@ def _on_screen(quiet: bool, classes: int, best: float, paper: bool) -> "Iterator
 
     advice = "; `vgg train --recipe tiny` takes minutes" if paper else ""
     display = TrainingDisplay(options.stderr_console(), quiet, classes, best, advice)
-    with asked_to_stop(display.stopping) as asked, display:
+    with asked_to_stop(display.stopping, at_once=alone) as asked, display:
         try:
             yield Watch(
                 lambda record: display.epoch_end(record) if isinstance(record, EpochRecord) else display.step(record),

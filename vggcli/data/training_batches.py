@@ -3,7 +3,7 @@
 Shapes: N images, H and W pixels, C = 3 channels in the order RGB.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from vggcli.data.to_device import on_device
 from vggcli.data.training_views import Pixels, box_share, draw_view, drawn_box, training_pixels, view_generator
 from vggcli.data.workers import chunked, loaded
 from vggcli.progress import Progress, silent
+from vggcli.ranks import share_of
 
 DECODED_AHEAD = 2  # micro-batches whose views a device makes ahead
 STATISTICS_IMAGES = 10_000  # at most, evenly spaced in the training set, for its colour statistics
@@ -35,17 +36,24 @@ STATISTICS_SIDE = 128  # pixels of the shorter side of these, at most
 
 @dataclass(frozen=True)
 class Position:
-    """A micro-batch of a step of an epoch: the rows `start` to `stop` of the step's `size` images."""
+    """A micro-batch of a step of an epoch: the rows `start` to `stop` of the step's `size` images, of which `done` are done
+    with it. Where several processes share a step, these count the others' micro-batches at the same time too, and `start`
+    to `stop` may be empty."""
 
     epoch: int
     step: int
     start: int
     stop: int
     size: int
+    done: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.start == self.stop
 
     @property
     def ends_step(self) -> bool:
-        return self.stop == self.size
+        return self.done == self.size
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,15 @@ class TrainingBatch:
         return replace(self, **{name: function(one) for name in names if (one := getattr(self, name)) is not None})
 
 
+def empty_batch(crop: int, boxes: bool, device: torch.device) -> TrainingBatch:
+    """A micro-batch without an image, for a process that has none while others have one."""
+    images, flips = torch.empty(0, crop, crop, 3, dtype=torch.uint8, device=device), torch.empty(0, dtype=torch.bool)
+    labels, shifts = torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, 3, device=device)
+    if not boxes:
+        return TrainingBatch(images, labels, flips, shifts)
+    return TrainingBatch(images, labels, flips, shifts, torch.empty(0, 4, device=device), flips.to(device))
+
+
 def steps_an_epoch(images: int, batch_size: int) -> int:
     """The number of steps; every image is used once in an epoch, and the last step may have fewer images."""
     return -(-images // batch_size)
@@ -74,21 +91,27 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Every micro-batch from the epoch and step `start` to the end of the last of `epochs`; can be iterated repeatedly."""
+    """Every micro-batch from the epoch and step `start` to the end of the last of `epochs`; can be iterated repeatedly. Of
+    `world` processes each has one at a time, of `micro_batch` images or fewer, and this is the one of `rank`: the rows that
+    all of them have at one time are consecutive, and dealt evenly."""
 
     images: int
     batch_size: int
     micro_batch: int
     epochs: int
     start: tuple[int, int] = (0, 0)
+    rank: int = 0
+    world: int = 1
 
     def __iter__(self) -> Iterator[Position]:
         first_epoch, first_step = self.start
         for epoch in range(first_epoch, self.epochs):
             for step in range(first_step if epoch == first_epoch else 0, steps_an_epoch(self.images, self.batch_size)):
                 size = min(self.batch_size, self.images - step * self.batch_size)
-                for begin in range(0, size, self.micro_batch):
-                    yield Position(epoch, step, begin, min(begin + self.micro_batch, size), size)
+                for begin in range(0, size, self.micro_batch * self.world):
+                    end = min(begin + self.micro_batch * self.world, size)
+                    mine = share_of(end - begin, self.rank, self.world)
+                    yield Position(epoch, step, begin + mine.start, begin + mine.stop, size, end)
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
@@ -99,13 +122,14 @@ def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
 
 
 def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
-    """The (epoch, image index) pairs of each micro-batch of `schedule`."""
+    """The (epoch, image index) pairs of each micro-batch of `schedule`; empty lists are left out."""
     epoch, order = -1, list[int]()
     for place in schedule:
         if place.epoch != epoch:
             epoch, order = place.epoch, epoch_order(schedule.images, seed, place.epoch)
         first = place.step * schedule.batch_size
-        yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
+        if not place.is_empty:
+            yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
 
 
 @dataclass(frozen=True)
@@ -191,7 +215,7 @@ def training_batches(
     workers: int,
     device: torch.device,
     decode: Decode = "cpu",
-) -> Iterator[TrainingBatch]:
+) -> Generator[TrainingBatch, None, None]:
     """The micro-batches of `schedule` on `device`; of images with checked boxes, the boxes of the views too. With `decode`
     "gpu", JPEGs are decoded and resampled there (which a CPU can do too). Raises ImageError at the first image that cannot
     be used."""

@@ -33,6 +33,7 @@ from vggcli.errors import MachineError
 from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.progress import LOG
+from vggcli.ranks import ALONE, Ranks
 from vggcli.zoo.inductor import compiled
 from vggcli.zoo.network import VGG
 
@@ -147,10 +148,15 @@ class FrozenView:
 
 
 def frozen_outputs(
-    folder: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]
+    folder: Path,
+    images: ImageSet,
+    view: FrozenView,
+    workers: int,
+    progress: Callable[[int], None],
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
-    """The rows of `images`, read from `folder`, or computed and kept there where they are missing or damaged. `progress` is
-    called with the number of images done.
+    """The rows of `images`, read from `folder`, or computed by all of `ranks` together and kept there, on every machine,
+    where they are missing or damaged on one. `progress` is called with the number of images done.
 
     Raises ImageError at an image that cannot be used, MachineError where the file cannot be written.
     """
@@ -158,12 +164,15 @@ def frozen_outputs(
     if path.is_dir():
         raise MachineError(f"{path} is a folder, where a file of outputs of frozen layers is to be kept; remove it")
     try:
-        found = _kept(path, len(images)) if os.path.lexists(path) else None
+        found = _kept(path, len(images)) if ranks.is_first_here and os.path.lexists(path) else None
     except (OSError, ValueError) as error:
         found = None
         LOG.info(f"{path}, outputs of frozen layers, is damaged or of an older version ({error}): computed again")
+    if not all(ranks.gathered(found is not None or not ranks.is_first_here)):
+        _compute(path, images, view, workers, progress, ranks)
+        found = None
+        ranks.gathered(None)  # the files are there
     if found is None:
-        _compute(path, images, view, workers, progress)
         with path.open("rb") as file:
             found = _mapped(path, read_npy_header(file, path.stat().st_size - DIGEST_BYTES))
     os.utime(path)  # the time of its last use, for clearing the cache
@@ -193,30 +202,56 @@ def _mapped(path: Path, header: NpyHeader) -> NDArray[np.float32]:
     return rows
 
 
-@torch.inference_mode()
-def _compute(path: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None]) -> None:
-    view.stages.network.eval()
-    plan = ViewPlan((view.scale,), centre_crop=view.stages.network.config.crop)
-    batches = test_batches(images, plan, lambda height, width: ROWS, workers, view.device, decode=view.decode)
-    digest = hashlib.sha256()
+def _compute(
+    path: Path, images: ImageSet, view: FrozenView, workers: int, progress: Callable[[int], None], ranks: Ranks
+) -> None:
+    """Write the file at `path`, on each machine in its first process."""
+    results = _computed(images, view, workers, ranks)
+    if not ranks.is_first_here:
+        for _ in results:
+            pass
+        return
+    digest, begun = hashlib.sha256(), False
     with replacing(path) as temporary, temporary.open("wb") as file:
-        for batch in batches:
-            if isinstance(batch, ImageError):
-                raise batch
-            with computing(view.device, view.precision):
-                outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
-            rows = (outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs).cpu().contiguous().numpy()
-            if batch.indices[0] == 0:
-                head = io.BytesIO()
+        for rows in results:
+            if not begun:
+                head, begun = io.BytesIO(), True
                 described = {"descr": "<f4", "fortran_order": False, "shape": (len(images), *rows.shape[1:])}
                 np.lib.format.write_array_header_1_0(head, described)
                 digest.update(head.getvalue())
                 file.write(head.getvalue())
-            some = rows.astype("<f4", copy=False).data  # views of one shape come in the order of the images
-            digest.update(some)
-            file.write(some)
-            progress(len(batch.indices))
+            digest.update(rows.data)
+            file.write(rows.data)
+            progress(len(rows))
         file.write(digest.digest())
+
+
+@torch.inference_mode()
+def _computed(images: ImageSet, view: FrozenView, workers: int, ranks: Ranks) -> Iterator[NDArray[np.float32]]:
+    """The rows of all images in their order, a pass of one process at a time, where they are to be written; all `ranks`
+    compute at the same time, each its share of as many images as they have in one pass."""
+    view.stages.network.eval()
+    together = ROWS * ranks.world
+    shares = [
+        [first + row for row in ranks.share(min(together, len(images) - first))]
+        for first in range(0, len(images), together)
+    ]
+    plan = ViewPlan((view.scale,), centre_crop=view.stages.network.config.crop)
+    order = [index for share in shares for index in share]
+    where = (workers, view.device)
+    batches = test_batches(images, plan, lambda height, width: ROWS, *where, order, decode=view.decode)
+    exchanged = ranks.collected if ranks.local_world == ranks.world else ranks.gathered
+    for share in shares:
+        rows = None
+        if share:
+            batch = next(batches)  # views of one shape come in the order of the images
+            if isinstance(batch, ImageError):
+                raise batch
+            with computing(view.device, view.precision):
+                outputs = view.stages.frozen(normalise(batch.images_NHWC, view.colour)).float()
+            last = outputs.permute(0, 2, 3, 1) if outputs.dim() == 4 else outputs
+            rows = last.cpu().contiguous().numpy().astype("<f4", copy=False)
+        yield from (one for one in exchanged(rows) if one is not None)
 
 
 def frozen_batch(
@@ -226,4 +261,4 @@ def frozen_batch(
     outputs = torch.from_numpy(rows[list(indices)]).to(device)
     if outputs.dim() == 4:
         outputs = outputs.permute(0, 3, 1, 2)
-    return FrozenBatch(outputs, torch.tensor([labels[index] for index in indices], device=device))
+    return FrozenBatch(outputs, torch.tensor([labels[index] for index in indices], dtype=torch.int64, device=device))

@@ -3,6 +3,9 @@
 A step's images are split into micro-batches whose gradients add up; views and dropout masks are functions of seed, epoch,
 step and image, so the result depends neither on the micro-batch (except with batch normalisation) nor on where a run was
 interrupted.
+
+Several processes share each step by DistributedDataParallel: each has its part of the images, and gradients are summed over
+all of them once a step. The first one alone saves.
 """
 
 import math
@@ -15,13 +18,23 @@ import torch
 from torch import Tensor
 
 from vggcli.data.decode import ImageError
-from vggcli.data.training_batches import Position, Schedule, TrainingBatch, steps_an_epoch, tasks, training_batches
+from vggcli.data.training_batches import (
+    Position,
+    Schedule,
+    TrainingBatch,
+    empty_batch,
+    steps_an_epoch,
+    tasks,
+    training_batches,
+)
 from vggcli.data.training_views import augment
 from vggcli.data.workers import WorkerLost
 from vggcli.device import computing, products
 from vggcli.errors import DataError
 from vggcli.metrics import error_rate
+from vggcli.ranks import RankLost, Ranks
 from vggcli.training.frozen import CompiledStages, FrozenBatch, Stages, frozen_batch
+from vggcli.training.learner import Learner
 from vggcli.training.objective import Objective, Validation, objective_of
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
 from vggcli.training.run import RunFolder
@@ -45,21 +58,23 @@ def train_epochs(
     """Train `network` in place from `state` to the end of the recipe, yielding a record after every micro-batch and
     every epoch, and saving to `folder` as it goes; `phase` is told what it is busy with in between.
 
-    Raises Stopped, within the time of one layer (compiled: of one micro-batch), once `stop()` is true, ImageError at an
-    image that cannot be used and WorkerLost where a decoding process is killed (saving first, also where the caller closes
-    the iterator); DataError at a loss that is not finite (before the step, leaving the last save as it was).
+    Raises Stopped, within the time of one layer (compiled, or with several processes: of one micro-batch), once `stop()` is
+    true, ImageError at an image that cannot be used, WorkerLost where a decoding process is killed and RankLost where
+    another process of `options.ranks` is (saving first, also where the caller closes the iterator); DataError at a loss
+    that is not finite (before the step, leaving the last save as it was).
     """
     recipe = options.recipe
     steps = steps_an_epoch(len(data.train), recipe.batch_size)
     stages, between_layers = _passes(network, options, stop)
     stages.train()
+    learner = Learner(stages, options.ranks)
     optimizer = _optimizer(stages, options, momentum)
     scaler = _scaler(options, state)
-    save = _Saves(folder, stages, optimizer, phase, state if folder.is_saved else None)
+    save = _Saves(folder, stages, optimizer, options.ranks, phase, state if folder.is_saved else None)
     saved = clock = save(state)
     batches = _batches(data, options, state)
     objective = objective_of(network.config, recipe.test_scale)
-    source = (stages, batches, data, options, objective)
+    source = (learner, batches, data, options, objective)
     phase("the first micro-batch")
     with between_layers, closing(batches):  # whose workers end before this process
         try:
@@ -73,18 +88,18 @@ def train_epochs(
                         saved = save(state)
                         phase("training")
                 phase("validation")
+                learner.share_statistics()
                 record = _epoch_record(validate(stages, data, options, objective, stop), state, options, clock)
                 _check_finite("validation loss", record.val_loss, f"after step {state.total_steps};", folder)
                 improved = record.validation_error < state.plateau.best_error
                 whole = state.step == steps
                 state = state.after_epoch(record, recipe.patience) if whole else replace(state, partial=record)
                 if improved:
-                    phase("saving the best weights")
-                    folder.save_best(network, state)
+                    save.best(state)
                 saved = clock = save(state)
                 phase("training")
                 yield record
-        except (Stopped, ImageError, WorkerLost, GeneratorExit) as error:
+        except (Stopped, ImageError, WorkerLost, RankLost, GeneratorExit) as error:
             save(state)
             if isinstance(error, Stopped):
                 error.steps = state.total_steps
@@ -93,31 +108,41 @@ def train_epochs(
 
 @dataclass
 class _Saves:
-    """Saves the state of a run, each state once."""
+    """Saves the state of a run, each state once, in the first process."""
 
     folder: RunFolder
     stages: Stages
     optimizer: torch.optim.SGD
+    ranks: Ranks
     phase: Callable[[str], None]
     last: RunState | None = None
 
     def __call__(self, state: RunState) -> float:
         """Save, unless that is done already; returns the time."""
-        if state is not self.last:
+        if state is not self.last and self.ranks.is_first:
             self.phase("saving")
-            self.folder.save_last(self.stages.network, _momentum(self.stages, self.optimizer), state)
+            with self.ranks.busy():
+                self.folder.save_last(self.stages.network, _momentum(self.stages, self.optimizer), state)
             self.last = state
         return time.monotonic()
+
+    def best(self, state: RunState) -> None:
+        """Save the weights of the best epoch."""
+        if self.ranks.is_first:
+            self.phase("saving the best weights")
+            with self.ranks.busy():
+                self.folder.save_best(self.stages.network, state)
 
 
 def _passes(
     network: VGG, options: LoopOptions, stop: Callable[[], bool]
 ) -> tuple[Stages, AbstractContextManager[None]]:
-    """What runs the network, and the context in which it can be stopped; a compiled pass has no layers between which it
-    could."""
+    """What runs the network, and the context in which it can be stopped: a compiled pass has no layers between which it
+    could, and several processes stop together."""
     if options.compile:
         return CompiledStages(network, options.layers, options.device), nullcontext()
-    return Stages(network, options.layers), _stop_between_layers(network, stop)
+    alone = options.ranks.world == 1
+    return Stages(network, options.layers), _stop_between_layers(network, stop) if alone else nullcontext()
 
 
 @contextmanager
@@ -151,7 +176,7 @@ def _check_finite(name: str, loss: float, where: str, folder: RunFolder) -> None
 
 
 def _accumulate(
-    stages: Stages,
+    learner: Learner,
     batches: Iterator[tuple[Position, TrainingBatch | FrozenBatch]],
     data: TrainingData,
     options: LoopOptions,
@@ -160,40 +185,42 @@ def _accumulate(
     scaler: torch.amp.GradScaler,
     stop: Callable[[], bool],
 ) -> Generator[StepRecord, None, tuple[float, int, int]]:
-    """Accumulate the gradients of one step over its micro-batches; returns its summed loss, correct images, and images. If
-    it ends early, the running statistics of batch normalisation are restored."""
+    """Accumulate the gradients of one step over its micro-batches, and in the last over all processes; returns the summed
+    loss of all, correct images, and images. If it ends early, the running statistics of batch normalisation are restored."""
     step_size = min(options.recipe.batch_size, len(data.train))  # an image has the same weight in a short last step
+    stages, ranks = learner.stages, options.ranks
     network = stages.network
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     stages.train()
     _clear_gradients(stages, keep_memory=options.compile)
-    loss_sum, correct = torch.zeros((), device=options.device), 0
+    loss_sum, correct = 0.0, 0
     masks: list[Tensor] = []
     try:
         for place, batch in batches:
-            if place.start == 0:
+            if not masks:
                 masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
             keep = [mask[place.start : place.stop] for mask in masks]
-            with products(options.precision):
+            with products(options.precision), learner.summing(place.ends_step):
                 with computing(options.device, options.precision):
                     if isinstance(batch, FrozenBatch):
                         outputs = batch.outputs
                     else:
                         outputs = stages.frozen(augment(batch.images_NHWC, batch.flips_N, batch.shifts_NC, data.colour))
-                    scores = stages.scores(outputs, keep)
+                    scores = learner.scores(outputs, keep)
                 losses, right = objective.losses(scores.float(), batch)  # the host waits for the device here
-                scaler.scale(losses / step_size).backward()
-            loss_sum += losses.detach()
-            correct += right
-            yield _step_record(state, options, len(data.train), place, float(loss_sum), correct)
-            if stop():
-                raise Stopped
+                loss, all_right, stopping = ranks.summed(losses.item(), right, stop())
+                if stopping:
+                    raise Stopped
+                scaler.scale(losses * (ranks.world / step_size)).backward()  # of which the mean over processes is taken
+            loss_sum += loss
+            correct += int(all_right)
+            yield _step_record(state, options, len(data.train), place, loss_sum, correct)
             if place.ends_step:
                 break
     except BaseException:
         network.load_state_dict(before, strict=False)
         raise
-    return float(loss_sum), correct, place.size
+    return loss_sum, correct, place.size
 
 
 def _clear_gradients(stages: Stages, keep_memory: bool) -> None:
@@ -266,25 +293,28 @@ def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
 def _batches(
     data: TrainingData, options: LoopOptions, state: RunState
 ) -> Generator[tuple[Position, TrainingBatch | FrozenBatch], None, None]:
-    """All remaining micro-batches, each with its place; the workers decode ahead across the ends of epochs."""
-    recipe = options.recipe
-    schedule = Schedule(
-        len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs, start=(state.epoch, state.step)
-    )
+    """All remaining micro-batches of this process, each with its place; the workers decode ahead across the ends of epochs."""
+    recipe, start = options.recipe, (state.epoch, state.step)
+    numbers = (len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs)
+    schedule = Schedule(*numbers, start, options.ranks.rank, options.ranks.world)
     if data.frozen is not None:
-        for place, task in zip(schedule, tasks(schedule, options.seed), strict=True):
-            rows = [index for _, index in task]
+        coming = tasks(schedule, options.seed)
+        for place in schedule:
+            rows = [] if place.is_empty else [index for _, index in next(coming)]
             yield place, frozen_batch(data.frozen.train, data.train.labels, rows, options.device)
         return
     where = (options.workers, options.device, options.decode)
     views = training_batches(data.train, data.colour, recipe.scale, recipe.crop, options.seed, schedule, *where)
-    yield from zip(schedule, views, strict=True)
+    nothing = empty_batch(recipe.crop, boxes=bool(data.train.sizes), device=options.device)
+    with closing(views):
+        for place in schedule:
+            yield place, nothing if place.is_empty else next(views)
 
 
 def _step_record(
     state: RunState, options: LoopOptions, images: int, place: Position, loss_sum: float, correct: int
 ) -> StepRecord:
-    recipe, seen = options.recipe, state.seen + place.stop
+    recipe, seen = options.recipe, state.seen + place.done
     return StepRecord(
         epoch=state.epoch + 1,
         epochs=recipe.epochs,

@@ -5,10 +5,11 @@ An objective gives the loss of a micro-batch and how many of its outputs are rig
 Shapes: N images, K classes.
 """
 
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import fsum
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,12 @@ class Tally(Protocol):
     def add(self, outputs: Tensor, rows: Sequence[int]) -> None:
         """Count the outputs for the images at `rows`."""
 
+    def found(self) -> tuple[Any, ...]:
+        """What was counted, for `take` in another process."""
+
+    def take(self, found: Sequence[tuple[Any, ...]]) -> None:
+        """Count what was `found` in all processes in place of what was counted in this one."""
+
     def result(self) -> Validation: ...
 
 
@@ -82,6 +89,13 @@ class ClassTally:
         self.loss_sum += float(F.cross_entropy(outputs, labels_N, reduction="sum"))
         self.correct1 += count_correct(outputs, labels_N, 1)
         self.correct5 += count_correct(outputs, labels_N, 5)
+
+    def found(self) -> tuple[int, int, float]:
+        return self.correct1, self.correct5, self.loss_sum
+
+    def take(self, found: Sequence[tuple[int, int, float]]) -> None:
+        correct1, correct5, loss_sum = zip(*found, strict=True)
+        self.correct1, self.correct5, self.loss_sum = sum(correct1), sum(correct5), sum(loss_sum)
 
     def result(self) -> Validation:
         images = len(self.images)
@@ -138,6 +152,13 @@ class BoxTally:
             self.boxes[row] = from_view(box_4, region)
             self.overlaps[row] = float(iou(self.boxes[row][None], true_M4).max())
             self.loss_sum += float((box_4 - to_view(true_M4, region)).square().sum(1).min()) / 2
+
+    def found(self) -> tuple[dict[int, Tensor], dict[int, float], float]:
+        return self.boxes, self.overlaps, self.loss_sum
+
+    def take(self, found: Sequence[tuple[dict[int, Tensor], dict[int, float], float]]) -> None:
+        boxes, overlaps, loss_sum = zip(*found, strict=True)
+        self.boxes, self.overlaps, self.loss_sum = dict(ChainMap(*boxes)), dict(ChainMap(*overlaps)), sum(loss_sum)
 
     def result(self) -> Validation:
         images, overlaps = len(self.images), self.overlaps.values()

@@ -12,6 +12,7 @@ from vggcli import choices
 from vggcli.colour import ColourStatistics
 from vggcli.data.sources import ImageSet
 from vggcli.errors import UsageError
+from vggcli.ranks import ALONE, Ranks
 from vggcli.records import Ordinal, WorkerCount, check_fields
 from vggcli.training.frozen import FrozenOutputs
 from vggcli.training.recipe import Recipe
@@ -167,7 +168,8 @@ class FinetuneOptions(RunOptions):
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What the loop needs of a plan and the machine; `max_steps` counts from the start of the run."""
+    """What the loop needs of a plan and the machine; `max_steps` counts from the start of the run, and `micro_batch` is that
+    of each of the `ranks` among which every step is shared."""
 
     recipe: Recipe
     seed: int
@@ -179,6 +181,7 @@ class LoopOptions:
     layers: choices.Layers = "all"
     decode: choices.Decode = "cpu"
     compile: bool = False
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)

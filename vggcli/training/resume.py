@@ -20,7 +20,7 @@ from vggcli.training.plan import Plan
 from vggcli.training.recipe import Recipe
 from vggcli.training.run import CURVES, LOG_FILE, Resumable, RunFolder, hold_run, let_go_of_run, load_run
 from vggcli.training.scratch import prepare
-from vggcli.training.session import Session, TrainingResult, with_frozen_outputs
+from vggcli.training.session import Session, TrainingResult
 from vggcli.training.state import RunState
 from vggcli.training.surroundings import Surroundings
 from vggcli.weights.checkpoint import BEST, LAST, Checkpoint, read_checkpoint
@@ -102,7 +102,6 @@ def _gone_on(path: Path, options: TrainOptions | FinetuneOptions, around: Surrou
     loaded.network.dropout = plan.recipe.dropout
     train, val = (images.with_classes(classes) for images in (sets.train, sets.val))
     data = TrainingData(train, val, loaded.checkpoint.preprocessing)
-    data = with_frozen_outputs(plan, loaded.network, data, options, around)
     return Session(plan, folder, loaded.network, data, loaded.state, loaded.momentum, None)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from vggcli.files import write_text
 from vggcli.metrics import hidden_top5
 from vggcli.places import made_folder
 from vggcli.progress import LOG
+from vggcli.ranks import Ranks
 from vggcli.results import Result
 from vggcli.training.data import SKIPPED, Skipped
 from vggcli.training.frozen import FrozenOutputs, FrozenView, Stages, frozen_outputs
@@ -124,7 +126,6 @@ def begun(
     network.to(device)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
     plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), device))
-    data = with_frozen_outputs(plan, network, data, options, around)
     folder, held = (out, None) if again and out is not None else create_run(out, around.places.runs, plan.arch)
     try:
         write_text(folder / CONFIG, plan.to_text())
@@ -149,6 +150,34 @@ def begun(
     return Session(plan, RunFolder(folder, checkpoint), network, data, RunState(), {}, held)
 
 
+def shared(
+    prepare: Callable[[], Session | TrainingResult], device: torch.device, ranks: Ranks
+) -> Session | TrainingResult:
+    """What `prepare` gives in the first process, for all of them; the others have no lock."""
+    found = list[Session | TrainingResult]()
+
+    def told() -> tuple[Any, ...] | TrainingResult:
+        found.append(prepare())
+        if isinstance(found[0], TrainingResult):
+            return found[0]
+        one = found[0]
+        shapes = {name: tuple(buffer.shape) for name, buffer in one.momentum.items()}
+        return one.plan, one.folder, one.network.config, one.network.dropout, one.data, one.state, shapes
+
+    heard = ranks.first_does(told)
+    if isinstance(heard, TrainingResult):
+        return heard
+    if found:
+        session = found[0]
+        assert isinstance(session, Session)
+    else:
+        plan, folder, config, dropout, data, state, shapes = heard
+        momentum = {name: torch.empty(shape) for name, shape in shapes.items()}
+        session = Session(plan, folder, VGG(config, dropout).to(device), data, state, momentum, None)
+    ranks.copy_first([*session.network.state_dict().values(), *session.momentum.values()])
+    return session
+
+
 def with_frozen_outputs(
     plan: Plan, network: VGG, data: TrainingData, options: RunOptions, around: Surroundings
 ) -> TrainingData:
@@ -160,7 +189,9 @@ def with_frozen_outputs(
     view = FrozenView(Stages(network, plan.layers), data.colour, plan.recipe.test_scale, device, precision, plan.decode)
     images = len(data.train) + len(data.val)
     with around.progress("outputs of the frozen layers", images, "images") as bar:
-        rows = [frozen_outputs(folder, split, view, options.workers, bar) for split in (data.train, data.val)]
+        rows = [
+            frozen_outputs(folder, split, view, options.workers, bar, around.ranks) for split in (data.train, data.val)
+        ]
     size = sum(each.nbytes for each in rows) / 1e6
     LOG.info(f"outputs of the frozen layers: {size:.0f} MB in {folder} (may be removed; they are then computed again)")
     return replace(data, frozen=FrozenOutputs(*rows))
@@ -172,7 +203,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     Raises Stopped once `around` asks for it, and MachineError where disk or memory fail, both with the command that
     resumes the run; otherwise as `train_epochs`.
     """
-    plan, path, images = session.plan, session.folder.path, len(session.data.train)
+    plan, path, images, ranks = session.plan, session.folder.path, len(session.data.train), around.ranks
     config, device = session.network.config, pick_device(options.device)
     micro_batch, precision = _micro_batch(plan, config, images, device), pick_precision(plan.precision, device)
     loop = LoopOptions(
@@ -186,26 +217,30 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
         plan.layers,
         decode=plan.decode,
         compile=plan.compile,
+        ranks=ranks,
     )
     counts = f"{images} training and {counted(len(session.data.val), 'validation image')}"
     shape = f"crop {config.crop}, width {config.width:g}, {counted(config.classes, 'class', 'classes')}"
     steps = f"steps of {counted(min(plan.recipe.batch_size, images), 'image')}, {micro_batch} at a time"
+    steps += f" on each of {ranks.world} devices" if ranks.world > 1 else ""
     LOG.info(f"network {config.arch} ({shape}) on {device}; {counts}; {steps}{LEARNING[plan.layers]}")
     LOG.info(f"run: {path}")
     started, epochs = time.monotonic(), list(session.state.history)
+    pictures = around.pictures if ranks.is_first else None
     try:
+        data = with_frozen_outputs(plan, session.network, session.data, options, around)
         best = min((record.validation_error for record in epochs), default=math.inf)
-        events = event_file(path, epochs, config.classes, options.tensorboard)
+        events = event_file(path, epochs, config.classes, options.tensorboard and ranks.is_first)
         with around.watching(config.classes, best) as watch, events as add_event:
             begin = (session.folder, session.state, session.momentum)
             try:
-                for record in train_epochs(session.network, session.data, loop, *begin, watch.stop, watch.phase):
+                for record in train_epochs(session.network, data, loop, *begin, watch.stop, watch.phase):
                     watch.record(record)
                     if isinstance(record, EpochRecord):
                         epochs.append(record)
                         add_event(record)
-                        if around.pictures is not None:
-                            around.pictures.curves(path / LOG_FILE, path / CURVES, session.folder.pictured)
+                        if pictures is not None:
+                            pictures.curves(path / LOG_FILE, path / CURVES, session.folder.pictured)
             except Stopped as error:
                 done = (
                     "stopped and saved; go on"

@@ -8,13 +8,15 @@ from vggcli.data.decode import saying_skip_bad
 from vggcli.data.decode_on_device import need_decoder
 from vggcli.device import keep_freed_memory, pick_device
 from vggcli.training.finetune import prepare_finetuning
-from vggcli.training.options import FinetuneOptions, TrainOptions
+from vggcli.training.options import CARRIED_OUT, FinetuneOptions, TrainOptions
 from vggcli.training.plan import Plan
 from vggcli.training.resume import resumed
 from vggcli.training.scratch import prepare
-from vggcli.training.session import Session, TrainingResult, run_to_end
+from vggcli.training.session import Session, TrainingResult, run_to_end, shared
 from vggcli.training.surroundings import Surroundings
 from vggcli.training.tensorboard import need_tensorboard
+
+RUN = "run"  # what a job remembers of a run: its folder
 
 P = ParamSpec("P")
 
@@ -22,18 +24,19 @@ P = ParamSpec("P")
 def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> TrainingResult:
     """Train as `options` say: a new run, or one that is resumed.
 
-    The run folder is made after all checks, and can be resumed as soon as its first file is there. Raises UsageError for
-    options that contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for
-    errors in these; Stopped, after saving, once `around.watching` asks for it.
+    The run folder is made after all checks, and can be resumed as soon as its first file is there. Of several processes the
+    first prepares the run; a job that was restarted goes on with the run that it began. Raises UsageError for options that
+    contradict each other, the data, the weights or the run; DataError, WeightsError and MachineError for errors in these;
+    Stopped, after saving, once `around.watching` asks for it.
     """
-    device = pick_device(options.device)
+    device, ranks = pick_device(options.device), around.ranks
     need_decoder(options.decode or "cpu", device)
     if device.type == "cpu":
         keep_freed_memory()
     if options.tensorboard:
         need_tensorboard()
     with saying_skip_bad(options.skip_bad):
-        session = _prepared(options, around)
+        session = shared(lambda: _prepared(options, around), device, ranks)
     if isinstance(session, TrainingResult):
         return session
     with saying_skip_bad(session.plan.skip_bad):
@@ -41,6 +44,19 @@ def start(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Trai
 
 
 def _prepared(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
+    begun = around.ranks.remembered(RUN)
+    session = _found(options if begun is None else _going_on(options, begun), around)
+    if isinstance(session, Session):
+        around.ranks.remember(RUN, str(session.folder.path))
+    return session
+
+
+def _going_on(options: TrainOptions | FinetuneOptions, run: str) -> TrainOptions | FinetuneOptions:
+    """The options that go on with a run as these would have gone on."""
+    return type(options)(**{**{name: getattr(options, name) for name in CARRIED_OUT}, "resume": run})
+
+
+def _found(options: TrainOptions | FinetuneOptions, around: Surroundings) -> Session | TrainingResult:
     if options.resume is not None:
         return resumed(options, around)
     if isinstance(options, FinetuneOptions):

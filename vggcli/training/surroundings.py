@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vggcli.data.survey import Survey
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.training.state import EpochRecord, StepRecord
 from vggcli.zoo.layers import NetworkConfig
 
@@ -48,10 +49,11 @@ class Pictures:
 class Surroundings:
     """`places` are the user's folders; `surveyed` is called with a survey of the data before a run begins; `watching` is
     called with the number of classes and the lowest top-1 error (per cent) of earlier epochs, and gives the context in
-    which the network trains. Without `pictures` none are drawn."""
+    which the network trains. Without `pictures` none are drawn. Among several `ranks` the first prepares a run."""
 
     places: Places
     progress: Progress = silent
     surveyed: Callable[[Survey], None] = lambda found: None
     watching: Callable[[int, float], AbstractContextManager[Watch]] = lambda classes, best: nullcontext(Watch())
     pictures: Pictures | None = None
+    ranks: Ranks = ALONE

@@ -1,4 +1,4 @@
-"""The validation split after an epoch: the centre crop of every image."""
+"""The validation split after an epoch: the centre crop of every image, each by one of the processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,29 +20,34 @@ def validate(
     stages: Stages, data: TrainingData, options: LoopOptions, objective: Objective, stop: Callable[[], bool]
 ) -> Validation:
     """What `objective` measures on the validation split, by centre crop at Q = S or the middle of its range. Raises
-    ImageError at an image that cannot be used."""
+    ImageError at an image that cannot be used, Stopped once `stop()` is true in any process, RankLost where one is lost."""
     stages.network.eval()
-    tally = objective.validation(data.val)
+    tally, stopping = objective.validation(data.val), False
     for outputs, rows in _batches(stages, data, options):
-        if stop():
-            raise Stopped
+        stopping = stopping or stop()
+        if stopping:
+            break
         with computing(options.device, options.precision):
             scores = stages.scores(outputs).float()
         tally.add(scores, rows)
+    counted = options.ranks.gathered((tally.found(), stopping))
+    if any(stopped for _, stopped in counted):
+        raise Stopped
+    tally.take([found for found, _ in counted])
     return tally.result()
 
 
 def _batches(stages: Stages, data: TrainingData, options: LoopOptions) -> Iterator[tuple[Tensor, Sequence[int]]]:
-    """The outputs of the frozen layers, and the rows of their images."""
-    images = data.val
+    """The outputs of the frozen layers for this process's share of the images, and their rows."""
+    images, mine = data.val, options.ranks.share(len(data.val))
     if data.frozen is not None:
-        for first in range(0, len(images), ROWS):
-            some = range(first, min(first + ROWS, len(images)))
+        for first in range(mine.start, mine.stop, ROWS):
+            some = range(first, min(first + ROWS, mine.stop))
             yield frozen_batch(data.frozen.val, images.labels, some, options.device).outputs, some
         return
     plan = ViewPlan((options.recipe.test_scale,), centre_crop=options.recipe.crop)
     where = (options.workers, options.device)
-    for batch in test_batches(images, plan, lambda height, width: ROWS, *where, decode=options.decode):
+    for batch in test_batches(images, plan, lambda height, width: ROWS, *where, mine, decode=options.decode):
         if isinstance(batch, ImageError):
             raise batch
         with computing(options.device, options.precision):
