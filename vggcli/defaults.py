@@ -22,8 +22,8 @@ def convolution() -> str | None:
 
 
 def worker_count(workers: int | None, processes: int = 1) -> int:
-    """`workers`, or where it is None one for each core this process may use, shared among so many `processes`, as far as the
-    limit of open files allows. Raises MachineError where that limit does not allow `workers`."""
+    """`workers`, or where it is None one for each core, of which this process has its share of so many `processes`, as far
+    as the limit of open files allows. Raises MachineError where that limit does not allow `workers`."""
     try:
         import resource
 

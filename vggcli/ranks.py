@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +28,7 @@ from vggcli.errors import MachineError
 from vggcli.progress import Progress, silent
 
 T = TypeVar("T")
+_STORES: Any = dist  # which does not say that it exports them
 
 LOST_SECONDS = 60.0  # without a sign of a process
 BEAT_SECONDS = 2.0
@@ -179,14 +181,14 @@ class Link:
 
     def __init__(self, rank: int, world: int, address: tuple[str, int], attempt: int, hosted: bool) -> None:
         self.rank, self.world, self.address, self.attempt = rank, world, address, attempt
-        self.store = dist.TCPStore(
+        self.store = _STORES.TCPStore(
             *address, None, is_master=not hosted and rank == 0, wait_for_workers=False, timeout=_seconds(LOST_SECONDS)
         )
-        self.own = dist.PrefixStore(f"vgg/{attempt}", self.store)
+        self.own = _STORES.PrefixStore(f"vgg/{attempt}", self.store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        group = dist.PrefixStore("group", self.own)
+        group = _STORES.PrefixStore("group", self.own)
         dist.init_process_group(backend, store=group, rank=rank, world_size=world, timeout=_seconds(LOST_SECONDS))
-        self.group = dist.new_group(backend="gloo", timeout=FOREVER)
+        self.group: Any = dist.new_group(backend="gloo", timeout=FOREVER)
         self.busy, self.signs, self.bar, self.done = 0, 0, 0, 0
         self.gone: RankLost | None = None
         self.closed = threading.Event()
@@ -205,8 +207,8 @@ class Link:
         """Publish this process's beats, and watch those of the others."""
         count = 0
         try:
-            store = dist.TCPStore(*self.address, None, wait_for_workers=False, timeout=_seconds(LOST_SECONDS))
-            own = dist.PrefixStore(f"vgg/{self.attempt}", store)
+            store = _STORES.TCPStore(*self.address, None, wait_for_workers=False, timeout=_seconds(LOST_SECONDS))
+            own = _STORES.PrefixStore(f"vgg/{self.attempt}", store)
             while True:
                 count += 1
                 own.set(f"beat{self.rank}", f"{count} {self.signs} {self.busy} {self.bar} {self.done}")
@@ -296,11 +298,10 @@ class Link:
         receives = everywhere or self.rank == 0
         found = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.world)] if receives else []
         if everywhere:
-            work = dist.all_gather(found, mine, group=self.group, async_op=True)
+            self._wait(dist.all_gather(found, mine, group=self.group, async_op=True))
         else:
-            work = dist.gather(mine, found or None, group=self.group, async_op=True)
-        self._wait(work)
-        return [pickle.loads(one[: int(size)].numpy()) for one, size in zip(found, sizes, strict=False)]
+            self._wait(dist.gather(mine, found or None, group=self.group, async_op=True))
+        return [pickle.loads(bytes(one[: int(size)].numpy())) for one, size in zip(found, sizes, strict=False)]
 
     def broadcast(self, work: Callable[[], T] | None) -> T:
         """As `Ranks.first_does`; `work` is None in all processes but the first."""
@@ -310,7 +311,7 @@ class Link:
         self._wait(dist.broadcast(size, 0, group=self.group, async_op=True))
         packed = torch.empty(int(size), dtype=torch.uint8) if work is None else packed
         self._wait(dist.broadcast(packed, 0, group=self.group, async_op=True))
-        return value if work is not None else pickle.loads(packed.numpy())  # type: ignore[no-any-return]
+        return value if work is not None else pickle.loads(bytes(packed.numpy()))  # type: ignore[no-any-return]
 
     def progress(self, progress: Progress) -> Progress:
         """As `Ranks.progress`."""
@@ -339,7 +340,7 @@ class Link:
         try:
             while time.monotonic() < until and not self.own.check(["said"]):
                 time.sleep(0.05)
-            return self.own.add("said", 1) == 1
+            return bool(self.own.add("said", 1) == 1)
         except RuntimeError:  # the store has gone
             return self.rank == 0
 
@@ -372,8 +373,8 @@ def _runs(number: int) -> bool:
     """Whether a process runs; one that has ended and is not yet buried does not."""
     try:
         os.kill(number, 0)
-        with open(f"/proc/{number}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+        status = Path(f"/proc/{number}/stat").read_text(encoding="ascii", errors="replace")
+        return status.rpartition(")")[2].split()[0] not in "ZX"
     except ProcessLookupError:
         return False
     except (OSError, IndexError):  # no such folder on this system, or another user's process

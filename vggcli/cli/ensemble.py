@@ -7,12 +7,14 @@ import typer
 from typer import Argument, Option
 
 from vggcli.cli import options
+from vggcli.cli.devices import joined, on_devices
 from vggcli.defaults import user_places
 
 _VIEWS, _BOXES, _PASSES = (tuple(vars(one())) for one in (options.ViewFlags, options.BoxFlags, options.PassFlags))
 MEASURING = ("data", "split", "skip_bad", *_VIEWS, *_BOXES, *_PASSES)  # only for networks
 
 
+@on_devices
 @options.with_groups
 def ensemble(
     context: typer.Context,
@@ -58,7 +60,12 @@ def ensemble(
     how, where = options.box_options(boxes), split or "val"
     if how.check(member_files(members), asked):
         options.check_reports(True, save_scores=save_scores)
-    fusion = fuse_networks(members, data, where, asked, how, given, places=places, progress=progress, outputs=outputs)
+    ranks = joined()
+    fusion = fuse_networks(
+        members, data, where, asked, how, given, places=places, progress=progress, outputs=outputs, ranks=ranks
+    )
+    if not ranks.is_first:
+        return
 
     def show() -> None:
         if json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from vggcli.cli import options
+from vggcli.cli.devices import joined, on_devices
 from vggcli.defaults import user_places
 from vggcli.errors import UsageError, counted
 
@@ -119,6 +120,7 @@ class ReportFlags:
                 console.print(by_class_table(measured))
 
 
+@on_devices
 @options.with_groups
 def evaluate(
     several: Annotated[
@@ -154,7 +156,12 @@ def evaluate(
     others = ("save_scores", "confusion") if of_boxes else ("histogram",)
     options.check_reports(of_boxes, **{name: getattr(report, name) for name in others})
     places, progress, outputs = user_places(), options.progress(quiet), report.outputs(files)
-    found = measure_networks(files, data, split, asked, how, places=places, progress=progress, outputs=outputs)
+    ranks = joined()
+    found = measure_networks(
+        files, data, split, asked, how, places=places, progress=progress, outputs=outputs, ranks=ranks
+    )
+    if not ranks.is_first:
+        return
     written: list[WrittenPaths] = [{} for _ in found]
     with options.after_the_figures(lambda: report.show(found, written)):
         for measured in found:

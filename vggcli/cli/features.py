@@ -1,23 +1,20 @@
 """`vgg features`: descriptors of images (Appendix B), and the nearest of those that are stored."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from vggcli import choices
 from vggcli.cli import options
+from vggcli.cli.devices import is_shared, joined, on_devices
 from vggcli.cli.signals import Terminated
 from vggcli.defaults import user_places, worker_count
 from vggcli.errors import ExitCode, Interrupted, UsageError
-
-if TYPE_CHECKING:
-    from vggcli.features.manifest import Part
 
 NOT_WITH_SEARCH = (  # the query is described as the store says
     *("data", "split", "arch", "gap", "gmp", "multi_scale", "flip", "aggregate", "norm", "dtype", "shard_size", "maps"),
@@ -79,6 +76,7 @@ _Search = Annotated[
 _Top = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many images --search shows. (default: 12)")]
 
 
+@on_devices
 @options.with_groups
 def features(
     paths: _Paths = None,
@@ -116,6 +114,8 @@ def features(
     3."""
     given = dict(locals())
     if search is not None:
+        if is_shared():
+            raise UsageError("--devices has no effect with --search, which describes one image; leave it out")
         _search(given)
         return
     if top is not None:
@@ -123,7 +123,7 @@ def features(
     if gap and gmp:
         raise UsageError("--gap and --gmp contradict each other; give one")
     pool = "gap" if gap else "gmp" if gmp else "none"
-    _describe({**given, "pool": pool, "workers": worker_count(workers)})
+    _describe({**given, "pool": pool, "workers": worker_count(workers, joined().local_world)})
 
 
 def _describe(given: dict[str, Any]) -> None:
@@ -134,11 +134,11 @@ def _describe(given: dict[str, Any]) -> None:
     from vggcli.report.maps import save_maps
     from vggcli.report.tables import features_table
 
-    part = this_part()
+    ranks = joined()
     asked = BulkOptions.of(given)
     with stoppable(asked.shard_size is not None):
-        progress = options.progress(given["quiet"] or part.rank > 0)
-        outcome = describe_images(asked, user_places(), progress, part, sys.stdin.buffer)
+        progress = options.progress(given["quiet"])
+        outcome = describe_images(asked, user_places(), progress, ranks, sys.stdin.buffer)
         if outcome is not None and asked.maps is not None:
             assert outcome.single is not None and outcome.single.maps_CHW is not None
             image = read_image(outcome.single.place)
@@ -150,19 +150,6 @@ def _describe(given: dict[str, Any]) -> None:
         else:
             options.stdout_console().print(features_table(outcome))
         outcome.check()
-
-
-def this_part() -> "Part":
-    """Which of the processes that torchrun has started this is, by RANK and WORLD_SIZE."""
-    from vggcli.features.manifest import Part
-
-    rank, world, local = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    if rank is None or world is None:
-        return Part()
-    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
-        what = f"RANK={rank} and WORLD_SIZE={world} are not the number of a process and how many there are"
-        raise UsageError(f"{what}; unset them, or use torchrun")
-    return Part(int(rank), int(world), int(local) if local and local.isdecimal() else None)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from vggcli import choices, paper
+from vggcli.cli.devices import is_silent, joined
 from vggcli.cli.help import paneled
 from vggcli.defaults import worker_count
 from vggcli.errors import MachineError, UsageError
@@ -182,7 +183,8 @@ def measure_options(views: ViewFlags, passes: PassFlags, **more: Any) -> "Measur
     """What the library calls the flags; `more` are fields of MeasureOptions that are flags of single commands."""
     from vggcli.evaluation.options import MeasureOptions
 
-    return MeasureOptions(**{**vars(views), **vars(passes), "workers": worker_count(passes.workers)}, **more)
+    workers = worker_count(passes.workers, joined().local_world)
+    return MeasureOptions(**{**vars(views), **vars(passes), "workers": workers}, **more)
 
 
 def box_options(boxes: BoxFlags, tune_merging: bool = False) -> "BoxOptions":
@@ -238,9 +240,11 @@ def written(path: Path | str) -> None:
 
 
 def progress(quiet: bool) -> Progress:
-    """Bars on stderr, or nothing; then notes that are progress, of the level DEBUG, are not shown either."""
+    """Bars on stderr, or nothing; then notes that are progress, of the level DEBUG, are not shown either. Of several
+    processes the first one shows them."""
     from vggcli.report.progress import Bar
 
+    quiet = quiet or is_silent()
     LOG.setLevel(logging.INFO if quiet else logging.DEBUG)
 
     return silent if quiet else lambda title, total, unit: Bar(stderr_console(), title, total, unit, quiet)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from vggcli.cli import options
+from vggcli.cli.devices import joined, on_devices
 from vggcli.defaults import user_places
 from vggcli.errors import DataError, MachineError, UsageError, counted
 
@@ -48,6 +49,7 @@ class BoxFlags:
             raise UsageError("--candidates has no effect without --draw, which says where to")
 
 
+@on_devices
 @options.with_groups
 def predict(
     paths: Annotated[
@@ -81,7 +83,8 @@ def predict(
     if out is not None:
         options.check_output(out, "out", ".csv", ".json")
     outputs = [(name, path) for name, path in (("out", out), ("draw", where.draw)) if path is not None]
-    how: Any = {"places": places, "progress": options.progress(quiet), "outputs": outputs, "stdin": sys.stdin.buffer}
+    ranks, progress = joined(), options.progress(quiet)
+    how: Any = {"places": places, "progress": progress, "outputs": outputs, "stdin": sys.stdin.buffer, "ranks": ranks}
     copies = None if where.draw is None else Copies(where.draw, where.candidates)
     found: Predictions | BoxPredictions
     if where.boxes is not None:
@@ -90,13 +93,18 @@ def predict(
         found = predicted_boxes(paths, where.boxes, by, whole, top, drawer=copies, **how)
     else:
         found = predicted(paths, find_weights(weights, arch, places), asked, top, **how)
+    drawn = sum(ranks.gathered(copies.drawn if copies is not None else 0))
+    if copies is not None and not ranks.is_first:
+        copies.finish()
+    if not ranks.is_first:
+        return
     try:
         if out is not None:
             found.write(out)
             options.written(out)
         if copies is not None:
             copies.finish()
-            options.written(f"{counted(copies.drawn, 'image')} with boxes in {where.draw}")
+            options.written(f"{counted(drawn, 'image')} with boxes in {where.draw}")
     except (MachineError, DataError):  # hours of work are not lost with the file
         _show(found, json)
         raise

@@ -21,6 +21,7 @@ from vggcli.evaluation.scores_file import load_scores, save_scores
 from vggcli.metrics import calibration_error, error_rate, hidden_top5
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.results import Result
 from vggcli.weights.find import find_weights
 
@@ -113,6 +114,7 @@ def fuse(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> Fusion:
     """Average the posteriors of `members`, any mix of run folders, checkpoints and files of saved scores. Networks are
     evaluated on a `split` of `data`; `given` are the names of the options that were set (an error where no member is a
@@ -134,7 +136,9 @@ def fuse(
         raise UsageError(f"{given[0]} has no effect where every member is a file of saved scores", given[0])
     weights = [find_weights(Path(name), None, places) for name in networks]
     evaluated = (
-        measure(weights, data, split, asked, places=places, progress=progress, outputs=outputs) if networks else []
+        measure(weights, data, split, asked, places=places, progress=progress, outputs=outputs, ranks=ranks)
+        if networks
+        else []
     )
     measured = dict(zip(networks, evaluated, strict=True))
     fusing = [

@@ -21,6 +21,7 @@ from vggcli.evaluation.together import NetworkMember, networks_posteriors
 from vggcli.metrics import hidden_top5
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.results import Result
 from vggcli.weights.assumed import assumed_classes, say_what_is_assumed
 from vggcli.weights.checkpoint import (
@@ -67,28 +68,32 @@ def measure(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> list[Measured]:
     """Evaluate the networks in the files `weights`, several over the same decoded images, and note the images left out.
-    `outputs` are the files that results will be written to.
+    `outputs` are the files that results will be written to. Several processes share the images, and each gets the result.
 
     Raises WeightsError where weights are damaged, untrained or of other classes than the data, UsageError where an output
     would lie among the images.
     """
     pixels, workers = asked.resolved.pixels, asked.resolved.workers
     named = data_of(weights, places) if data is None else str(data)
-    source = find_source(named, places, workers, progress)
+    with ranks.first_before_others():
+        source = find_source(named, places, workers, progress)
     images = load_split(source.path, split)
     check_outside_source(outputs, source.path, images)
     note_remarks(images)
     hashes: dict[Path, str] = {}
-    candidates = [_candidate(path, images, asked, places, progress, len(weights) > 1, hashes) for path in weights]
+    with ranks.first_before_others():  # which then find published weights
+        candidates = [_candidate(path, images, asked, places, progress, len(weights) > 1, hashes) for path in weights]
     if pixels is not None and not any(member.options.pixels for _, member in candidates):
         why = f"has no effect beside {weights[0]}, which says its own; leave it out"
         raise UsageError(f"a preprocessing {why}", "preprocessing")
     for _, member in candidates if len(weights) > 1 else ():
         member.load()  # so that damaged weights are an error before any work
-    note_in_both(source.path, images)
-    results = _results([member for _, member in candidates], progress)
+    if ranks.is_first:
+        note_in_both(source.path, images)
+    results = _results([member for _, member in candidates], ranks.progress(progress), ranks)
     for error in results[0][0].skipped:
         LOG.info(f"left out: {error}")
     return [
@@ -140,7 +145,7 @@ def _candidate(
     return checkpoint, NetworkMember(load, checkpoint.config, colour, mine, options)
 
 
-def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple[Scores, float]]:
+def _results(members: Sequence[NetworkMember], progress: Progress, ranks: Ranks) -> list[tuple[Scores, float]]:
     """The scores of each network, and the seconds that they took."""
     first = members[0]
     views = len(first.images) * sum(len(member.options.scales) for member in members)
@@ -149,7 +154,7 @@ def _results(members: Sequence[NetworkMember], progress: Progress) -> list[tuple
         saying_skip_bad(first.options.skip_bad),
     ):
         if len(members) > 1:
-            return networks_posteriors(members, bar)
+            return networks_posteriors(members, bar, ranks)
         network, started = first.load(), time.perf_counter()
-        scores = image_posteriors(network, first.images, first.colour, first.options, bar)
+        scores = image_posteriors(network, first.images, first.colour, first.options, bar, ranks)
         return [(scores, time.perf_counter() - started)]

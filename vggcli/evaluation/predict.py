@@ -19,6 +19,7 @@ from vggcli.evaluation.protocol import image_posteriors
 from vggcli.files import write_text
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.records import Ordinal, check_value
 from vggcli.results import Result
 from vggcli.weights.find import find_weights
@@ -117,14 +118,17 @@ def predicted(
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
     stdin: IO[bytes] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Predictions:
     """As `predict`, with the file `weights`; `outputs` are the files that results will be written to, `stdin` has the list
-    that "-" among `paths` reads. Raises UsageError too where an output would lie among the images."""
-    names = names_to_predict(paths, outputs, stdin)
-    by = opened(weights, asked, places, progress, names)
+    that "-" among `paths` reads. Several processes share the images, and each gets the result. Raises UsageError too where
+    an output would lie among the images."""
+    names = ranks.first_does(lambda: names_to_predict(paths, outputs, stdin))
+    with ranks.first_before_others():
+        by = opened(weights, asked, places, progress, names)
     images = ImageSet(Path(), "", by.classes, names, (0,) * len(names), ((),) * len(names))
-    with progress("predicting", len(names) * len(by.options.scales), "views") as bar:
-        scores = image_posteriors(by.network, images, by.colour, by.options, bar)
+    with ranks.progress(progress)("predicting", len(names) * len(by.options.scales), "views") as bar:
+        scores = image_posteriors(by.network, images, by.colour, by.options, bar, ranks)
     found = zip(scores.images, ranked(scores, top), strict=True)
     return Predictions(tuple(Prediction(name, classes) for name, classes in found), scores.skipped)
 

@@ -6,7 +6,7 @@ Flips, crops, scales, and dense with multi-crop evaluation are combined by avera
 Shapes: N images, K classes, H and W pixels, G crops along a side of the grid, P protocols kept apart.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -23,6 +23,7 @@ from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan, grid_offsets
 from vggcli.device import computing
 from vggcli.errors import WeightsError
+from vggcli.ranks import ALONE, Ranks, share_of
 from vggcli.weights.preprocessing import ExpectedPixels
 from vggcli.zoo.inductor import compiled_forward, forward
 from vggcli.zoo.layers import NetworkConfig, most_pixels
@@ -110,10 +111,11 @@ def image_posteriors(
     colour: ColourStatistics,
     options: EvaluateOptions,
     progress: Callable[[int], None] = lambda views: None,
+    ranks: Ranks = ALONE,
 ) -> Scores:
     """The posteriors of every image of `images`, whose classes must be the network's (`match_classes`), averaged over
     flips, crops and scales; each image is decoded once, rescaled once a scale and counted once. `progress` is
-    called with the number of views in each batch.
+    called with the number of views in each batch. Several processes share the images, and each gets the posteriors of all.
 
     Raises ImageError at an image that cannot be used, unless `options.skip_bad`; DataError where none is left.
     """
@@ -124,8 +126,8 @@ def image_posteriors(
     )
     sums_PNK = torch.zeros(options.kept, len(images), len(images.classes))
     skipped: dict[str, ImageError] = {}
-    rows, decode = _rows(network, options), options.decode
-    for batch in test_batches(images, plan, rows, options.workers, options.device, decode=decode):
+    rows, where, mine = _rows(network, options), (options.workers, options.device), ranks.share(len(images))
+    for batch in test_batches(images, plan, rows, *where, mine, decode=options.decode):
         if isinstance(batch, ImageError):
             if not options.skip_bad:
                 raise batch
@@ -135,7 +137,20 @@ def image_posteriors(
         posteriors_PNK = view_posteriors(network, normalise(batch.images_NHWC, colour), options)
         sums_PNK.index_add_(1, torch.tensor(batch.indices), posteriors_PNK.cpu())
         progress(len(batch.indices))
+    gather([sums_PNK], skipped, ranks)
     return averaged(sums_PNK, images, options, skipped)
+
+
+def gather(sums: Sequence[Tensor], skipped: dict[str, ImageError], ranks: Ranks) -> None:
+    """Put into `sums`, each [P, N, K], and `skipped` what the other processes have for their shares of the N images."""
+    images = sums[0].shape[1]
+    mine = ranks.share(images)
+    found = ranks.gathered(([one[:, mine.start : mine.stop].clone() for one in sums], skipped))
+    for rank, (parts, bad) in enumerate(found if ranks.world > 1 else ()):
+        theirs = share_of(images, rank, ranks.world)
+        for whole_PNK, part_PNK in zip(sums, parts, strict=True):
+            whole_PNK[:, theirs.start : theirs.stop] = part_PNK
+        skipped |= bad
 
 
 def averaged(sums_PNK: Tensor, images: ImageSet, options: EvaluateOptions, skipped: dict[str, ImageError]) -> Scores:

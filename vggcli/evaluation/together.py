@@ -13,7 +13,16 @@ from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
 from vggcli.data.test_batches import ViewBatch, test_batches
 from vggcli.data.test_views import ViewPlan, centre_offsets
-from vggcli.evaluation.protocol import EvaluateOptions, Scores, averaged, check_test_scales, view_limit, view_posteriors
+from vggcli.evaluation.protocol import (
+    EvaluateOptions,
+    Scores,
+    averaged,
+    check_test_scales,
+    gather,
+    view_limit,
+    view_posteriors,
+)
+from vggcli.ranks import ALONE, Ranks
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 from vggcli.zoo.scales import views_together
@@ -35,11 +44,11 @@ class NetworkMember:
 
 @torch.inference_mode()
 def networks_posteriors(
-    members: Sequence[NetworkMember], progress: Callable[[int], None]
+    members: Sequence[NetworkMember], progress: Callable[[int], None], ranks: Ranks = ALONE
 ) -> list[tuple[Scores, float]]:
     """The posteriors of each network, each by its own options, over the same images, and the seconds that its turns took;
     an image is decoded once, and rescaled once a scale, for all of them. `progress` is called with the views
-    done, each of them once for every network.
+    done, each of them once for every network. Several processes share the images.
 
     Raises as `image_posteriors` does.
     """
@@ -57,6 +66,7 @@ def networks_posteriors(
         lambda height, width: min(together(height, width) for together in rows),
         first.options.workers,
         first.options.device if first.options.decode == "gpu" else torch.device("cpu"),
+        ranks.share(len(first.images)),
         decode=first.options.decode,
     )
     for block in _blocks(batches, skipped, first.options.skip_bad):
@@ -69,6 +79,7 @@ def networks_posteriors(
                     progress(len(batch.indices))
             del network  # before the next one is loaded
             seconds[turn] += time.perf_counter() - started
+    gather(sums, skipped, ranks)
     return [
         (averaged(sums_PNK, member.images, member.options, skipped), taken)
         for member, sums_PNK, taken in zip(members, sums, seconds, strict=True)

@@ -23,7 +23,7 @@ from vggcli.device import ready_device
 from vggcli.errors import UsageError, counted
 from vggcli.features.bulk_options import BulkOptions, output_place
 from vggcli.features.extract import RowArray, check_options, described, image_rows, row_shapes
-from vggcli.features.manifest import ALONE, MANIFEST_FORMAT, Job, Manifest, Part, inputs_hashes, open_folder, texts
+from vggcli.features.manifest import MANIFEST_FORMAT, Job, Manifest, inputs_hashes, open_folder, texts
 from vggcli.features.map_sizes import check_map_sizes
 from vggcli.features.outcome import OneImage, Outcome, note_bad
 from vggcli.features.read import SKIPPED_KEY
@@ -33,6 +33,7 @@ from vggcli.features.spool import Spool
 from vggcli.features.write import write_table
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.weights.assumed import say_what_is_assumed
 from vggcli.weights.checkpoint import load_checkpoint
 from vggcli.weights.find import fetched, find_weights
@@ -41,29 +42,36 @@ from vggcli.zoo.network import VGG
 
 
 def describe_images(
-    asked: BulkOptions, places: Places, progress: Progress = silent, part: Part = ALONE, stdin: IO[bytes] | None = None
+    asked: BulkOptions,
+    places: Places,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
+    stdin: IO[bytes] | None = None,
 ) -> Outcome | None:
-    """Describe all images that are `asked` for, or of their shards those of this `part`; None for all processes but the
-    first. `stdin` is where `-` among the paths reads a list.
+    """Describe all images that are `asked` for. Several processes share the images, or the shards; all but the first get
+    None. `stdin` is where `-` among the paths reads a list.
 
     Raises UsageError, DataError, WeightsError or MachineError, before anything is written, where options, images, output
     files and weights do not fit.
     """
-    asked.check(part.world)
-    images = _data_images(asked, places, progress) if asked.data else listed_images(asked.paths, stdin)
+    asked.check(1 if ranks.link is not None else ranks.world)
+    with ranks.first_before_others():
+        images = _data_images(asked, places, progress) if asked.data else None
+    images = images or ranks.first_does(lambda: listed_images(asked.paths, stdin))
     out = output_place(asked, images)
-    work = _prepared(asked, images, places, progress, part)
+    with ranks.first_before_others():
+        work = _prepared(asked, images, places, progress, ranks)
     if work.how.options.pool == "none" and len(images) > 1:
         with progress("looking at the images' sizes", len(images), "images") as tell:
             check_map_sizes(work.network, images, work.how.options, tell)
-    maps_CHW = None if asked.maps is None else _maps_of(work)
+    maps_CHW = _maps_of(work) if asked.maps is not None and ranks.is_first else None
     outcome: Outcome | None
     if out is None:
-        outcome = _one_image(work)
+        outcome = _one_image(work) if ranks.is_first else None
     elif asked.shard_size is None:
-        outcome = _one_file(work, out, progress)
+        outcome = _one_file(work, out, progress, ranks)
     else:
-        outcome = _shards(work, out, asked.shard_size, part, progress)
+        outcome = _shards(work, out, asked.shard_size, ranks, progress)
     if outcome is None or maps_CHW is None:
         return outcome
     single = outcome.single or OneImage(images.names[0], images.path(0))
@@ -89,11 +97,11 @@ class _Work:
     how: HowMade
 
 
-def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: Progress, part: Part) -> _Work:
+def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: Progress, ranks: Ranks) -> _Work:
     """Load the network and check the options against it."""
     name = asked.device
-    if name == "auto" and part.world > 1 and part.local is not None and torch.cuda.is_available():
-        name = f"cuda:{part.local % torch.cuda.device_count()}"
+    if name == "auto" and ranks.world > 1 and ranks.local is not None and torch.cuda.is_available():
+        name = f"cuda:{ranks.local % torch.cuda.device_count()}"
     device = ready_device(name)
     need_decoder(asked.decode, device)
     named = [] if asked.data else [name for name in images.names if name not in images.members]
@@ -134,16 +142,17 @@ def _one_image(work: _Work) -> Outcome:
     return Outcome(work.how, 1, shapes, (), turned, None, time.perf_counter() - started, 1, single)
 
 
-def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
-    """Write all rows to one file, by way of a nameless temporary one beside it."""
+def _one_file(work: _Work, out: Path, progress: Progress, ranks: Ranks) -> Outcome | None:
+    """Write all rows to one file, by way of a nameless temporary one beside it; each process has one for its share of the
+    images, and the first takes the rows of all."""
     names, how, options = work.images.names, work.how, work.how.options
     settings = texts(how.settings)  # with the hash of the weights as they were loaded, not as they are at the end
     started, turned = time.perf_counter(), 0
     with (
         Spool(out.parent, options.layers, names, how.dtype) as spool,
-        progress("describing", len(names) * len(options.scales), "views") as tell,
+        ranks.progress(progress)("describing", len(names) * len(options.scales), "views") as tell,
     ):
-        for result in image_rows(work.network, work.images, work.colour, options):
+        for result in image_rows(work.network, work.images, work.colour, options, ranks.share(len(names))):
             if isinstance(result, ImageError):
                 spool.leave_out(result)
                 tell(len(options.scales))
@@ -151,6 +160,10 @@ def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
                 spool.put(result)
                 tell(result.views)
                 turned += result.turned
+        turned = sum(ranks.gathered(turned))
+        spool.take_all(ranks)
+        if not ranks.is_first:
+            return None
         bad = tuple((names[index], error.reason) for index, error in sorted(spool.bad.items()))
         if len(names) > 1 and not spool.present.any():  # of one image the error says all
             note_bad(bad)
@@ -159,16 +172,16 @@ def _one_file(work: _Work, out: Path, progress: Progress) -> Outcome:
     return Outcome(how, rows, shapes, bad, turned, out, time.perf_counter() - started, len(names))
 
 
-def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -> Outcome | None:
+def _shards(work: _Work, out: Path, size: int, ranks: Ranks, progress: Progress) -> Outcome | None:
     """Write rows in shards, keeping those that are there already; None for all processes but the first."""
     names, how, options = work.images.names, work.how, work.how.options
     hashes = inputs_hashes(names, (_file_size(work.images.path(index)) for index in range(len(names))), size)
     manifest = Manifest(len(names), size, how.settings, hashes, MANIFEST_FORMAT)
     job = Job(out, names, options.layers, how.dtype, manifest)
-    open_folder(job, part)
-    for reason in drop_damaged(job, part):
+    open_folder(job, ranks)
+    for reason in drop_damaged(job, ranks):
         LOG.info(f"{escaped(reason)}; computed again")
-    missing, there = job.mine(part, written=False), len(job.mine(part, written=True))
+    missing, there = job.mine(ranks, written=False), len(job.mine(ranks, written=True))
     if there:
         shards = counted(there + len(missing), "shard")
         LOG.debug(f"of {shards}, {there} {'exists' if there == 1 else 'exist'} already; computing the others")
@@ -183,7 +196,7 @@ def _shards(work: _Work, out: Path, size: int, part: Part, progress: Progress) -
             else:
                 tell(result.views)
                 turned += result.turned
-    if part.rank > 0:
+    if not ranks.is_first:
         return None
     written = finish_shards(job)
     seconds = time.perf_counter() - started

@@ -134,7 +134,10 @@ class BulkOptions:
         if self.shard_size and self.out is None:
             raise UsageError("a shard size has no effect without an output folder", "shard_size", "out")
         if processes > 1 and self.shard_size is None:
-            raise UsageError("several processes divide the work by shards; give a shard size", "shard_size")
+            raise UsageError(
+                "processes that cannot reach each other divide the work by shards; give a shard size, or use torchrun",
+                "shard_size",
+            )
 
 
 def output_place(asked: BulkOptions, images: ImageList) -> Path | None:

@@ -15,6 +15,7 @@ from typing import Any
 from vggcli.data.own_files import MANIFEST
 from vggcli.errors import MachineError, UsageError, counted
 from vggcli.files import machine_error, sweep, write_text
+from vggcli.ranks import Ranks
 from vggcli.records import RECORD, Ordinal, Sha256, read_record
 
 INDEX = "index.parquet"  # beside the manifest
@@ -67,18 +68,6 @@ def shard_name(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which of `world` processes this is, counted from 0; `local` is its number among those of this machine."""
-
-    rank: int = 0
-    world: int = 1
-    local: int | None = None
-
-
-ALONE = Part()
-
-
-@dataclass(frozen=True)
 class Job:
     """A folder of shards to be written: the `names` of all images, the layers and the type of their rows, the manifest."""
 
@@ -91,9 +80,9 @@ class Job:
     def path(self, number: int) -> Path:
         return self.folder / shard_name(number)
 
-    def mine(self, part: Part, written: bool) -> list[int]:
+    def mine(self, ranks: Ranks, written: bool) -> list[int]:
         """The shards of one process that are there already (`written`), or those that are not."""
-        numbers = range(part.rank, self.manifest.shards, part.world)
+        numbers = range(ranks.rank, self.manifest.shards, ranks.world)
         return [number for number in numbers if self.path(number).is_file() == written]
 
 
@@ -107,7 +96,7 @@ def inputs_hashes(names: Sequence[str], sizes: Iterable[int], shard_size: int) -
     return [digest.hexdigest() for digest in digests]
 
 
-def open_folder(job: Job, part: Part) -> None:
+def open_folder(job: Job, ranks: Ranks) -> None:
     """Make the folder with its manifest, or check that the one that is there was begun with the same job, and remove what a
     killed process left half-written.
 
@@ -116,7 +105,7 @@ def open_folder(job: Job, part: Part) -> None:
     """
     manifest = job.folder / MANIFEST
     deadline = time.monotonic() + MANIFEST_SECONDS
-    while part.rank > 0 and not manifest.is_file():
+    while ranks.rank > 0 and not manifest.is_file():
         if time.monotonic() > deadline:
             raise MachineError(f"the first process wrote no {manifest}; check that all processes see the same folder")
         time.sleep(POLL_SECONDS)

@@ -15,12 +15,13 @@ import numpy as np
 from vggcli.data.decode import ImageError, none_usable
 from vggcli.errors import DataError
 from vggcli.features.extract import Rows, check_alike
-from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, Part, shard_name
+from vggcli.features.manifest import INDEX, POLL_SECONDS, Job, shard_name
 from vggcli.features.read import SKIPPED_KEY, open_file, skipped_of
 from vggcli.features.spool import stored
 from vggcli.features.table import AnyArray, Table, column_names, column_of
 from vggcli.features.write import arrow, name_array, name_type, write_table
 from vggcli.files import replacing, sweep
+from vggcli.ranks import Ranks
 
 INDEX_ROWS = 10_000  # written at a time
 REMOVAL_SECONDS = 60.0  # in which another process removes those of its earlier shards that are damaged
@@ -82,11 +83,11 @@ class ShardFacts:
     skipped: tuple[tuple[str, str], ...]
 
 
-def drop_damaged(job: Job, part: Part) -> list[str]:
+def drop_damaged(job: Job, ranks: Ranks) -> list[str]:
     """Read through the shards of one process that are there already, every row of them, and remove those that are damaged
     or not what is asked, so that they are computed again: what is wrong with each."""
     dropped = []
-    for number in job.mine(part, written=True):
+    for number in job.mine(ranks, written=True):
         try:
             _shard_facts(job, number)
             for column in open_file(job.path(number)).columns.values():

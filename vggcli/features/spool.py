@@ -17,6 +17,7 @@ from vggcli.errors import UsageError
 from vggcli.features.extract import Rows, check_alike
 from vggcli.features.table import CHUNK_ROWS, AnyArray, Column, Table, column_names
 from vggcli.files import machine_error
+from vggcli.ranks import Ranks, share_of
 
 
 class Spool:
@@ -62,6 +63,29 @@ class Spool:
         """Record an image that has no row."""
         assert error.index is not None
         self.bad[error.index] = error
+
+    def take_all(self, ranks: Ranks) -> None:
+        """In the first process, the rows and errors of all processes, which have put those of their shares."""
+        mine = ranks.share(len(self.names))
+        steps = max(len(share_of(len(self.names), rank, ranks.world)) for rank in range(ranks.world))
+        for start in range(0, steps if ranks.world > 1 else 0, CHUNK_ROWS):
+            rows = [index for index in mine[start : start + CHUNK_ROWS] if self.present[index]]
+            layers = tuple(self._rows(layer, rows) for layer in range(len(self.layers))) if rows else ()
+            bad = [error for index, error in self.bad.items() if index in mine[start : start + CHUNK_ROWS]]
+            for rank, (theirs, values, errors) in enumerate(ranks.collected((tuple(rows), layers, bad))):
+                if rank > 0 and theirs:
+                    self.put(Rows(theirs, values))
+                for error in errors if rank > 0 else ():
+                    self.leave_out(error)
+
+    def _rows(self, layer: int, indices: Sequence[int]) -> AnyArray:
+        """Rows of a layer that were put."""
+        file, shape = self.files[layer], self.shapes[layer]
+        row_bytes, read = int(np.prod(shape)) * np.dtype(self.dtype).itemsize, []
+        for index in indices:
+            file.seek(index * row_bytes)
+            read.append(np.frombuffer(file.read(row_bytes), self.dtype))
+        return np.stack(read).reshape(len(indices), *shape)
 
     def table(self, metadata: dict[str, str]) -> Table:
         """The rows in the order of the images. Raises DataError where there are none."""

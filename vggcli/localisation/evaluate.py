@@ -18,6 +18,7 @@ from vggcli.localisation.result import BoxFusion, MeasuredBoxes
 from vggcli.localisation.tune import tune_merging
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.records import Amount, check_fields, check_value
 from vggcli.weights.find import find_weights, is_published_name, weights_file
 
@@ -112,20 +113,23 @@ def measure_networks(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> Sequence[Measured | MeasuredBoxes]:
     """`measure` for networks of classes; `measure_boxes`, or with classifiers `measure_localisation` one by one, for those
     of boxes. Raises WeightsError too where there are some of both."""
     if not boxes.check(weights, asked):
-        return measure(weights, data, split, asked, places=places, progress=progress, outputs=outputs)
+        return measure(weights, data, split, asked, places=places, progress=progress, outputs=outputs, ranks=ranks)
     if not asked.dense or not (boxes.classifier or one_class([box_network(file) for file in weights])):
-        return measure_boxes(weights, data, split, asked, places=places, progress=progress, outputs=outputs)
+        return measure_boxes(
+            weights, data, split, asked, places=places, progress=progress, outputs=outputs, ranks=ranks
+        )
     found = []
     for file in weights:
         if boxes.tune_merging:
-            tune_merging(file, boxes.classifier, data, asked, places=places, progress=progress)
+            tune_merging(file, boxes.classifier, data, asked, places=places, progress=progress, ranks=ranks)
         by, threshold = boxes.classifier, boxes.merging
         fusion = measure_localisation(
-            [file], by, data, split, asked, threshold, places=places, progress=progress, outputs=outputs
+            [file], by, data, split, asked, threshold, places=places, progress=progress, outputs=outputs, ranks=ranks
         )
         found.append(fusion.whole)
     return found
@@ -171,19 +175,20 @@ def fuse_networks(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> Fusion | BoxFusion:
     """`fuse` for networks of classes and saved scores, `measure_localisation` of all `members` for networks of boxes.
     Raises WeightsError too where there are some of both."""
     files = member_files(members)
     if not boxes.check(files, asked):
-        return fuse(members, data, split, asked, given, places=places, progress=progress, outputs=outputs)
+        return fuse(members, data, split, asked, given, places=places, progress=progress, outputs=outputs, ranks=ranks)
     if len(set(files)) < 2 or len(set(files)) < len(files):
         raise UsageError("an ensemble needs at least two networks, each named once")
     if not asked.dense:
         raise UsageError("boxes of several networks are united in whole images, by dense evaluation", "dense")
     by, threshold = boxes.classifier, boxes.merging
     return measure_localisation(
-        files, by, data, split, asked, threshold, places=places, progress=progress, outputs=outputs
+        files, by, data, split, asked, threshold, places=places, progress=progress, outputs=outputs, ranks=ranks
     )
 
 

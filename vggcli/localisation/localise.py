@@ -145,10 +145,14 @@ class Localiser:
         return compiled(_window_outputs, self.options.device, fixed=False)
 
     def found(
-        self, images: ImageSet, progress: Callable[[int], None] = lambda views: None
+        self,
+        images: ImageSet,
+        progress: Callable[[int], None] = lambda views: None,
+        rows: Sequence[int] | None = None,
     ) -> Iterator[Found | ImageError]:
-        """What is found in each image, as soon as all its views are in, or why it cannot be used. The labels and objects of
-        `images` have no effect; saved scores are those of its names. `progress` is called with the number of views done.
+        """What is found in each image (or in those at `rows`), as soon as all its views are in, or why it cannot be used.
+        The labels and objects of `images` have no effect; saved scores are those of its names. `progress` is called with
+        the number of views done.
 
         Raises WeightsError where an output is not finite.
         """
@@ -160,9 +164,10 @@ class Localiser:
         batches = test_batches(
             images,
             ViewPlan(self.scales, most_pixels=pixels),
-            lambda height, width: min(rows(height, width) for rows in together),
+            lambda height, width: min(fitting(height, width) for fitting in together),
             self.options.workers,
             self.options.device,
+            rows,
             block=self._block(),
             decode=self.options.decode,
         )

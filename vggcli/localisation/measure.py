@@ -2,6 +2,7 @@
 crop, and by protocol 2, classes and boxes everywhere in the whole image."""
 
 import time
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from vggcli.localisation.result import BoxFusion, HowMeasured, MeasuredBoxes, bo
 from vggcli.metrics import count_correct
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.training.frozen import ROWS
 from vggcli.training.objective import BoxRegression, BoxTally
 from vggcli.weights.checked_once import unchanged, weights_sha256
@@ -56,11 +58,13 @@ def boxed_data(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> BoxedData:
     """A split of `data`, or of what `weights` were trained on, with its boxes. Raises DataError where it has none, or an
     image has none of its class (with `asked.skip_bad` this is left out), UsageError where an output would lie in it."""
     named = data_of(weights, places) if data is None else str(data)
-    source = find_source(named, places, asked.workers, progress)
+    with ranks.first_before_others():
+        source = find_source(named, places, asked.workers, progress)
     images = load_split(source.path, split, boxes=True)
     check_outside_source(outputs, source.path, images)
     if not images.has_objects:
@@ -85,6 +89,7 @@ def measure_boxes(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> list[MeasuredBoxes]:
     """Measure each of the box networks in the files `weights` by protocol 1: the box of the true class, predicted from the
     centre crop at Q = S or at the one scale of `asked`, is right where its IoU with any instance of the class is above 1/2.
@@ -100,15 +105,16 @@ def measure_boxes(
         what = "the box of the true class is measured by a single view, the centre crop"
         raise UsageError(f"{what}; leave this out, or measure densely, with a classifier", *names)
     networks = [box_network(path, asked.resolved.pixels) for path in weights]
-    found = boxed_data(data, split, weights, asked, places=places, progress=progress, outputs=outputs)
-    note_in_both(found.path, found.images)
-    with progress("evaluating", len(found.images) * len(networks), "images") as bar:
-        return [_by_centre_crop(one, found, asked, split, bar) for one in networks]
+    found = boxed_data(data, split, weights, asked, places=places, progress=progress, outputs=outputs, ranks=ranks)
+    if ranks.is_first:
+        note_in_both(found.path, found.images)
+    with ranks.progress(progress)("evaluating", len(found.images) * len(networks), "images") as bar:
+        return [_by_centre_crop(one, found, asked, split, bar, ranks) for one in networks]
 
 
 @torch.inference_mode()
 def _by_centre_crop(
-    one: BoxNetwork, data: BoxedData, asked: MeasureOptions, split: str, bar: Callable[[int], None]
+    one: BoxNetwork, data: BoxedData, asked: MeasureOptions, split: str, bar: Callable[[int], None], ranks: Ranks
 ) -> MeasuredBoxes:
     options, config = asked.for_network(one.checkpoint), one.checkpoint.config
     assert config.boxes is not None
@@ -118,7 +124,7 @@ def _by_centre_crop(
     tally, skipped = BoxTally(images, BoxRegression(config.boxes, scale, config.crop)), dict[int, ImageError]()
     rows = asked.batch_size or ROWS
     plan = ViewPlan((scale,), centre_crop=config.crop)
-    where = (options.workers, options.device)
+    where = (options.workers, options.device, ranks.share(len(images)))
     for batch in test_batches(images, plan, lambda height, width: rows, *where, decode=options.decode):
         if isinstance(batch, ImageError):
             _skipped(batch, skipped, options.skip_bad)
@@ -128,6 +134,9 @@ def _by_centre_crop(
             outputs = options.forward(network, normalise(batch.images_NHWC, one.checkpoint.preprocessing))
         tally.add(outputs.float(), batch.indices)
         bar(len(batch.indices))
+    everyone = ranks.gathered((tally.found(), skipped))
+    tally.take([found for found, _ in everyone])
+    skipped = _all_skipped([bad for _, bad in everyone])
     kept = _without_skipped(images, skipped)
     guesses, outcomes = [], []
     for row in sorted(tally.boxes):
@@ -168,6 +177,7 @@ def measure_localisation(
     places: Places,
     progress: Progress = silent,
     outputs: Sequence[Output] = (),
+    ranks: Ranks = ALONE,
 ) -> BoxFusion:
     """Measure the box networks in the files `weights` by protocol 2, with the candidates of all of them united before they
     are merged, and each of them alone; see `open_localiser` for `classifiers` and `asked`. Boxes are merged up to the match
@@ -179,17 +189,19 @@ def measure_localisation(
         for path in weights:
             reading.enter_context(unchanged(path))
         networks = [box_network(path) for path in weights]
-        found = boxed_data(data, split, weights, asked, places=places, progress=progress, outputs=outputs)
-        localiser = open_localiser(networks, classifiers, asked, found.images, places=places, progress=progress)
+        found = boxed_data(data, split, weights, asked, places=places, progress=progress, outputs=outputs, ranks=ranks)
+        with ranks.first_before_others():
+            localiser = open_localiser(networks, classifiers, asked, found.images, places=places, progress=progress)
         networks = [replace(one, sha256=weights_sha256(one.path)) for one in networks]
-    note_in_both(found.path, found.images)
+    if ranks.is_first:
+        note_in_both(found.path, found.images)
     several = len(networks) > 1
     parts = [*([(index,) for index in range(len(networks))] if several else []), tuple(range(len(networks)))]
     limit = own_threshold(networks) if threshold is None else threshold
     for one in networks if threshold is None else ():
         _note_other_scales(one, localiser.scales)
     how = HowMeasured(found.name, split, tuple(map(str, classifiers)), limit, asked.decode, asked.resolved.precision)
-    measured = _everywhere(localiser, networks, parts, found, how, progress)
+    measured = _everywhere(localiser, networks, parts, found, how, progress, ranks)
     names = tuple(str(one.path) for one in networks) if several else ()
     return BoxFusion(tuple(measured[:-1]), measured[-1], names)
 
@@ -218,6 +230,7 @@ def _everywhere(
     data: BoxedData,
     how: HowMeasured,
     progress: Progress,
+    ranks: Ranks,
 ) -> list[MeasuredBoxes]:
     """The evaluation of each of `parts` of the networks."""
     assert how.threshold is not None
@@ -228,8 +241,8 @@ def _everywhere(
     )
     guesses: list[dict[int, tuple[Guess, ...]]] = [{} for _ in parts]
     top1 = top5 = 0
-    with progress("localising", len(images) * len(localiser.scales), "views") as bar:
-        for found in localiser.found(images, bar):
+    with ranks.progress(progress)("localising", len(images) * len(localiser.scales), "views") as bar:
+        for found in localiser.found(images, bar, ranks.share(len(images))):
             if isinstance(found, ImageError):
                 _skipped(found, skipped, localiser.options.skip_bad)
                 continue
@@ -238,6 +251,9 @@ def _everywhere(
             label_1 = torch.tensor([images.labels[found.row]])
             top1 += count_correct(found.posteriors_K[None], label_1, 1)
             top5 += count_correct(found.posteriors_K[None], label_1, 5)
+    of_all, right1, right5, bad = zip(*ranks.gathered((guesses, top1, top5, skipped)), strict=True)
+    guesses = [dict(ChainMap(*of_part)) for of_part in zip(*of_all, strict=True)]
+    top1, top5, skipped = sum(right1), sum(right5), _all_skipped(bad)
     seconds, kept = time.perf_counter() - started, _without_skipped(images, skipped)
     results = []
     for part, of_part in zip(parts, guesses, strict=True):
@@ -265,7 +281,14 @@ def _skipped(error: ImageError, skipped: dict[int, ImageError], skip_bad: bool) 
         raise error
     assert error.index is not None
     skipped[error.index] = error
-    LOG.info(f"left out: {error}")
+
+
+def _all_skipped(bad: Sequence[dict[int, ImageError]]) -> dict[int, ImageError]:
+    """The images that all processes have left out, which are noted."""
+    skipped = dict(sorted(ChainMap(*bad).items()))
+    for error in skipped.values():
+        LOG.info(f"left out: {error}")
+    return skipped
 
 
 def _without_skipped(images: ImageSet, skipped: dict[int, ImageError]) -> ImageSet:

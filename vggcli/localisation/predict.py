@@ -1,6 +1,7 @@
 """The top classes of images that are named by paths, folders, patterns or lists, each with a box (protocol 2)."""
 
 import json
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from vggcli.localisation.measure import own_threshold
 from vggcli.localisation.networks import box_network, open_localiser
 from vggcli.places import Places
 from vggcli.progress import Progress, silent
+from vggcli.ranks import ALONE, Ranks
 from vggcli.records import Ordinal, check_value
 from vggcli.results import Result
 from vggcli.weights.find import find_weights
@@ -143,22 +145,25 @@ def predicted_boxes(
     outputs: Sequence[Output] = (),
     stdin: IO[bytes] | None = None,
     drawer: Drawer | None = None,
+    ranks: Ranks = ALONE,
 ) -> BoxPredictions:
     """As `predict` with boxes; `outputs` are the files and folders that results will be written to, `stdin` has the list
-    that "-" among `paths` reads. Raises UsageError too where an output would lie among the images."""
+    that "-" among `paths` reads. Several processes share the images; each draws its own, and gets the result of all. Raises
+    UsageError too where an output would lie among the images."""
     if top > MOST_GUESSES:
         raise UsageError(f"boxes are found for at most {MOST_GUESSES} classes an image, not for {top}", "top")
-    names = names_to_predict(paths, outputs, stdin)
+    names = ranks.first_does(lambda: names_to_predict(paths, outputs, stdin))
     if drawer is not None:
         drawer.begin(names)
     networks = [box_network(find_weights(Path(one), None, places)) for one in boxes]
-    localiser = open_localiser(networks, by.classifier, asked, None, places=places, progress=progress)
+    with ranks.first_before_others():
+        localiser = open_localiser(networks, by.classifier, asked, None, places=places, progress=progress)
     threshold = own_threshold(networks) if by.merging is None else by.merging
     images = ImageSet(Path(), "", localiser.classes, names, (0,) * len(names), ((),) * len(names))
     good: dict[int, BoxPrediction] = {}
     bad: list[ImageError] = []
-    with progress("predicting", len(names) * len(localiser.scales), "views") as bar:
-        for found in localiser.found(images, bar):
+    with ranks.progress(progress)("predicting", len(names) * len(localiser.scales), "views") as bar:
+        for found in localiser.found(images, bar, ranks.share(len(names))):
             if isinstance(found, ImageError):
                 bad.append(found)
                 continue
@@ -166,6 +171,8 @@ def predicted_boxes(
             good[found.row] = BoxPrediction(name, guesses)
             if drawer is not None:
                 drawer.draw(name, guesses, found, threshold)
+    everyone = ranks.gathered((good, bad))
+    good, bad = dict(ChainMap(*(found for found, _ in everyone))), [one for _, some in everyone for one in some]
     if not good:
         raise DataError(f"none of the {counted(len(names), 'image')} can be used; the first: {bad[0]}")
     return BoxPredictions(tuple(one for _, one in sorted(good.items())), tuple(bad))

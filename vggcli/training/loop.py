@@ -186,7 +186,8 @@ def _accumulate(
     stop: Callable[[], bool],
 ) -> Generator[StepRecord, None, tuple[float, int, int]]:
     """Accumulate the gradients of one step over its micro-batches, and in the last over all processes; returns the summed
-    loss of all, correct images, and images. If it ends early, the running statistics of batch normalisation are restored."""
+    loss of all, correct images, and images. If it ends early, the running statistics of batch normalisation are
+    restored."""
     step_size = min(options.recipe.batch_size, len(data.train))  # an image has the same weight in a short last step
     stages, ranks = learner.stages, options.ranks
     network = stages.network
@@ -293,7 +294,8 @@ def _momentum(stages: Stages, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
 def _batches(
     data: TrainingData, options: LoopOptions, state: RunState
 ) -> Generator[tuple[Position, TrainingBatch | FrozenBatch], None, None]:
-    """All remaining micro-batches of this process, each with its place; the workers decode ahead across the ends of epochs."""
+    """All remaining micro-batches of this process, each with its place; its workers decode ahead across the ends of
+    epochs."""
     recipe, start = options.recipe, (state.epoch, state.step)
     numbers = (len(data.train), recipe.batch_size, options.micro_batch, recipe.epochs)
     schedule = Schedule(*numbers, start, options.ranks.rank, options.ranks.world)

@@ -168,8 +168,8 @@ class FinetuneOptions(RunOptions):
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What the loop needs of a plan and the machine; `max_steps` counts from the start of the run, and `micro_batch` is that
-    of each of the `ranks` among which every step is shared."""
+    """What the loop needs of a plan and the machine; `max_steps` counts from the start of the run, and `micro_batch` is the
+    one of each of the `ranks` among which every step is shared."""
 
     recipe: Recipe
     seed: int
