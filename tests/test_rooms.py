@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vggcli"
 ORDER = (
-    "errors regular_files paper results choices progress ranks signatures servers locks files places defaults records "
+    "errors regular_files paper results choices progress link ranks signatures servers locks files places defaults records "
     "npy_header imagenet device colour boxes metrics zoo data weights training evaluation features probe localisation "
     "report api cli __main__"
 ).split()

@@ -31,7 +31,9 @@ def pick_device(name: str) -> torch.device:
         raise MachineError(f"there is no device {name}: this machine has {count} CUDA device(s); try auto", "device")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise MachineError("there is no device mps on this machine; try auto", "device")
-    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        return torch.device(kind, int(index) if index else torch.cuda.current_device())
+    return torch.device(kind)
 
 
 def ready_device(name: str) -> torch.device:

@@ -55,6 +55,8 @@ def on_devices(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(**given: Any) -> Any:
         devices, world = given.pop("devices"), _number("WORLD_SIZE")
+        if ":" in given["device"] and (is_shared() or (devices or 1) > 1):
+            raise UsageError(f"{given['device']} is a single device; give cuda, or leave it out", "device", "devices")
         if world is None and devices is not None and devices > 1:
             return Launch(devices, given["device"])
         if is_shared():
@@ -159,7 +161,7 @@ def _take_device(local: int) -> None:
 def launched(launch: Launch, arguments: list[str]) -> int:
     """Run the command line `arguments` in several processes; the exit code of the first that failed.
 
-    Raises UsageError where a single device is named, MachineError where there are fewer, or all processes were killed.
+    Raises MachineError where there are fewer devices, or all processes were killed.
     """
     import torch
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -167,8 +169,6 @@ def launched(launch: Launch, arguments: list[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     name, devices = launch.device, launch.devices
-    if ":" in name:
-        raise UsageError(f"{name} is a single device; give cuda, or leave it out", "device", "devices")
     there = torch.cuda.device_count()
     if name in ("auto", "cuda") and 0 < there < devices:
         raise MachineError(f"this machine has {counted(there, 'CUDA device')}, not {devices}; give fewer", "devices")
