@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import json
 import os
+import time
 import zipfile
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from vggcli.data.shards import Shards
 from vggcli.data.tars import TarPlaces
 from vggcli.data.workers import loaded
 from vggcli.errors import DataError
-from vggcli.files import replacing
+from vggcli.files import machine_error, replacing
+from vggcli.locks import Busy, let_go, lock
 from vggcli.places import made_folder
 from vggcli.progress import LOG, Progress, silent
 
 VERSION = 1
+WAIT = 0.1  # seconds between looks at the lock of another process
 FOLDER = "shards"  # in the cache
 ARRAYS = {  # of an index file: their types, and their columns
     "text": ("u1", ()),
@@ -90,18 +93,49 @@ def shard_index(shards: Shards, cache: Path | None = None, workers: int = 0, pro
 
 def _cached(shards: Shards, stamps: Sequence[object], cache: Path, workers: int, progress: Progress) -> ShardIndex:
     path = cache / FOLDER / f"{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:32]}.npz"
+    if (found := _kept(path, shards)) is not None:
+        return found
+    made_folder(path.parent)
+    with _alone(path):  # of several processes the first makes it
+        return _kept(path, shards) or _new(path, shards, workers, progress)
+
+
+def _kept(path: Path, shards: Shards) -> ShardIndex | None:
     if os.path.lexists(path):
         try:
             found = _read(path, shards)
-            os.utime(path)  # the time of its last use, for clearing the cache
+            with suppress(OSError):  # it may be another user's
+                os.utime(path)  # the time of its last use, for clearing the cache
             return found
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             LOG.info(f"{path}, the index of {shards.folder}, is damaged or of another version ({error}): made again")
+    return None
+
+
+def _new(path: Path, shards: Shards, workers: int, progress: Progress) -> ShardIndex:
     index = _made(shards, workers, progress)
-    made_folder(path.parent)
     with replacing(path) as temporary:
         np.savez(temporary, allow_pickle=False, **_arrays(index))
     return index
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits until no other process is in a block for the same `path`."""
+    file = path.parent / f".{path.stem}.tmp"
+    while True:
+        try:
+            held = lock(file, create=True)
+            break
+        except Busy:
+            time.sleep(WAIT)
+        except OSError as error:
+            raise machine_error(file, error) from error
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        let_go(held)
 
 
 def _made(shards: Shards, workers: int, progress: Progress) -> ShardIndex:
