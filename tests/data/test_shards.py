@@ -5,7 +5,9 @@ import json
 import pickle
 import shutil
 import tarfile
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import MakeFolder, picture
-from vggcli.data import shard_index
+from vggcli.data import shard_index, shard_split
 from vggcli.data.boxes import checked_boxes
 from vggcli.data.decode import read_image, upright_size
 from vggcli.data.find import find_source
 from vggcli.data.image_set import ImageSet
 from vggcli.data.outputs import check_outside_source
+from vggcli.data.shards import Shards, find_shards
 from vggcli.data.sources import load_both, load_split, load_training, load_whole
 from vggcli.data.survey import survey
 from vggcli.data.usable import usable
@@ -288,3 +291,45 @@ def test_an_index_is_made_once_and_again_after_a_change(
     assert not shown and str(moved.path(0)).startswith(str(folder)) and np.asarray(read_image(moved.path(0))).any()
     packed(folder / "train-7.tar", {"a/new.jpg": jpeg()})
     assert again()[1] and list(again()[0].names)[-1] == "train-7.tar/a/new.jpg"
+
+
+def test_several_processes_make_one_index(
+    tmp_path: Path, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, make = list[Shards](), shard_index._made
+
+    def slowly(shards: Shards, workers: int, progress: Any) -> shard_index.ShardIndex:
+        made.append(shards)
+        time.sleep(0.2)
+        return make(shards, workers, progress)
+
+    monkeypatch.setattr(shard_index, "_made", slowly)
+    monkeypatch.setattr(shard_index, "_last", Forgetful())
+    monkeypatch.setattr(shard_index, "WAIT", 0.01)
+    shards = find_shards(in_shards(tmp_path / "s", make_folder(classes=2, train=2, val=1)))
+    assert shards is not None
+    with ThreadPoolExecutor(3) as pool:  # locks keep threads apart as they do processes
+        found = list(pool.map(lambda _: shard_index.shard_index(shards, tmp_path / "cache"), range(3)))
+    assert len(made) == 1 and {len(one.names) for one in found} == {6}
+    assert len(list((tmp_path / "cache" / "shards").iterdir())) == 1
+
+
+class Forgetful(dict[Any, Any]):
+    """What several processes know of each other."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+
+def test_images_that_cannot_be_read_here_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1"
+    folder = packed(tmp_path / "s" / "train-0.tar", {"a/0.jpg": jpeg(), "a/1.heic": heic, "a/2.HEIC": jpeg(1)})
+    monkeypatch.setattr(shard_split, "can_read", lambda kind: True)
+    assert len(load_split(folder, "train")) == 3
+    monkeypatch.setattr(shard_split, "can_read", lambda kind: False)
+    images = load_split(folder, "train")
+    assert list(images.names) == ["train-0.tar/a/0.jpg", "train-0.tar/a/2.HEIC"]
+    assert images.remarks[0].startswith("1 HEIC image in the shards of ") and "is left out" in images.remarks[0]
+    packed(folder / "train-1.tar", {"b/1.heic": heic})
+    with pytest.raises(DataError, match=r"the class 'b' has no image that can be read: 1 HEIC image"):
+        load_split(folder, "train")

@@ -28,7 +28,7 @@ from vggcli.errors import DataError
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # without the extra ones
 FORMAT_BYTES = 64
 MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which are not the file's fault
-HEADER = 1 << 16  # bytes of an image in a tar that are read for its header
+HEADER = 1 << 14  # bytes of an image in a tar that are read for its header, at first
 LARGE = 64 << 20  # bytes; larger files are not read whole before they are opened
 MAX_PIXELS = 100_000_000  # of an image as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag
