@@ -242,6 +242,16 @@ def test_shards_and_other_images_in_one_folder(tmp_path: Path, make_folder: Make
         load_split(photos, "train")
 
 
+def test_compressed_shards_are_told_what_to_do(tmp_path: Path, make_folder: MakeFolder) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "train-000001.tar.gz").touch()
+    with pytest.raises(DataError, match=r"train-000001.tar.gz is compressed, .*; decompress it to a .tar first"):
+        load_split(tmp_path / "s", "train")
+    photos = make_folder(classes=2, train=2, val=1)
+    (photos / "train.tar.gz").touch()  # what it was unpacked from
+    assert len(load_split(photos, "train")) == 4
+
+
 class Bars:
     """A Progress that notes its titles and totals."""
 

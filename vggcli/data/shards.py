@@ -5,12 +5,13 @@ The split of a shard is in its name: train-000000.tar, imagenet1k-validation-07.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vggcli.data.listed_text import listed_names
 from vggcli.data.splits import loose_role, role_of
-from vggcli.data.tars import SUFFIX
+from vggcli.data.tars import COMPRESSED, SUFFIX
 from vggcli.data.walking import check_link, composed, folders_in, images_below, images_in, is_junk
 from vggcli.errors import DataError
 from vggcli.records import parsed
@@ -40,11 +41,13 @@ class Shards:
 
 def find_shards(source: Path) -> Shards | None:
     """The shards that `source` is or holds, or None. A folder with other images, too, is no source of shards; but if a tar
-    in it is named like a split, DataError is raised, as for a broken link."""
+    in it is named like a split, DataError is raised, as for a broken link, and where all shards are compressed."""
     if source.is_file() and source.name.lower().endswith(SUFFIX):
         return Shards(source.parent, (source.name,))
-    paths = [path for path in source.iterdir() if _is_shard(path)] if source.is_dir() else []
+    entries = sorted(source.iterdir()) if source.is_dir() else []
+    paths = [path for path in entries if _is_shard(path)]
     if not paths:
+        _refuse_compressed(source, entries)
         return None
     for path in paths:
         check_link(path)
@@ -88,6 +91,14 @@ def class_names(folder: Path) -> tuple[str, ...] | None:
 
 def _is_shard(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIX) and not is_junk(path.name) and not path.is_dir()
+
+
+def _refuse_compressed(source: Path, entries: Sequence[Path]) -> None:
+    named = [path for path in entries if path.name.lower().endswith(COMPRESSED) and not is_junk(path.name)]
+    stems = ((path, path.name[: path.name.lower().rindex(".t")]) for path in named)
+    first = next((path for path, stem in stems if split_role(NUMBER.sub("", stem))), None)
+    if first is not None and _images_beside(source) is None:
+        raise DataError(f"{first} is compressed, so its images cannot be read in place; decompress it to a .tar first")
 
 
 def _before_number(name: str) -> str:
