@@ -191,7 +191,7 @@ class Torchvision(Side):
         tail = self.transforms.Compose([self.transforms.RandomCrop(paper.CROP), *normalising(self.colour)])
         for index in range(len(self.images)):
             scale = int(torch.randint(JITTER[0], JITTER[1] + 1, ()))
-            tail(self.transforms.Resize(scale)(open_rgb(self.images.path(index))))
+            tail(self.transforms.Resize(scale)(open_rgb(self.images.root / self.images.names[index])))
 
     def training_step(self) -> None:
         """On 8 images at 224."""

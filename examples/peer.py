@@ -60,7 +60,7 @@ class Photos(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
         index = self.order[position]
-        return self.transform(open_rgb(self.images.path(index))), self.images.labels[index]
+        return self.transform(open_rgb(self.images.root / self.images.names[index])), self.images.labels[index]
 
 
 def open_rgb(path: Path) -> Image.Image:

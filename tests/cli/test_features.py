@@ -190,7 +190,7 @@ def test_every_odd_image_has_one_outcome(
 
     opened = decode.open_image
 
-    def guarded(place: decode.Place) -> Any:  # a test that runs as root may read anything
+    def guarded(place: decode.Origin) -> Any:  # a test that runs as root may read anything
         if str(place).endswith("locked.jpg"):
             raise PermissionError(13, "Permission denied")
         return opened(place)

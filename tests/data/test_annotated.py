@@ -67,7 +67,7 @@ def test_folders_of_splits_are_splits_with_the_class_of_the_largest_object(tmp_p
     assert [train.own_boxes(row) for row in range(2)] == [(LARGE,), (LARGE,)]
     assert val.own_boxes(0) == (SMALL,)
     assert len(train.objects[0]) == 2
-    assert all(images.path(row).is_file() for images in (train, val) for row in range(len(images)))
+    assert all((images.root / images.names[row]).is_file() for images in (train, val) for row in range(len(images)))
     assert not train.remarks + val.remarks
 
 
@@ -86,7 +86,7 @@ def test_a_flat_folder_of_images_with_annotations_beside_them_is_split_by_the_ha
     (tmp_path / "classes.txt").write_text("cat\ndog\n")  # as LabelImg leaves it
     (tmp_path / "._3.xml").write_bytes(b"\0\5\26\7")
     train, val = load_training(tmp_path)
-    assert sorted(train.names + val.names) == sorted(f"{n}.jpg" for n in range(40))
+    assert sorted((*train.names, *val.names)) == sorted(f"{n}.jpg" for n in range(40))
     assert 2 <= len(val) <= 18
     assert labels(train) == {stem: "cat" if int(stem) % 2 else "dog" for stem in labels(train)}
 

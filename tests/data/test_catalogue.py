@@ -145,7 +145,7 @@ def downloading(monkeypatch: pytest.MonkeyPatch, layout: Callable[[Path], None])
 
 
 def labels_of(images: ImageSet) -> dict[str, str]:
-    assert all(images.path(index).is_file() for index in range(len(images)))
+    assert all((images.root / images.names[index]).is_file() for index in range(len(images)))
     return {name: images.classes[label] for name, label in zip(images.names, images.labels, strict=True)}
 
 
@@ -194,7 +194,7 @@ def test_cifar_is_written_out_as_images(datasets: ModuleType, monkeypatch: pytes
     assert train.classes == ("airplane", "automobile")
     assert (len(train), len(val)) == (10, 2)
     rows = sorted((Path(name).stem, index) for index, name in enumerate(train.names))
-    pixels_NHWC = np.stack([np.asarray(Image.open(train.path(index))) for _, index in rows])
+    pixels_NHWC = np.stack([np.asarray(Image.open(train.root / train.names[index])) for _, index in rows])
     np.testing.assert_array_equal(pixels_NHWC, PIXELS[:10])
     assert [train.labels[index] for _, index in rows] == [0, 1] * 5
     assert sorted(path.name for path in (tmp_path / "cifar10").iterdir()) == ["index.csv", "test", "train"]

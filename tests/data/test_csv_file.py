@@ -139,10 +139,10 @@ def test_archives_spreadsheets_and_images_are_told_what_to_do(tmp_path: Path) ->
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("a"), io.BytesIO())
-    for name, packed in (("set.tar", bytes), ("set.tgz", gzip.compress), ("set.tar.xz", lzma.compress)):
+    for name, packed in (("set", bytes), ("set.tgz", gzip.compress), ("set.tar.xz", lzma.compress)):
         (tmp_path / name).write_bytes(packed(plain.getvalue()))
     picture(0, 0).save(tmp_path / "one.jpg")
-    for name in ("set.zip", "set.tar", "set.tgz", "set.tar.xz"):
+    for name in ("set.zip", "set", "set.tgz", "set.tar.xz"):
         with pytest.raises(DataError, match="is an archive; unpack it"):
             load_training(tmp_path / name)
     with pytest.raises(DataError, match="is a spreadsheet; save it as CSV"):
@@ -160,4 +160,4 @@ def test_paths_of_another_unicode_form_or_of_windows_are_found(tmp_path: Path) -
     rows = f"{composed}/é0.png,{composed},train\n{composed}\\é1.png,cap,train\n{folder}/é2.png,{folder},val\n"
     train, val = load_training(written(tmp_path / "set.csv", "path,label,split\n" + rows))
     assert train.classes == (composed, "cap")
-    assert all(images.path(index).is_file() for images in (train, val) for index in range(len(images)))
+    assert all((images.root / images.names[index]).is_file() for images in (train, val) for index in range(len(images)))

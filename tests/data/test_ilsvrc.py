@@ -57,7 +57,7 @@ def test_every_folder_that_means_it_gives_the_same_images(root: Path, below: str
     assert labels(train) == [TENCH, TENCH, GOLDFISH]
     assert [Path(name).name for name in val.names] == [f"{val_name(1)}.JPEG", f"{val_name(2)}.JPEG"]
     assert labels(val) == [GOLDFISH, TENCH]
-    assert all(images.path(row).is_file() for images in (train, val) for row in range(len(images)))
+    assert all((images.root / images.names[row]).is_file() for images in (train, val) for row in range(len(images)))
     assert not train.remarks + val.remarks
 
 

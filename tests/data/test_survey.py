@@ -14,7 +14,7 @@ def equal_by_content(train: ImageSet, val: ImageSet) -> set[str]:
     """The slow obvious version: every file whole."""
 
     def digest(images: ImageSet, index: int) -> str:
-        return hashlib.md5(images.path(index).read_bytes()).hexdigest()
+        return hashlib.md5((images.root / images.names[index]).read_bytes()).hexdigest()
 
     ours = {digest(train, index) for index in range(len(train))}
     return {name for index, name in enumerate(val.names) if digest(val, index) in ours}

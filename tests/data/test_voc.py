@@ -36,7 +36,7 @@ def test_an_image_has_the_label_of_its_largest_object_and_keeps_all(
         MarkedObject("dog", SMALL), MarkedObject("cat", LARGE, difficult=True), MarkedObject("dog", OTHER)
     )  # fmt: skip
     assert val.own_boxes(0) == (SMALL, OTHER)
-    assert train.path(1).is_file()
+    assert (train.root / train.names[1]).is_file()
 
 
 def test_it_reads_what_torchvision_reads(tmp_path: Path) -> None:

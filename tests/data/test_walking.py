@@ -109,7 +109,7 @@ def test_class_names_of_two_unicode_forms_are_one(make_folder: MakeFolder) -> No
     train, val = load_training(root)
     assert train.classes[0] == unicodedata.normalize("NFC", "béret")
     assert val.classes_used() == list(train.classes)
-    assert all(val.path(index).is_file() for index in range(len(val)))
+    assert all((val.root / val.names[index]).is_file() for index in range(len(val)))
 
 
 def test_images_below_finds_what_a_plain_walk_finds(make_folder: MakeFolder) -> None:

@@ -58,7 +58,7 @@ def slow_posteriors(network: VGG, images: ImageSet, options: EvaluateOptions) ->
 
     rows = []
     for index in range(len(images)):
-        image = Image.open(images.path(index)).convert("RGB")
+        image = Image.open(images.root / images.names[index]).convert("RGB")
         rows.append(torch.stack([scale_posterior(image, scale) for scale in options.scales]).mean(0))
     return torch.stack(rows)
 

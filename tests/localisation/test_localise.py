@@ -129,9 +129,9 @@ def test_guesses_equal_the_slow_version(tmp_path: Path, places: Places, flip: bo
     found = found_in(images, [pcr, scr], [one, other], places, flip=flip, scales=None if own_scales else SCALES)
     assert [one.row for one in found] == list(range(len(images)))
     for row in (0, 1, 3, 7):
-        slow = slow_guesses(images.path(row), [pcr, scr], [one, other], scales, 0.6, flip is True)
+        slow = slow_guesses(images.root / images.names[row], [pcr, scr], [one, other], scales, 0.6, flip is True)
         assert_same(found[row].guesses(0.6), slow)
-        alone = slow_guesses(images.path(row), [scr], [one, other], scales, 0.6, flip is True)
+        alone = slow_guesses(images.root / images.names[row], [scr], [one, other], scales, 0.6, flip is True)
         assert_same(found[row].guesses(0.6, [1]), tuple(sorted(alone, key=lambda one: slow_order(slow, one))))
 
 
@@ -187,7 +187,7 @@ def test_blocks_change_nothing_and_a_damaged_image_stops_no_other(
     saved(classes, 3)
     whole = found_in(images, [boxes], [classes], places)
     monkeypatch.setattr(localise, "HELD_BYTES", 1)
-    images.path(5).write_bytes(b"\xff\xd8 no image")
+    (images.root / images.names[5]).write_bytes(b"\xff\xd8 no image")
     localiser = open_localiser([box_network(boxes)], [classes], options(), images, places=places)
     done: list[int] = []
     found = list(localiser.found(images, done.append))

@@ -215,7 +215,7 @@ def test_a_box_run_begins_at_the_mean_box_of_the_centre_crops(source: Path, kind
     assert finetune("--weights", "runs/A-1", "--boxes", kind, "--max-steps", "1", "--lr", "1e-12") == 0
     images, means = boxed_set(source), []
     for row in range(len(images)):
-        with Image.open(images.path(row)) as image:
+        with Image.open(images.root / images.names[row]) as image:
             width, height = image.size
         scale = 36 / min(width, height)
         left, top = (round(width * scale) - 32) // 2, (round(height * scale) - 32) // 2

@@ -111,7 +111,7 @@ def test_a_cache_is_used_again_until_something_that_decides_it_changes(make_fold
     session.network.get_submodule("conv1_1").state_dict()["bias"][0] = 7
     assert view.key(images) != key
     other = view.key(images)
-    images.path(0).write_bytes(images.path(1).read_bytes())
+    (images.root / images.names[0]).write_bytes((images.root / images.names[1]).read_bytes())
     assert view.key(images) != other
 
 
@@ -165,7 +165,7 @@ def test_a_batch_of_cached_maps_has_rows_and_columns_where_they_were() -> None:
 
 def test_a_broken_image_leaves_no_cache(make_folder: MakeFolder, tmp_path: Path) -> None:
     session = Session(make_folder(), tmp_path / "run", FIXED)
-    session.data.train.path(5).write_bytes(b"\xff\xd8\xff cut")
+    (session.data.train.root / session.data.train.names[5]).write_bytes(b"\xff\xd8\xff cut")
     (tmp_path / "cache").mkdir()
     with pytest.raises(DataError, match=session.data.train.names[5]):
         frozen_outputs(tmp_path / "cache", session.data.train, view_of(session, "fc"), 0, lambda more: None)

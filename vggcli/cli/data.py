@@ -1,8 +1,9 @@
 """`vgg data`: the images and classes of a data source, split as training would split them."""
 
+from pathlib import Path
 from typing import Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
 from vggcli.cli import options
 from vggcli.defaults import user_places, worker_count
@@ -11,24 +12,38 @@ from vggcli.defaults import user_places, worker_count
 @options.with_groups
 def data(
     source: Annotated[str | None, Argument(metavar="SRC", help="As --data of the other commands.")] = None,
+    pack: Annotated[
+        Path | None,
+        Option(metavar="DST", help="Pack both splits as shards (train-*.tar, val-*.tar) in this new folder."),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show what a data set holds, and what is odd about it. That is images by class in the training and the validation
     split, how uneven the classes are, how many files do not begin like an image (only
-    headers are read), and how many are in both splits."""
+    headers are read), and how many are in both splits. With --pack, also copy it into a few large files, from which
+    network disks read a million images faster."""
     from json import dumps
 
     from rich.text import Text
 
     from vggcli.data.find import find_source
+    from vggcli.data.outputs import check_outside_source
+    from vggcli.data.pack import check_new
+    from vggcli.data.pack import pack as packed
     from vggcli.data.sources import load_both
     from vggcli.data.survey import survey, survey_notes
     from vggcli.report.tables import survey_table
     from vggcli.report.text import printable
 
     found_source = find_source(source, user_places(), worker_count(None), options.progress(quiet))
-    train, val = load_both(found_source.path)
+    train, val = load_both(found_source.path, boxes=pack is not None)
+    if pack is not None:
+        check_new(pack)
+        check_outside_source([("pack", pack)], found_source.path, train)
+        with options.progress(quiet)("packing", len(train) + len(val), "images") as bar:
+            packed(train, val, pack, bar)
+        options.written(pack)
     with options.progress(quiet)("looking at the images", len(train) + len(val), "images") as bar:
         found = survey(train, val, bar)
     if json:

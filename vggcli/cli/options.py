@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 512  # processes
 LARGEST_SCALE = 10_000  # pixels: a square has the 100 megapixels that no rescaled image may exceed
 
-_SOURCES = "Folder of class folders, VOC annotations or ILSVRC, CSV, a set's name (cifar10, voc2007, …), or shapes."
+_SOURCES = "Folder of class folders, shards (tar), VOC or ILSVRC, CSV, a set's name (cifar10, voc2007, …), or shapes."
 Data = Annotated[str | None, Option(metavar="SRC", help=f"{_SOURCES} (default: $VGG_DATA, else shapes)")]
 DataOfWeights = Annotated[
     str | None,

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -23,12 +22,13 @@ from vggcli.data.extra_formats import KIND_SUFFIXES, can_read, formats_of, hint,
 from vggcli.data.image_metadata import PNG, without_all, without_broken
 from vggcli.data.jpeg_check import decode_to_its_end
 from vggcli.data.png_key import settle_key
-from vggcli.data.tars import TarMember
+from vggcli.data.tars import Place, TarMember
 from vggcli.errors import DataError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # without the extra ones
 FORMAT_BYTES = 64
 MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which are not the file's fault
+HEADER = 1 << 14  # bytes of an image in a tar that are read for its header, at first
 LARGE = 64 << 20  # bytes; larger files are not read whole before they are opened
 MAX_PIXELS = 100_000_000  # of an image as stored or as rescaled
 ORIENTATION = 0x0112  # the EXIF tag
@@ -67,7 +67,6 @@ class OpenedImage:
         return data
 
 
-Place = Path | TarMember  # where the bytes of an image are
 Origin = Place | OpenedImage  # what an image can be read from
 
 
@@ -136,7 +135,7 @@ def reduce_to(image: Image.Image, at_least: int) -> None:
         image.draft(image.mode, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
 
 
-def upright_size(place: Path) -> tuple[Size, int]:
+def upright_size(place: Place) -> tuple[Size, int]:
     """The size of what `read_image` gives, and the EXIF orientation (1 to 8) that it applies. Only the header of a JPEG is
     read; other files are read whole, and decoded where their EXIF may come last. Raises as `read_image` does."""
     with image_errors(place), _opened_header(place) as image:
@@ -148,11 +147,20 @@ def upright_size(place: Path) -> tuple[Size, int]:
         return (image.size[::-1] if orientation >= FIRST_SWAPPING else image.size), orientation
 
 
-def _opened_header(place: Path) -> Image.Image:
-    if place.is_file():
-        with suppress(Exception):  # what is wrong with it is found when it is opened whole
-            return Image.open(place, formats=("JPEG",))
+def _opened_header(place: Place) -> Image.Image:
+    with suppress(Exception):  # what is wrong with it is found when it is opened whole
+        return open_header(place, ("JPEG",))
     return open_image(place)
+
+
+def open_header(place: Place, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
+    """An image of one of `formats`, opened with its header alone read. Of one in a tar little more is read, so that it
+    cannot be loaded, and a long header is an error. Raises as Pillow does, and OSError for anything but a regular file."""
+    if isinstance(place, TarMember):
+        return Image.open(io.BytesIO(place.read(HEADER)), formats=formats)
+    if not place.is_file():
+        raise FileNotFoundError(place)
+    return Image.open(place, formats=formats)
 
 
 @contextmanager
@@ -176,8 +184,7 @@ def stated_size(place: Place) -> Size | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            opened = open_image(place) if isinstance(place, TarMember) else Image.open(place, formats=IMAGE_FORMATS)
-            with opened as image:
+            with open_image(place) if isinstance(place, TarMember) else open_header(place) as image:
                 width, height = image.size
                 turned = image.format != "TIFF" and "exif" in image.info and orientation_of(image) >= 5  # by 90 degrees
                 return (height, width) if turned else (width, height)

@@ -1,10 +1,13 @@
-"""Finds the data that a name means: a folder, a CSV, a known set (fetched on first use) or the embedded set `shapes`."""
+"""Finds the data that a name means: a folder, a CSV, a tar, a known set (fetched on first use) or the embedded set
+`shapes`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from vggcli.data import shapes
 from vggcli.data.catalogue import KNOWN, fetch
+from vggcli.data.shard_index import shard_index
+from vggcli.data.shards import find_shards
 from vggcli.files import sweep
 from vggcli.places import Places, made_folder
 from vggcli.progress import LOG, Progress, silent
@@ -13,14 +16,15 @@ from vggcli.regular_files import need_local
 
 @dataclass(frozen=True)
 class Source:
-    """Data that can be read: a `name` that means them from any folder of this machine, and the folder or CSV at `path`."""
+    """Data that can be read: a `name` that means them from any folder of this machine, and the folder or file at `path`."""
 
     name: str
     path: Path
 
 
 def find_source(data: str | None, places: Places, workers: int, progress: Progress = silent) -> Source:
-    """The source that `data` names. If it is None, the user's default or else `shapes` is used, and this is logged."""
+    """The source that `data` names, its shards indexed. If it is None, the user's default or else `shapes` is used, and
+    this is logged."""
     if not data:
         data, origin = (places.data, "from $VGG_DATA") if places.data else ("shapes", "the embedded set")
         LOG.info(f"data: {data} ({origin})")
@@ -30,6 +34,8 @@ def find_source(data: str | None, places: Places, workers: int, progress: Progre
     if data in KNOWN:
         return Source(data, fetched_set(data, places, progress))
     path = Path(data).expanduser().resolve()
+    if (shards := find_shards(path)) is not None:
+        shard_index(shards, places.cache, workers, progress)
     return Source(str(path), path)
 
 

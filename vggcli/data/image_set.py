@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vggcli.data.packed_names import chosen_names, names_after
+from vggcli.data.tars import Place, TarMember, TarPlaces
 from vggcli.data.voc import Box, MarkedObject, Size
 from vggcli.errors import DataError, WeightsError, counted, did_you_mean
 from vggcli.imagenet import imagenet_ids, imagenet_names
@@ -24,22 +26,30 @@ class ImageSet:
     """One split: `names` are paths relative to `root`, `labels` are indices of `classes`, and `objects` has a tuple for
     each image with the objects of all classes that are marked in it, empty where none is. Their boxes are as the source has
     them; `checked_boxes` gives them in the image as it is read, and the `sizes` of the images so (width, height), which are
-    otherwise not known. `remarks` say what was left out of the source."""
+    otherwise not known. `remarks` say what was left out of the source. Images in tar files have `places`, and names that
+    begin with the file's."""
 
     root: Path
     split: str
     classes: tuple[str, ...]
-    names: tuple[str, ...]
+    names: Sequence[str]
     labels: tuple[int, ...]
     objects: tuple[tuple[MarkedObject, ...], ...]
     remarks: tuple[str, ...] = ()
     sizes: tuple[Size, ...] = ()
+    places: TarPlaces | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def path(self, index: int) -> Path:
-        return self.root / self.names[index]
+    def path(self, index: int) -> Place:
+        name = self.names[index]
+        return self.root / name if self.places is None else self.places.member(index, name)
+
+    @property
+    def file_names(self) -> Sequence[str]:
+        """The names of the images that are files of their own."""
+        return self.names if self.places is None else ()
 
     def own_boxes(self, index: int) -> tuple[Box, ...]:
         """The boxes of an image's own class in it."""
@@ -56,7 +66,7 @@ class ImageSet:
         equal for sets of the same images, as far as that is known without reading them."""
         digest = hashlib.sha256()
         for index, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
-            size = f"\0{_size(self.path(index))}" if sizes else ""
+            size = f"\0{size_of(self.path(index))}" if sizes else ""
             boxes = f"\0{self.own_boxes(index)}" if self.sizes else ""
             digest.update(f"{name}\0{self.classes[label]}{size}{boxes}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
@@ -70,10 +80,11 @@ class ImageSet:
         """The images at `rows`, in that order, with the same classes."""
         return replace(
             self,
-            names=tuple(self.names[row] for row in rows),
+            names=chosen_names(self.names, rows),
             labels=tuple(self.labels[row] for row in rows),
             objects=tuple(self.objects[row] for row in rows),
             sizes=tuple(self.sizes[row] for row in rows) if self.sizes else (),
+            places=None if self.places is None else self.places.chosen(rows),
         )
 
     def classes_used(self) -> list[str]:
@@ -107,10 +118,13 @@ def match_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     return images.with_classes(classes)
 
 
-def _size(path: Path) -> int:
+def size_of(place: Place) -> int:
+    """The bytes of an image, -1 where it is not there."""
+    if isinstance(place, TarMember):
+        return place.size
     try:
-        return path.stat().st_size
-    except OSError:
+        return place.stat().st_size
+    except (OSError, ValueError):
         return -1
 
 
@@ -125,8 +139,9 @@ def joined(one: ImageSet, other: ImageSet) -> ImageSet:
     return replace(
         first,
         split=f"{one.split}+{other.split}",
-        names=first.names + second.names,
+        names=names_after(first.names, second.names),
         labels=first.labels + second.labels,
         objects=first.objects + second.objects,
         remarks=tuple(dict.fromkeys(one.remarks + other.remarks)),
+        places=first.places.joined(second.places) if first.places and second.places else None,
     )

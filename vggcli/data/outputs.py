@@ -28,13 +28,13 @@ def check_outside(outputs: Iterable[Output], root: Path, names: Iterable[str], w
 
 def check_outside_source(outputs: Sequence[Output], source: Path, images: ImageSet) -> None:
     """As `check_outside`, for `images` of a source and for its training and its validation split."""
-    check_outside(outputs, images.root, images.names)
+    check_outside(outputs, images.root, images.file_names)
     for split in {"train", "val"} - {images.split} if outputs else ():
         try:
             other = load_split(source, split)
         except DataError:  # it does not exist, or cannot be read
             continue
-        check_outside(outputs, other.root, other.names)
+        check_outside(outputs, other.root, other.file_names)
 
 
 def check_outside_folders(outputs: Sequence[Output], paths: Iterable[str], names: Sequence[str]) -> None:

@@ -12,12 +12,11 @@ from typing import IO
 
 from vggcli.data.catalogue import KNOWN
 from vggcli.data.csv_file import listed_paths
-from vggcli.data.decode import Place
 from vggcli.data.extra_formats import kind_named
 from vggcli.data.left_out import left_out_below, unread_sentences
 from vggcli.data.listed_text import listed_names
 from vggcli.data.own_files import is_whole_run
-from vggcli.data.tars import COMPRESSED, SUFFIX, TarMember, image_members
+from vggcli.data.tars import COMPRESSED, SUFFIX, Place, TarMember, TarPlaces, image_members
 from vggcli.data.walking import HEAD_BYTES, begins_like_image, images_below, is_own_picture, unread_kind_of
 from vggcli.errors import DataError, counted
 from vggcli.progress import LOG
@@ -30,17 +29,20 @@ def texts_of(paths: str | Path | Iterable[str | Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images by name, relative to `root`; `members` are those inside tar files."""
+    """Images by name, relative to `root`; `members` are those inside tar files, and `places` has all of a set of shards."""
 
     root: Path
-    names: tuple[str, ...]
+    names: Sequence[str]
     members: Mapping[str, TarMember] = field(default_factory=dict)
+    places: TarPlaces | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, index: int) -> Place:
         name = self.names[index]
+        if self.places is not None:
+            return self.places.member(index, name)
         return self.members.get(name) or self.root / name
 
 

@@ -1,8 +1,9 @@
 """Reads a source of data: a list of images with class names, in a training and a validation split.
 
 A source is a folder with train/ and val/, a folder with a folder for each class (split 80/20 by a hash of the relative
-path, so the split is the same on every machine), a folder with Pascal VOC annotations, ILSVRC's own folders, or a CSV. The
-order of the classes is that of their sorted names.
+path, so the split is the same on every machine), a folder with Pascal VOC annotations, ILSVRC's own folders, a folder of
+shards or one shard (tar files in the layout of WebDataset, train-*.tar and val-*.tar), or a CSV. The order of the classes
+is that of their sorted names.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from vggcli.data.csv_file import csv_records
 from vggcli.data.ilsvrc import find_ilsvrc, ilsvrc_records
 from vggcli.data.image_set import ImageSet, Record, joined
 from vggcli.data.left_out import left_out_below, readable
+from vggcli.data.shard_split import shard_split
+from vggcli.data.shards import find_shards
 from vggcli.data.splits import hashed, picked_role
 from vggcli.data.voc import has_area, why_no_area
 from vggcli.data.walking import IMAGE_SUFFIXES, images_below
@@ -31,8 +34,20 @@ def load_split(source: Path, split: str, boxes: bool = False) -> ImageSet:
 
     Raises DataError where the source has no such split or is damaged; without `boxes`, also for a box without area.
     """
+    shards = find_shards(source)
+    images = _records_split(source, split, boxes) if shards is None else shard_split(shards, split)
+    if not len(images):
+        raise DataError(f"the {split} split of {source} is empty: there is no image in it")
+    for row, marked in () if boxes else enumerate(images.objects):
+        for one in marked:
+            if not has_area(one.box):
+                raise DataError(f"{images.names[row]} of {source}: {one} {why_no_area(one.box)}; correct it")
+    return images
+
+
+def _records_split(source: Path, split: str, boxes: bool) -> ImageSet:
+    """As `load_split`, for a source that is no shards."""
     remarks: list[str] = []
-    named = source
     if source.is_dir():
         records = _folder_split(source, split, remarks, boxes)
     elif source.is_file():
@@ -40,16 +55,10 @@ def load_split(source: Path, split: str, boxes: bool = False) -> ImageSet:
         source = source.parent
     else:
         need_regular(source, DataError)
-        known = "; give a folder of class folders, a CSV, shapes or the name of a set such as cifar10"
+        known = "; give a folder of class folders or shards, a CSV, shapes or the name of a set such as cifar10"
         near = did_you_mean(source.name, (*KNOWN, "shapes"))
         raise DataError(f"there is no folder or CSV file {source}{near or known}", "data")
     kept = sorted(records, key=lambda record: record.name)
-    if not kept:
-        raise DataError(f"the {split} split of {named} is empty: there is no image in it")
-    for record in () if boxes else kept:
-        for one in record.objects:
-            if not has_area(one.box):
-                raise DataError(f"{record.name} of {named}: {one} {why_no_area(one.box)}; correct it")
     classes = tuple(sorted({record.label for record in kept}))
     order = {name: index for index, name in enumerate(classes)}
     return ImageSet(

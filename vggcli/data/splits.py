@@ -38,9 +38,16 @@ def loose_role(name: str) -> str | None:
     return roles.pop() if len(roles) == 1 else None
 
 
-def picked(split: str, present: Sequence[str], source: Path, role: Callable[[str], str | None] = role_of) -> str:
+def picked(
+    split: str,
+    present: Sequence[str],
+    source: Path,
+    role: Callable[[str], str | None] = role_of,
+    shards: bool = False,
+) -> str:
     """The name among those `present` in `source` that `split` means: the same name, otherwise the one of the same role, and
-    for "val" also a test split. Raises DataError where there is none, or more than one."""
+    for "val" also a test split. Raises DataError where there is none, or more than one. The names are those of folders, or
+    of `shards`."""
     names = sorted(present)
     if split in names:
         return split
@@ -51,9 +58,10 @@ def picked(split: str, present: Sequence[str], source: Path, role: Callable[[str
             raise DataError(f"{source} has {' and '.join(first)}: each could be the {split} split; rename all but one")
         if first:
             return first[0]
-    have = ", ".join(f"{name}/" for name in names)
-    advice = did_you_mean(split, names) or "; add one, or rename any class that is named like a split"
-    raise DataError(f"{source} has no {split}/ folder (it has {have}){advice}")
+    end, kind = ("-*.tar", "") if shards else ("/", " folder")
+    have = ", ".join(f"{name}{end}" for name in names)
+    advice = "; add some" if shards else "; add one, or rename any class that is named like a split"
+    raise DataError(f"{source} has no {split}{end}{kind} (it has {have}){did_you_mean(split, names) or advice}")
 
 
 def _rank(name: str) -> int:
@@ -72,10 +80,17 @@ def picked_role(split: str, roles: Iterable[str]) -> str | None:
 
 def hashed(records: Iterable[Record], split: str) -> Iterator[Record]:
     """The records of one side of an 80/20 split by a hash of the relative path. Raises DataError for any other split."""
+    need_hashed(split)
+    return (record for record in records if is_hashed_into(split, record.name))
+
+
+def need_hashed(split: str) -> None:
+    """Raises DataError for a split that is not one side of a split by a hash."""
     if split not in ("train", "val"):
         raise DataError(f"this source has no split {split!r}: it is split into train and val by a hash of the paths")
-    for record in records:
-        digest = hashlib.sha256(record.name.encode(errors="surrogateescape")).digest()
-        in_val = int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64
-        if in_val == (split == "val"):
-            yield record
+
+
+def is_hashed_into(split: str, name: str) -> bool:
+    """Whether the hash of a relative path puts an image on this side ("train" or "val") of an 80/20 split."""
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+    return (int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64) == (split == "val")

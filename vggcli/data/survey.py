@@ -8,15 +8,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from vggcli.data.decode import IMAGE_FORMATS, open_image
+from vggcli.data.decode import open_header, open_image
 from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_split
+from vggcli.data.tars import Place, TarMember
 from vggcli.errors import DataError, counted
 from vggcli.progress import LOG
 
@@ -127,14 +129,14 @@ def note_in_both(source: Path, images: ImageSet) -> None:
         LOG.info(f"data: {in_both(pairs, name)}")
 
 
-def has_header(path: Path) -> bool:
+def has_header(place: Place) -> bool:
     """Whether the file begins like an image of a known format and states its size; the rest of it is not checked."""
     refusals = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, DataError)
-    openers = (partial(Image.open, formats=IMAGE_FORMATS), open_image)  # the first reads only the header
+    openers: tuple[Callable[[Place], Image.Image], ...] = (open_header, open_image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for opener in openers if path.is_file() else ():
-            with contextlib.suppress(*refusals), opener(path) as image:
+        for opener in openers:
+            with contextlib.suppress(*refusals), opener(place) as image:
                 if min(image.size) > 0:
                     return True
     return False
@@ -142,45 +144,74 @@ def has_header(path: Path) -> bool:
 
 def repeated(train: ImageSet, val: ImageSet) -> tuple[tuple[str, str], ...]:
     """The validation images whose file equals that of a training image, each as (training name, validation name)."""
-    splits = enumerate((train, val))
-    files = [(part.path(row), split, name) for split, part in splits for row, name in enumerate(part.names)]
-    return _pairs([sorted(group, key=lambda one: one[0]) for group in _equal_files(files)])  # training images first
+
+    def find(row: int) -> tuple[ImageSet, int]:
+        return (train, row) if row < len(train) else (val, row - len(train))
+
+    split_N = np.repeat([0, 1], [len(train), len(val)])
+    groups = _equal_files(lambda row: find(row)[0].path(find(row)[1]), split_N)
+    return _pairs(groups, split_N, lambda row: find(row)[0].names[find(row)[1]])
 
 
 def in_two_classes(train: ImageSet) -> tuple[tuple[str, str], ...]:
     """The images whose file equals that of an earlier one of another class, each as (earlier name, name)."""
-    return _pairs(_equal_files([(train.path(row), train.labels[row], name) for row, name in enumerate(train.names)]))
+    label_N = np.array(train.labels)
+    return _pairs(_equal_files(train.path, label_N), label_N, train.names.__getitem__)
 
 
-def _pairs(groups: Sequence[Sequence[tuple[int, str]]]) -> tuple[tuple[str, str], ...]:
-    """The first name of each group paired with every later one of another part, sorted by the latter."""
-    pairs = [(group[0][1], name) for group in groups for part, name in group if part != group[0][0]]
+def _pairs(
+    groups: Sequence[Sequence[int]], part_N: NDArray[np.int64], name: Callable[[int], str]
+) -> tuple[tuple[str, str], ...]:
+    """The first name of each group of rows paired with every later one of another part, sorted by the latter."""
+    pairs = [(name(group[0]), name(row)) for group in groups for row in group if part_N[row] != part_N[group[0]]]
     return tuple(sorted(pairs, key=lambda pair: pair[1]))
 
 
-def _equal_files(files: Sequence[tuple[Path, int, str]]) -> list[list[tuple[int, str]]]:
-    """Groups of files (path, part, name) of more than one part that are equal byte for byte, each with (part, name) in
-    order. Files are compared by size first, then by a piece of their middle, then whole; unreadable ones equal none."""
-    groups = [list(files)]
-    for tell in (_size, _middle, lambda path: hashlib.sha256(path.read_bytes()).digest()):
-        alike: dict[tuple[int, bytes], list[tuple[Path, int, str]]] = {}
-        for number, group in enumerate(groups):
-            for file in group:
-                with contextlib.suppress(OSError):
-                    alike.setdefault((number, tell(file[0])), []).append(file)
-        groups = [group for group in alike.values() if len({part for _, part, _ in group}) > 1]
-    return [[(part, name) for _, part, name in group] for group in groups]
+def _equal_files(place: Callable[[int], Place], part_N: NDArray[np.int64]) -> list[list[int]]:
+    """Groups of ascending rows, of more than one part, whose files at `place` are equal byte for byte: compared by
+    size first, then by a piece of their middle, then whole. Unreadable ones equal none."""
+    rows = np.arange(len(part_N))
+    for tell in (_regular_size, _middle):
+        told = np.fromiter((_told(tell, place(row)) for row in rows.tolist()), np.int64, len(rows))
+        rows, told = rows[told >= 0], told[told >= 0]
+        _, group_N = np.unique(told, return_inverse=True)
+        lowest = np.full(len(rows), np.iinfo(np.int64).max)
+        highest = np.full(len(rows), -1)
+        np.minimum.at(lowest, group_N, part_N[rows])
+        np.maximum.at(highest, group_N, part_N[rows])
+        rows = rows[(lowest < highest)[group_N]]
+    alike: dict[bytes, list[int]] = {}
+    for row in rows.tolist():
+        with contextlib.suppress(OSError):
+            alike.setdefault(hashlib.sha256(_bytes(place(row), 0, None)).digest(), []).append(row)
+    return [group for group in alike.values() if len({part_N[row] for row in group}) > 1]
 
 
-def _size(path: Path) -> bytes:
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError("it is not a regular file")
-    return state.st_size.to_bytes(8, "little")
+def _told(tell: Callable[[Place], int], place: Place) -> int:
+    """What `tell` says of a file, at least 0; -1 where it cannot be read."""
+    try:
+        return tell(place)
+    except OSError:
+        return -1
 
 
-def _middle(path: Path) -> bytes:
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        file.seek(max(0, (size - PROBE_BYTES) // 2))
-        return hashlib.sha256(size.to_bytes(8, "little") + file.read(PROBE_BYTES)).digest()
+def _regular_size(place: Place) -> int:
+    if isinstance(place, TarMember):
+        return place.size
+    state = place.stat()
+    return state.st_size if stat.S_ISREG(state.st_mode) else -1
+
+
+def _middle(place: Place) -> int:
+    size = _regular_size(place)
+    piece = _bytes(place, max(0, (size - PROBE_BYTES) // 2), PROBE_BYTES)
+    digest = hashlib.sha256(size.to_bytes(8, "little") + piece).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _bytes(place: Place, start: int, length: int | None) -> bytes:
+    if isinstance(place, TarMember):
+        return place.part(start, place.size if length is None else length)
+    with place.open("rb") as file:
+        file.seek(start)
+        return file.read(length)

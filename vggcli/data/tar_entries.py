@@ -73,8 +73,7 @@ class _Header:
     def __init__(self, archive: Path, place: int, block: bytes) -> None:
         self.archive, self.place, self.block = archive, place, block
         stored, blank = self._number(148, 8), block[:148] + b" " * 8 + block[156:]
-        signed = sum(byte - 256 if byte > 127 else byte for byte in blank)  # how some old programs add it up
-        if not any(block) or stored not in (sum(blank), signed):
+        if not any(block) or (stored != sum(blank) and stored != _signed_sum(blank)):
             raise damaged_tar(archive, place, NO_HEADER)
         self.kind, self.size = block[156:157], self._number(124, 12)
 
@@ -94,6 +93,11 @@ class _Header:
     def name(self) -> bytes:
         prefix = self.text(345, 155) if self.block[257:263] == b"ustar\0" else b""
         return prefix + b"/" + self.text(0, 100) if prefix else self.text(0, 100)
+
+
+def _signed_sum(block: bytes) -> int:
+    """How some old programs add the bytes of a header up."""
+    return sum(byte - 256 if byte > 127 else byte for byte in block)
 
 
 def _block(archive: Path, file: BinaryIO, place: int, size: int, lacking: str) -> bytes:

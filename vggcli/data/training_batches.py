@@ -114,22 +114,21 @@ class Schedule:
                     yield Position(epoch, step, begin + mine.start, begin + mine.stop, size, end)
 
 
-def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
-    """The order of the images in an epoch: a permutation that depends only on seed and epoch."""
+def epoch_order(images: int, seed: int, epoch: int) -> Tensor:
+    """The order of the images in an epoch, int64: a permutation that depends only on seed and epoch."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    order: list[int] = torch.randperm(images, generator=generator).tolist()
-    return order
+    return torch.randperm(images, generator=generator)
 
 
 def tasks(schedule: Schedule, seed: int) -> Iterator[list[tuple[int, int]]]:
     """The (epoch, image index) pairs of each micro-batch of `schedule`; empty lists are left out."""
-    epoch, order = -1, list[int]()
+    epoch, order = -1, torch.empty(0)
     for place in schedule:
         if place.epoch != epoch:
             epoch, order = place.epoch, epoch_order(schedule.images, seed, place.epoch)
         first = place.step * schedule.batch_size
         if not place.is_empty:
-            yield [(epoch, index) for index in order[first + place.start : first + place.stop]]
+            yield [(epoch, index) for index in order[first + place.start : first + place.stop].tolist()]
 
 
 @dataclass(frozen=True)

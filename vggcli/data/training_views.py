@@ -12,7 +12,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from vggcli import paper
 from vggcli.boxes import Region
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import Size, read_image
+from vggcli.data.tars import Place
 from vggcli.data.test_views import rescaled_size
 
 Pixels = NDArray[np.uint8]
@@ -70,7 +70,7 @@ def draw_view(draw: random.Random, size: tuple[int, int], scale: tuple[int, int]
     return TrainingView(shorter, region, flip, alphas)
 
 
-def training_pixels(path: Path, draw: random.Random, scale: tuple[int, int], crop: int) -> tuple[Pixels, TrainingView]:
+def training_pixels(path: Place, draw: random.Random, scale: tuple[int, int], crop: int) -> tuple[Pixels, TrainingView]:
     """One training view of the image at `path`: uint8 [crop, crop, 3], not yet flipped or shifted, and its draws.
 
     Raises ImageError where the image cannot be used.

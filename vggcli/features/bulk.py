@@ -13,10 +13,12 @@ from typing import IO
 import torch
 
 from vggcli.colour import ColourStatistics
-from vggcli.data.decode import ImageError, Place
+from vggcli.data.decode import ImageError
 from vggcli.data.decode_on_device import need_decoder
 from vggcli.data.find import find_source
+from vggcli.data.image_set import size_of
 from vggcli.data.left_out import note_remarks
+from vggcli.data.packed_names import names_after
 from vggcli.data.paths import ImageList, listed_images
 from vggcli.data.sources import load_split
 from vggcli.device import ready_device
@@ -84,7 +86,14 @@ def _data_images(asked: BulkOptions, places: Places, progress: Progress) -> Imag
     source = find_source(asked.data, places, asked.workers, progress)
     splits = [load_split(source.path, name) for name in ([asked.split] if asked.split else ["train", "val"])]
     note_remarks(*splits)
-    return ImageList(splits[0].root, tuple(dict.fromkeys(name for split in splits for name in split.names)))
+    first, *others = splits
+    if first.places is None:
+        return ImageList(first.root, tuple(dict.fromkeys(name for split in splits for name in split.names)))
+    names, members = first.names, first.places
+    for other in others:  # shards are of one split, so that no image is in two
+        assert other.places is not None
+        names, members = names_after(names, other.names), members.joined(other.places)
+    return ImageList(first.root, names, places=members)
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ def _one_file(work: _Work, out: Path, progress: Progress, ranks: Ranks) -> Outco
 def _shards(work: _Work, out: Path, size: int, ranks: Ranks, progress: Progress) -> Outcome | None:
     """Write rows in shards, keeping those that are there already; None for all processes but the first."""
     names, how, options = work.images.names, work.how, work.how.options
-    hashes = inputs_hashes(names, (_file_size(work.images.path(index)) for index in range(len(names))), size)
+    hashes = inputs_hashes(names, (size_of(work.images.path(index)) for index in range(len(names))), size)
     manifest = Manifest(len(names), size, how.settings, hashes, MANIFEST_FORMAT)
     job = Job(out, names, options.layers, how.dtype, manifest)
     open_folder(job, ranks)
@@ -201,13 +210,3 @@ def _shards(work: _Work, out: Path, size: int, ranks: Ranks, progress: Progress)
     written = finish_shards(job)
     seconds = time.perf_counter() - started
     return Outcome(how, written.rows, written.shapes, written.skipped, turned, out, seconds, len(order))
-
-
-def _file_size(place: Place) -> int:
-    """The bytes of an image's file, -1 where it is not there."""
-    if not isinstance(place, Path):
-        return place.size
-    try:
-        return place.stat().st_size
-    except (OSError, ValueError):
-        return -1

@@ -11,6 +11,7 @@ from vggcli.choices import Aggregate, Decode, Norm, Pool, Precision, RowType
 from vggcli.data.outputs import check_outside, check_outside_folders
 from vggcli.data.own_files import STORE_SUFFIXES
 from vggcli.data.paths import ImageList
+from vggcli.data.tars import SUFFIX
 from vggcli.device import pick_precision
 from vggcli.errors import UsageError, counted
 from vggcli.features.extract import FeatureOptions
@@ -144,10 +145,10 @@ def output_place(asked: BulkOptions, images: ImageList) -> Path | None:
     """Where the rows go, None where they are those of a single image and go nowhere. Raises UsageError where that exists,
     lies among the inputs or cannot hold them, MachineError where the disk refuses."""
     outputs = [(name, path) for name, path in (("out", asked.out), ("maps", asked.maps)) if path is not None]
-    beside_csv = asked.data and asked.data.lower().endswith(".csv")  # beside which anything may lie
-    searched = [] if beside_csv else [str(images.root)] if asked.data else list(asked.paths)
-    check_outside_folders(outputs, searched, images.names)
-    if asked.data:
+    one_file = asked.data and asked.data.lower().endswith((".csv", SUFFIX))  # beside which anything may lie
+    searched = [] if one_file else [str(images.root)] if asked.data else list(asked.paths)
+    check_outside_folders(outputs, searched, images.names if images.places is None else ())
+    if asked.data and images.places is None:
         check_outside(outputs, images.root, images.names)
     if asked.maps is not None:
         if asked.maps.suffix.lower() != ".png":

@@ -5,8 +5,9 @@ from functools import cache
 
 import torch
 
-from vggcli.data.decode import ImageError, Place, Size, decode_image, stated_size
+from vggcli.data.decode import ImageError, Size, decode_image, stated_size
 from vggcli.data.paths import ImageList
+from vggcli.data.tars import Place
 from vggcli.data.test_views import rescaled_size
 from vggcli.features.extract import FeatureOptions, check_alike
 from vggcli.features.layer_maps import layer_outputs, layer_results

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vggcli.data.decode import Place
+from vggcli.data.tars import Place
 from vggcli.errors import DataError, counted
 from vggcli.features.extract import RowArray
 from vggcli.features.settings import HowMade, escaped

@@ -5,6 +5,7 @@ The query is described by the same weights and settings as the stored images.
 Shapes: N stored rows, D entries of a row.
 """
 
+import posixpath
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from vggcli.choices import Precision
-from vggcli.data.decode import Place
 from vggcli.data.splits import role_of
-from vggcli.data.tars import SUFFIX, image_members
+from vggcli.data.tars import SUFFIX, Place, image_members
 from vggcli.device import ready_device
 from vggcli.errors import DataError, UsageError, WeightsError, counted
 from vggcli.features.describe import Features
@@ -176,7 +176,7 @@ def place_of(root: Path, name: str) -> Place:
         if parent.name.lower().endswith(SUFFIX) and parent.is_file():
             wanted = path.relative_to(parent).as_posix()
             for member in image_members(parent):
-                if member.name == wanted:
+                if posixpath.normpath(member.name).lstrip("/") == wanted:
                     return member
             raise DataError(f"{parent} no longer holds {wanted}")
     return path

@@ -68,7 +68,7 @@ def boxed_data(
     images = load_split(source.path, split, boxes=True)
     check_outside_source(outputs, source.path, images)
     if not images.has_objects:
-        kinds = "VOC annotations, a CSV with boxes, ILSVRC's own folders, or shapes"
+        kinds = "VOC annotations, a CSV or shards with boxes, ILSVRC's own folders, or shapes"
         raise DataError(
             f"no box is marked in the {split} split of {source.path}; give data with boxes: {kinds}", "data"
         )

@@ -74,7 +74,8 @@ def computed_text(one: Evaluation | BoxEvaluation) -> str:
 
 def save_mistakes(measured: Measured, mistakes: Sequence[Mistake], path: Path) -> None:
     """A sheet of some mistakes: each image with its true class, the answer with its posterior, and the file's name."""
-    pictures = [fitted(read_image(measured.images.root / one.image), _THUMBNAIL) for one in mistakes]
+    images = measured.images
+    pictures = [fitted(read_image(images.path(images.names.index(one.image))), _THUMBNAIL) for one in mistakes]
     captions = [
         Caption((one.label, f"taken for {one.answer}, {one.posterior:.2f}"), Path(one.image).name) for one in mistakes
     ]

@@ -92,7 +92,7 @@ def surveyed_sets(plan: Plan, options: RunOptions, around: Surroundings, again: 
     need_decoder(options.decode or plan.decode, pick_device(options.device))
     sets = training_sets(plan, options.workers, around, options.folder if again else None)
     for images in (sets.train, sets.val):
-        check_outside([("out", options.folder or around.places.runs)], images.root, images.names)
+        check_outside([("out", options.folder or around.places.runs)], images.root, images.file_names)
     with around.progress("looking at the images", len(sets.train) + len(sets.val), "images") as bar:
         found = survey(sets.train, sets.val, bar)
     around.surveyed(found)

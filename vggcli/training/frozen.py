@@ -26,6 +26,7 @@ from vggcli.choices import Decode, Layers, Precision
 from vggcli.colour import ColourStatistics, normalise
 from vggcli.data.decode import ImageError
 from vggcli.data.sources import ImageSet
+from vggcli.data.tars import stamp_of
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
 from vggcli.device import computing
@@ -142,8 +143,8 @@ class FrozenView:
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         for index, name in enumerate(images.names):
-            status = images.path(index).stat()
-            digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            size, changed = stamp_of(images.path(index))
+            digest.update(f"{name}\0{size} {changed}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 

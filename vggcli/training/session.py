@@ -274,7 +274,7 @@ def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.d
 def _draw_views(pictures: Pictures, sheet: Path, data: TrainingData, plan: Plan, run: PicturedRun) -> None:
     """Draw the first training views as the network sees them, each with its class and file name."""
     recipe, count = plan.recipe, min(SHEET_VIEWS, len(data.train))
-    order = epoch_order(len(data.train), plan.seed, 0)[:count]
+    order = epoch_order(len(data.train), plan.seed, 0)[:count].tolist()
     names = [(data.train.classes[data.train.labels[index]], Path(data.train.names[index]).name) for index in order]
     if plan.cache_features:
         view = ViewPlan((recipe.test_scale,), centre_crop=recipe.crop)
