@@ -83,3 +83,9 @@ def test_a_split_that_holds_the_training_images_by_name_is_not_called_a_copy(
     renamed = replace(renamed, names=tuple(name.removeprefix("train/") for name in renamed.names))
     survey.note_in_both(root, renamed)
     assert "24 trainval images are training images too" in capsys.readouterr().err
+
+
+def test_words_that_are_no_source_are_refused(make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["pack", "photos"], ["photos", "more"], ["pack", "photos", "there", "more"]):
+        assert run(["data", *words]) == 2
+        assert "give SRC, or pack SRC DST" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def test_commands_give_the_same_from_shards_as_from_folders(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     photos, quick = make_folder(train=6, val=3), ["-j", "0", "-q"]
-    assert run(["data", str(photos), "--pack", "packed", "-q"]) == 0
+    assert run(["data", "pack", str(photos), "packed", "-q"]) == 0
     in_shards(tmp_path / "tars", photos, 1)
     errors = []
     for number, source in enumerate((photos, tmp_path / "packed"), 1):

@@ -17,7 +17,7 @@ PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in 
     "Views": "dense multi_crop grid multi_scale scales flip",
     "Boxes": "classifier merging tune_merging draw candidates",
     "Run": "config resume cache_features tensorboard",
-    "Output": "to pack search top out save_scores per_class confusion histogram worst maps dtype shard_size "
+    "Output": "to search top out save_scores per_class confusion histogram worst maps dtype shard_size "
     "table csv json quiet",
     "Machine": "devices device precision compile micro_batch workers decode",
 }

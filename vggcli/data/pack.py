@@ -24,9 +24,9 @@ SHARD_BYTES = 1_000_000_000  # of the images in a shard, at most, unless one ima
 def check_new(folder: Path) -> None:
     """Raises UsageError where the folder of new shards exists, or the folder that it is to be in does not."""
     if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder} exists already; give a new folder for the shards", "pack")
+        raise UsageError(f"{folder} exists already; give a new folder for the shards")
     if not folder.parent.is_dir():
-        raise UsageError(f"there is no folder {folder.parent} for {folder}; create it first", "pack")
+        raise UsageError(f"there is no folder {folder.parent} for {folder}; create it first")
 
 
 def pack(train: ImageSet, val: ImageSet, folder: Path, progress: Callable[[int], None] = lambda images: None) -> int:
