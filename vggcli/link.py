@@ -91,7 +91,7 @@ class Link:
                 count += 1
                 own.set(f"beat{self.rank}", f"{count} {self.signs} {self.busy} {self.bar} {self.done}")
                 for rank, seen in self.seen.items():
-                    beat = own.get(f"beat{rank}").decode()
+                    beat = own.get(f"beat{rank}").decode() if own.check([f"beat{rank}"]) else ""
                     if beat != seen.beat:
                         seen.beat, seen.time = beat, time.monotonic()
                     elif time.monotonic() - seen.time > LOST_SECONDS and beat != "left":
@@ -125,18 +125,24 @@ class Link:
         """The error for a connection that broke: which process has ended is known where it was on this machine."""
         until = time.monotonic() + 2 * BEAT_SECONDS
         while self.gone is None and time.monotonic() < until:
-            ended = self.ended()
-            if ended:
+            if ended := self.ended():
                 return RankLost(f"{self.name(ended[0])} {KILLED}")
+            if self.left():
+                break
             time.sleep(0.05)
-        return self.gone or RankLost(f"one of the {self.world} processes {KILLED}")
+        how = "has left" if self.left() else KILLED
+        return self.gone or RankLost(f"one of the {self.world} processes {how}")
 
     def ended(self) -> list[int]:
         """The processes on this machine that are no more, and have not said that they leave."""
-        gone = [rank for rank in self.neighbours if rank != self.rank and not _runs(self.places[rank][1])]
+        gone = {rank for rank in self.neighbours if rank != self.rank and not _runs(self.places[rank][1])}
+        return sorted(gone - set(self.left()))
+
+    def left(self) -> list[int]:
+        """The other processes that have said that they leave."""
         with contextlib.suppress(RuntimeError):  # the store has gone
-            return [rank for rank in gone if not self.own.check([f"left{rank}"])]
-        return gone
+            return [rank for rank in self.seen if self.own.check([f"left{rank}"])]
+        return []
 
     def _wait(self, work: Any, behind: Callable[[], RankLost | None] = lambda: None) -> None:
         """Wait for a collective. Raises RankLost where another process ends or hangs, or `behind` says so."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import vggcli
+from tests.cli.test_devices import alone, shared
 from tests.cli.test_train import SMALL
 from tests.localisation.boxed import saved, write_boxed
 from vggcli.cli.app import run
@@ -310,3 +311,28 @@ def test_a_threshold_says_at_which_scales_it_was_tuned(here: Path, capsys: pytes
     assert "was tuned at" not in capsys.readouterr().err
     assert run("eval --weights runs/A-2 --dense --classifier runs/A-1 --scales 48 -q -j 0".split()) == 0
     assert "was tuned at Q = 36, 64; tune it at these scales" in capsys.readouterr().err
+
+
+def test_both_protocols_of_boxes_give_what_one_process_gives(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense = ["--dense", "--classifier", "runs/A-1", "--no-flip"]
+    for command in (
+        ["eval", "--weights", "runs/A-2", "--json", "-j", "0", "-q"],
+        ["eval", "--weights", "runs/A-2", "--json", *dense, "--tune-merging", "-j", "0", "-q"],
+        ["ensemble", "runs/A-2", "runs/A-3", "--json", *dense, "-j", "0", "-q"],
+    ):
+        mine, theirs = json.loads(shared(tmp_path, 2, *command)), json.loads(alone(capsys, *command))
+        for name in ("localisation_error", "images", "merging_threshold"):
+            assert mine.get(name) == theirs.get(name)
+        assert mine["mean_iou"] == pytest.approx(theirs["mean_iou"], rel=1e-4)
+    images = sorted(str(one) for one in Path(os.environ["VGG_DATA"]).parent.glob("val/*/*"))[:5]
+    assert len(images) == 5
+    boxes = ["predict", *images, "--boxes", "runs/A-2", "--classifier", "runs/A-1", "--out"]
+    shared(tmp_path, 2, *boxes, "shared.csv", "--draw", "drawn", "-j", "0", "-q")
+    alone(capsys, *boxes, "alone.csv", "-j", "0", "-q")
+    rows = [
+        [line.split(",")[:3] for line in Path(name).read_text().splitlines()] for name in ("shared.csv", "alone.csv")
+    ]
+    assert rows[0] == rows[1]
+    assert len(list(Path("drawn").rglob("*.png"))) == len(images)

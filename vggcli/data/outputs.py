@@ -8,7 +8,7 @@ from vggcli.data.image_set import ImageSet
 from vggcli.data.sources import load_split
 from vggcli.errors import DataError, UsageError
 
-Output = tuple[str, Path]  # the parameter that it comes from, and the path
+Output = tuple[str, Path]  # the parameter that it comes from ("": none), and the path
 
 
 def check_outside(outputs: Iterable[Output], root: Path, names: Iterable[str], whole: bool = True) -> None:
@@ -23,7 +23,7 @@ def check_outside(outputs: Iterable[Output], root: Path, names: Iterable[str], w
             inside = known.get(_identity(parent) or (0, 0))
             if inside is not None:
                 where = f"{path} is in {inside}, among the images of the data"
-                raise UsageError(f"{where}, and would be read as data later; write it elsewhere", name)
+                raise UsageError(f"{where}, and would be read as data later; write it elsewhere", *filter(None, [name]))
 
 
 def check_outside_source(outputs: Sequence[Output], source: Path, images: ImageSet) -> None:
@@ -43,7 +43,9 @@ def check_outside_folders(outputs: Sequence[Output], paths: Iterable[str], names
         for name, path in outputs:
             real = Path(os.path.realpath(path))
             if _identity(Path(folder)) in map(_identity, (real, *real.parents)):
-                raise UsageError(f"{path} is inside the input folder {folder}; write it elsewhere", name)
+                raise UsageError(
+                    f"{path} is inside the input folder {folder}; write it elsewhere", *filter(None, [name])
+                )
         begin = os.path.join(folder, "").replace(os.sep, "/")  # noqa: PTH118 (as in the names)
         inside = [name.removeprefix(begin) for name in names if name.startswith(begin) or begin == "./"]
         check_outside(outputs, Path(folder), inside)
