@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -164,7 +165,7 @@ def launched(launch: Launch, arguments: list[str]) -> int:
     Raises MachineError where there are fewer devices, or all processes were killed.
     """
     import torch
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -175,13 +176,13 @@ def launched(launch: Launch, arguments: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_SECONDS))
-    config = LaunchConfig(
-        1, 1, devices, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, run_id=f"vgg-{os.getpid()}"
-    )
     sys.stdout.flush()
     logging.disable(logging.CRITICAL)  # of the launcher; its processes say what there is to say
     try:
-        elastic_launch(config, sys.executable)("-m", "vggcli", *arguments)
+        with tempfile.TemporaryDirectory(prefix="vgg-") as logs:
+            own: Any = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": f"vgg-{os.getpid()}"}
+            config = LaunchConfig(1, 1, devices, DefaultLogsSpecs(log_dir=logs), max_restarts=0, **own)
+            elastic_launch(config, sys.executable)("-m", "vggcli", *arguments)
         return ExitCode.OK
     except SignalException as error:
         return CODES.get(signal.Signals(error.sigval), ExitCode.TERMINATED)
