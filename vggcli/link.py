@@ -31,6 +31,7 @@ _STORES: Any = dist  # which does not say that it exports them
 
 LOST_SECONDS = 60.0  # without a sign of a process
 BEAT_SECONDS = 2.0
+MEET_SECONDS = 600.0  # that the first process to come waits for the last
 CLAIM_SECONDS = 1.0  # that each process leaves those of lower ranks to say what they have in common
 MOST_CLAIM_SECONDS = 5.0
 LONGEST_PAUSE = 0.02  # seconds between two looks whether the others have come
@@ -63,6 +64,7 @@ class Link:
             *address, None, is_master=not hosted and rank == 0, wait_for_workers=False, timeout=_seconds(LOST_SECONDS)
         )
         self.own = _STORES.PrefixStore(f"vgg/{attempt}", self.store)
+        self._meet()
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         group = _STORES.PrefixStore("group", self.own)
         dist.init_process_group(backend, store=group, rank=rank, world_size=world, timeout=_seconds(LOST_SECONDS))
@@ -75,6 +77,15 @@ class Link:
         self.places = self.gathered((platform.node(), os.getpid()))
         self.thread = threading.Thread(target=self._beat, daemon=True)
         self.thread.start()
+
+    def _meet(self) -> None:
+        """Wait until all processes have come this far: to import torch from a slow disk may take minutes."""
+        self.own.set(f"here{self.rank}", "")
+        until = time.monotonic() + MEET_SECONDS
+        while not self.own.check([f"here{rank}" for rank in range(self.world)]):
+            if time.monotonic() > until:
+                raise RuntimeError(f"not all have come within {MEET_SECONDS:.0f} s")
+            time.sleep(LONGEST_PAUSE)
 
     @property
     def neighbours(self) -> list[int]:

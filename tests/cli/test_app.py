@@ -168,7 +168,7 @@ def test_a_signal_ends_any_command_through_what_cleans_up(
 ) -> None:
     cleaned = []
 
-    def slow(*_: object) -> None:
+    def slow(*_: object, **more: object) -> None:
         try:
             signal.raise_signal(number)
         except Exception:  # no signal is an error of what it interrupts
