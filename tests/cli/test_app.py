@@ -188,7 +188,7 @@ def test_a_signal_ends_any_command_through_what_cleans_up(
 def test_a_signal_that_a_library_catches_is_raised_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    def deaf(*_: object) -> None:
+    def deaf(*_: object, **more: object) -> None:
         with suppress(BaseException):
             signal.raise_signal(number)
         time.sleep(20)
@@ -199,7 +199,7 @@ def test_a_signal_that_a_library_catches_is_raised_again(
     assert run(["data", "x"]) == code
     assert time.monotonic() - started < 10
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **more: object) -> None:
         with suppress(BaseException):
             signal.raise_signal(number)
         raise AttributeError("half imported")
