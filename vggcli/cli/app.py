@@ -49,6 +49,7 @@ app = typer.Typer(
 
 SHARED = ("train", "finetune", "evaluate", "eval", "ensemble", "features", "predict")  # among several processes
 FLAGS = {"learning_rate": "lr", "pool": "gap or --gmp"}  # of parameters whose flag has another name
+STOPPED = "stopped by a signal"
 RED, PLAIN = "\x1b[31m", "\x1b[0m"  # on a terminal
 KEPT_WHOLE = re.compile(r"`[^`]*`|\d %")  # on one line of a terminal, where they fit: commands, numbers with their unit
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -128,7 +129,7 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", ExitCode.INTERRUPTED, own=False)
     except Terminated:
-        return _fail("stopped by a signal", ExitCode.TERMINATED, own=False)
+        return _fail(STOPPED, ExitCode.TERMINATED, own=False)
     except (BrokenPipeError, SystemExit):  # the reader of our output has gone; rich then raises SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
@@ -137,7 +138,7 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         code = received()
         if code is not None:  # a library that a signal interrupts may raise anything
-            return _fail("stopped by a signal", code, own=False)
+            return _fail(STOPPED, code, own=False)
         if devices.is_of_another(error):
             return _fail(str(error), ExitCode.MACHINE, own=False)
         if not isinstance(error, VGGError):
@@ -220,9 +221,10 @@ def _refused(error: BaseException) -> str | None:
 def _fail(message: str, code: int, own: bool = True) -> int:
     """Say what ended the command, unless another process of the job does; a signal, or an error that is not this process's
     `own`, may come from one that was killed."""
-    ended = None if own else devices.lost_process()
-    if ended is not None:
-        message, code = message if ended in message else f"{ended} was killed: {message}", ExitCode.MACHINE
+    lost = None if own else devices.lost_process()
+    if lost is not None:
+        whole = lost if message in (STOPPED, "interrupted") else f"{lost}: {message}"
+        message, code = message if lost in message else whole, ExitCode.MACHINE
     if devices.speaks_last(own):
         _tell(f"vgg: {' '.join(IN_PYTHON.sub('', message).split())}", RED)
     return code

@@ -127,10 +127,12 @@ def speaks_last(own: bool) -> bool:
 
 
 def lost_process() -> str | None:
-    """The name of another process of the job that has ended, on this machine, without saying why."""
+    """What became of another process of the job that hangs, or has ended without saying why."""
     link = _joined[0].link if _joined else None
-    ended = link.ended() if link is not None else []
-    return link.name(ended[0]) if link is not None and ended else None
+    if link is None or link.gone is not None:
+        return None if link is None else str(link.gone)
+    ended = link.ended()
+    return f"{link.name(ended[0])} was killed" if ended else None
 
 
 def leave(orderly: bool) -> None:
