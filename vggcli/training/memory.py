@@ -152,6 +152,15 @@ def automatic_micro_batch(config: NetworkConfig, batch_size: int, device: torch.
     return max(1, bisect_right(sizes, budget, key=lambda size: training_memory(config, size, device).passing))
 
 
+def resident_bytes() -> int | None:
+    """The memory of this process, None where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+
+
 def _needed(config: NetworkConfig, micro_batch: int, device: torch.device) -> int:
     memory = training_memory(config, max(1, micro_batch), device)
     return memory.whole if micro_batch else COPIES * memory.weights
