@@ -54,7 +54,7 @@ def _remark(training: Training, times: Times, data: str) -> str:
     rest = f"{times.update * 1e3:.3g} ms an update, {times.val_image * 1e3:.3g} ms an image of the validation"
     lines = [f"Measured here: {times.image * 1e3:.3g} ms an image, forward and backward; {rest}."]
     if times.view is None:
-        lines.append(f"An epoch of {data}; the decoding of its images is not counted: --data times that of yours.")
+        lines.append(f"An epoch of {data}; the decoding of its images is not counted.")
     else:
         shared = f", which share the {counted(times.cores, 'core')}" if times.cores and times.workers else ""
         by = counted(times.workers, "worker") if times.workers else "this process"

@@ -99,11 +99,12 @@ class Times:
 
     def with_views(self, network: float, images: float) -> tuple[float, Bound]:
         """The seconds that a device with its workers takes for `images`, for which the network takes `network`, and what
-        they wait for. On a CPU the workers take their share of the cores; elsewhere the slower of both decides."""
+        they wait for. On a CPU a worker that has a core holds up the network, whose threads wait for each other; elsewhere
+        the slower of both decides."""
         views = images * (self.view or 0.0)
         if self.workers == 0:
             return network + views, "network" if network >= views else "loaders"
-        shared = network + views / self.cores if self.cores else network
+        shared = network + views if self.cores else network
         loading = views / self.workers
         return max(shared, loading), "network" if shared >= loading else "loaders"
 

@@ -24,6 +24,7 @@ from vggcli.zoo.winograd import WINDOW, tiles_of
 CPU_BYTES = 2 << 30  # more brings no speed on a CPU, and leaves room for 3 copies of network D's weights in 8 GB
 CUDA_SHARE = 0.6  # of the memory that is free once weights, gradients and momentum are in place
 COPIES = 3  # of the weights: themselves, their gradients and the momentum
+HOLES = 2  # of the largest gradient's size, as measured with glibc
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 FLOAT, INDEX = 4, 8  # bytes of a float32, and of the place of a maximum
 PACKED = 4  # times the weights of a 3x3 convolution are its transformed filters: 36 numbers in place of 9
@@ -37,8 +38,9 @@ BACKWARD: dict[Kind, int] = {"relu": 2, "bn": 2, "lrn": 4, "fc": 2}
 class TrainingMemory:
     """Bytes on one device at the fullest moment of a step, by what takes them. `weights`, `gradients` and `momentum` are
     float32; `kept` are the outputs that the layers keep for the backward pass, and `working` is what the layer that runs
-    takes: gradients to its maps and its weights, and its scratch memory. `holes` is freed memory of a CPU's heap, into
-    which smaller tensors have gone: the largest gradient then needs a second place."""
+    takes: gradients to its maps and its weights, and its scratch memory. `holes` is freed memory of a CPU's heap that the
+    largest gradient no longer fits into: where it was last, as smaller tensors have gone there, and where the update had
+    its own copy of one weight, which ends a few bytes too early for the alignment."""
 
     weights: int
     gradients: int
@@ -66,7 +68,7 @@ def training_memory(
     kept, working = max(_moments(config, micro_batch, device, precision), key=sum)
     copies = weights // 2 if precision in ("bf16", "fp16") else 0  # which autocast makes of the weights
     largest = FLOAT * max(layer.parameters for layer in with_relus(config))
-    holes = largest if device.type == "cpu" else 0
+    holes = HOLES * largest if device.type == "cpu" else 0
     return TrainingMemory(weights, weights, weights, kept + copies, working, holes)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from statistics import median
 
 import torch
 
@@ -30,8 +31,8 @@ from vggcli.zoo.initialise import initialise
 from vggcli.zoo.layers import NetworkConfig
 from vggcli.zoo.network import VGG
 
-REPEATS = 3  # of each pass that is timed; the shortest counts, which other programs have disturbed least
-PASS_SECONDS = 8.0  # after which a pass is not repeated
+REPEATS = 3  # of each pass at least, in MOST_SECONDS; their median counts
+LEAST_SECONDS, MOST_SECONDS = 1.5, 8.0  # for which a pass is repeated
 VIEW_SECONDS = 3.0  # that views are made for
 VIEWS = 8  # that a worker makes at once
 GREY = ColourStatistics(
@@ -84,8 +85,8 @@ class Trial:
 
 
 def measured(training: Training, images: ImageSet | None, workers: int, progress: Progress = silent) -> Times:
-    """The times of `training` on its device, and of its views where there are `images`: at the paper's S = 256 for a crop of
-    224, or in proportion. Raises ImageError at an image that cannot be used."""
+    """The times of `training` on its device, and of its views where there are `images`: S is 256 for a crop of 224, or in
+    that proportion. Raises ImageError at an image that cannot be used."""
     config, device = training.config, training.device
     times = network_times(config, training.micro_batch, device, training.precision, progress)
     cores = torch.get_num_threads() if device.type == "cpu" else 0
@@ -107,7 +108,7 @@ def network_times(
         clear_gradients(trial.stages, keep_memory=device.type == "cpu")
         seconds = []
         for work in (trial.learn, trial.update, trial.validate):
-            seconds.append(_shortest(work, device))
+            seconds.append(_median_seconds(work, device))
             bar(1)
     learn, update, validate = seconds
     return Times(learn / micro_batch, update, validate / micro_batch, program=program)
@@ -132,17 +133,17 @@ def _once(trial: Trial) -> None:
         work()
 
 
-def _shortest(work: Callable[[], None], device: torch.device) -> float:
-    """The seconds of the shortest repetition of `work`, after a first one that takes memory from the system."""
+def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
+    """The seconds of `work`, repeated after a first time, which takes memory from the system."""
     found, began = list[float](), time.monotonic()
     work()
-    while len(found) < REPEATS and (not found or time.monotonic() - began < PASS_SECONDS):
+    while not found or time.monotonic() - began < (MOST_SECONDS if len(found) < REPEATS else LEAST_SECONDS):
         _wait(device)
         start = time.perf_counter()
         work()
         _wait(device)
         found.append(time.perf_counter() - start)
-    return min(found)
+    return median(found)
 
 
 def _wait(device: torch.device) -> None:
