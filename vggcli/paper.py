@@ -80,6 +80,8 @@ BOX_LEARNING_RATE = 1e-3  # Appendix A
 RIGHT_IOU = 0.5  # Appendix A: a box is right above it, not at it
 LEARNING_RATE_DROPS = 3  # divided by 10 when the validation accuracy stalls
 EPOCHS = 74
+TRAINING_IMAGES, VALIDATION_IMAGES = 1_281_167, 50_000  # ILSVRC-2012; the paper says 1.3M and 50K (section 4)
+DEVICES, SPEED_UP = 4, 3.75  # GPUs of one machine, and how much faster than one they were (section 3.3)
 SCALE = 256  # S, shorter side in pixels; 384 and [256, 512] are the others
 FINETUNING_RATE = 0.1  # of the first learning rate: 1e-3 where training at S=384 starts from the S=256 weights
 NEXT_SCALE = {(256, 256): (384, 384), (384, 384): (256, 512)}  # what a network is fine-tuned for after S=256, and S=384

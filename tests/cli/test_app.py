@@ -17,6 +17,7 @@ import pytest
 from pydantic import TypeAdapter
 from typer.main import get_command
 
+from tests.conftest import MakeFolder
 from vggcli.cli import options, signals
 from vggcli.cli.app import _fail, _tell, app, run
 from vggcli.cli.greedy import expanded
@@ -24,6 +25,7 @@ from vggcli.cli.help import PANELS
 from vggcli.cli.signals import Terminated, asked_to_stop, ignore_signals, prepare_signals
 from vggcli.data.workers import loaded
 from vggcli.errors import ExitCode, UsageError, command_or_python
+from vggcli.training import timing
 from vggcli.zoo.compiled import kernel_sets
 
 
@@ -97,6 +99,50 @@ def test_models_show_the_argument_for_small_filters(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     for words in ("conv5_3", "27C²", "49C²", "81 %", "138,357,544", "212x212"):
         assert words in shown
+
+
+def test_models_say_what_training_costs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, make_folder: MakeFolder
+) -> None:
+    """Of the data's images, on one device, the paper's four and as many as are asked for."""
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "VIEW_SECONDS", 0.0)
+    words = ["models", "A", "--width", "0.0625", "--crop", "32", "--training", "-b", "8", "--data", str(make_folder())]
+    assert run([*words, "--devices", "2", "--micro-batch", "2", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    training = shown["training"]
+    assert shown["layers"][-1]["output"] == [3, 1, 1]  # the classes of the data
+    assert (training["batch_size"], training["micro_batch"], training["epochs"]) == (8, 2, 74)
+    assert (training["images"], training["val_images"]) == (24, 12)
+    assert [one["devices"] for one in training["devices"]] == [1, 2, 4]
+    weights = sum(layer["parameters"] for layer in shown["layers"])
+    for one in training["devices"]:
+        assert one["exchanged"] == round(2 * (one["devices"] - 1) / one["devices"] * 4 * weights)
+        assert one["memory"]["whole"] > 3 * 4 * weights
+        assert one["seconds"] == pytest.approx(74 * one["epoch_seconds"])
+    assert run([*words, "--quiet"]) == 0
+    shown_table = capsys.readouterr()
+    assert not shown_table.err
+    for title in ("4 devices", "momentum", "a step", "images a second", "74 epochs", "a training view"):
+        assert title in shown_table.out
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("models D --devices 4", "--devices has no effect without --training"),
+        ("models D -b 16", "--batch-size has no effect without --training"),
+        ("models D --data photos", "--data has no effect without --training"),
+        ("models D --training --workers 2", "--workers has no effect without --data"),
+        ("models --training", "--training is about one network"),
+        ("models D --training -b 2 --devices 3", "3 devices cannot divide 2 images"),
+    ],
+)
+def test_flags_of_the_cost_of_training_need_each_other(
+    words: str, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 2
+    assert left in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [["models", "F"], ["models", "D", "--head", "x"], ["models", "--crop", "16"]])

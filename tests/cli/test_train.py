@@ -328,9 +328,9 @@ def test_training_that_no_memory_here_can_hold_is_refused_before_it_begins(
     monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
 ) -> None:
-    monkeypatch.setattr(memory, "_total_bytes", lambda device: 2e6)
+    monkeypatch.setattr(memory, "_total_bytes", lambda device: 2.5e6)
     assert train(make_folder(), *flags) == 5
-    assert f"and the memory is 0.002 GB; give a smaller {flags[-2][2:]} ({flags[-2]})" in capsys.readouterr().err
+    assert f"and the memory is 0.0025 GB; give a smaller {flags[-2][2:]} ({flags[-2]})" in capsys.readouterr().err
     assert not (here / "runs").exists()
 
 
@@ -352,7 +352,7 @@ def test_a_resumed_run_keeps_its_micro_batch_whatever_memory_is_free(
 ) -> None:
     photos = make_folder()
     for name in ("straight", "stopped"):
-        monkeypatch.setattr(memory, "_system_bytes", lambda pages, unknown: 1e6 if "AV" in pages else unknown)
+        monkeypatch.setattr(memory, "_system_bytes", lambda pages, unknown: 5e6 if "AV" in pages else unknown)
         assert train(photos, "--out", name, *(["--max-steps", "4"] if name == "stopped" else [])) == 0
     taken = json.loads((here / "straight" / "config.json").read_text())["micro_batch"]
     assert 1 < taken < 8

@@ -16,6 +16,7 @@ PANELS = {  # parameters, in the order of the help; a flag that is elsewhere in 
     "Descriptor": "layer gap gmp aggregate norm",
     "Views": "dense multi_crop grid multi_scale scales flip",
     "Boxes": "classifier merging tune_merging draw candidates",
+    "Training": "training",
     "Run": "config resume cache_features tensorboard",
     "Output": "to search top out save_scores per_class confusion histogram worst maps dtype shard_size "
     "table csv json quiet",

@@ -68,7 +68,7 @@ def train_epochs(
     stages, between_layers = _passes(network, options, stop)
     stages.train()
     learner = Learner(stages, options.ranks)
-    optimizer = _optimizer(stages, options, momentum)
+    optimizer = new_optimizer(stages, options, momentum)
     scaler = _scaler(options, state)
     save = _Saves(folder, stages, optimizer, options.ranks, phase, state if folder.is_saved else None)
     saved = clock = save(state)
@@ -142,11 +142,11 @@ def _passes(
     if options.compile:
         return CompiledStages(network, options.layers, options.device), nullcontext()
     alone = options.ranks.world == 1
-    return Stages(network, options.layers), _stop_between_layers(network, stop) if alone else nullcontext()
+    return Stages(network, options.layers), stop_between_layers(network, stop) if alone else nullcontext()
 
 
 @contextmanager
-def _stop_between_layers(network: VGG, stop: Callable[[], bool]) -> Iterator[None]:
+def stop_between_layers(network: VGG, stop: Callable[[], bool]) -> Iterator[None]:
     """Let a pass through `network`, forward or backward, raise Stopped at its next layer once `stop()` is true: on a CPU a
     micro-batch of D takes many seconds."""
 
@@ -193,12 +193,13 @@ def _accumulate(
     network = stages.network
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     stages.train()
-    _clear_gradients(stages, keep_memory=options.compile)
-    loss_sum, correct = 0.0, 0
+    loss_sum, correct, begun = 0.0, 0, False
     masks: list[Tensor] = []
     try:
         for place, batch in batches:
-            if not masks:
+            if not begun:  # workers have, and share no memory that is written from now on
+                begun, adds_up = True, not place.ends_step
+                clear_gradients(stages, keep_memory=options.compile or (adds_up and options.device.type == "cpu"))
                 masks = dropout_masks(network, place.size, options.seed, state.total_steps, options.device)
             keep = [mask[place.start : place.stop] for mask in masks]
             with products(options.precision), learner.summing(place.ends_step):
@@ -224,9 +225,10 @@ def _accumulate(
     return loss_sum, correct, place.size
 
 
-def _clear_gradients(stages: Stages, keep_memory: bool) -> None:
+def clear_gradients(stages: Stages, keep_memory: bool) -> None:
     """Forget the gradients of the step before, or make them zeros where they are. A compiled backward pass must add to
-    these: what it gives itself may lie in the memory of a CUDA graph, which the next pass overwrites."""
+    these: what it gives itself may lie in the memory of a CUDA graph, which the next pass overwrites. On a CPU smaller
+    tensors would take a part of the place that is freed, and the gradients would need another one."""
     stages.network.zero_grad(set_to_none=not keep_memory)
     for _, parameter in stages.parameters() if keep_memory else ():
         if parameter.grad is None:
@@ -245,7 +247,7 @@ def _enough_steps(state: RunState, options: LoopOptions) -> bool:
     return options.max_steps is not None and state.total_steps >= options.max_steps
 
 
-def _optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
+def new_optimizer(stages: Stages, options: LoopOptions, momentum: dict[str, Tensor]) -> torch.optim.SGD:
     recipe = options.recipe
     optimizer = torch.optim.SGD(
         [parameter for _, parameter in stages.parameters()],

@@ -125,7 +125,8 @@ def begun(
         need_compiler(device)
     network.to(device)
     plan = replace(plan, micro_batch=options.micro_batch or plan.micro_batch)
-    plan = replace(plan, micro_batch=_micro_batch(plan, network.config, len(data.train), device))
+    size = _micro_batch(plan, network.config, len(data.train), device, around.ranks)
+    plan = replace(plan, micro_batch=size)
     folder, held = (out, None) if again and out is not None else create_run(out, around.places.runs, plan.arch)
     try:
         write_text(folder / CONFIG, plan.to_text())
@@ -205,7 +206,7 @@ def run_to_end(session: Session, options: RunOptions, around: Surroundings) -> T
     """
     plan, path, images, ranks = session.plan, session.folder.path, len(session.data.train), around.ranks
     config, device = session.network.config, pick_device(options.device)
-    micro_batch, precision = _micro_batch(plan, config, images, device), pick_precision(plan.precision, device)
+    micro_batch, precision = _micro_batch(plan, config, images, device, ranks), pick_precision(plan.precision, device)
     loop = LoopOptions(
         plan.recipe,
         plan.seed,
@@ -263,10 +264,11 @@ def _resuming(plan: Plan, folder: Path) -> str:
     return f"vgg {plan.command} --resume {shlex.quote(str(folder))}"
 
 
-def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.device) -> int:
-    """The plan's, else the largest that fits in memory; at most a step. Raises MachineError where it does not fit."""
-    size = min(plan.recipe.batch_size, images)
-    chosen = min(size, plan.micro_batch or automatic_micro_batch(config, size, device))
+def _micro_batch(plan: Plan, config: NetworkConfig, images: int, device: torch.device, ranks: Ranks) -> int:
+    """The plan's, else the largest that fits in memory; at most a process's share of a step. Raises MachineError where
+    it does not fit."""
+    size = -(-min(plan.recipe.batch_size, images) // ranks.world)
+    chosen = min(size, plan.micro_batch or automatic_micro_batch(config, size, device, ranks.local_world))
     check_memory(config, chosen if plan.layers == "all" else 0, device)
     return chosen
 
