@@ -30,7 +30,7 @@ def costs_table(training: Training, times: Times, costs: Sequence[Cost], data: s
 
     row("images of a device", lambda cost: f"{cost.images}")
     row("at once", lambda cost: f"{min(training.micro_batch, cost.images)}")
-    row("GMACs of a device", lambda cost: f"{training.macs * cost.images / training.step_images / 1e9:,.4g}")
+    row("GMACs of a device", lambda cost: f"{training.macs * cost.images / training.step_images / 1e9:,.0f}")
     row("sent and received by a device", lambda cost: _size(cost.exchanged))
     table.add_section()
     for name in BYTES:
@@ -43,8 +43,8 @@ def costs_table(training: Training, times: Times, costs: Sequence[Cost], data: s
     row("a step", lambda cost: _seconds(cost.step_seconds))
     row("images a second", lambda cost: f"{training.step_images / cost.step_seconds:,.4g}")
     row("which wait for the", lambda cost: cost.bound)
-    row(f"validation, {counted(training.val_images, 'image')}", lambda cost: _seconds(cost.val_seconds))
-    row(f"an epoch, {counted(training.images, 'image')}", lambda cost: _seconds(cost.epoch_seconds))
+    row(f"validation, {training.val_images:,} images", lambda cost: _seconds(cost.val_seconds))
+    row(f"an epoch, {training.images:,} images", lambda cost: _seconds(cost.epoch_seconds))
     row(counted(training.epochs, "epoch"), lambda cost: _seconds(cost.seconds))
     table.remark = _remark(training, times, data)
     return table
@@ -62,7 +62,7 @@ def _remark(training: Training, times: Times, data: str) -> str:
     if times.program is not None:
         lines.append(f"The program itself takes {_size(times.program)} more in the machine's memory.")
     lines.append(
-        f"Several devices are not measured: each keeps {paper.SPEED_UP / paper.DEVICES:.0%} of its speed, as the paper's "
+        f"Several devices are not measured: each keeps {100 * paper.SPEED_UP / paper.DEVICES:.0f} % of its speed, as the paper's "
         f"{paper.DEVICES} were {paper.SPEED_UP} times as fast as one (section 3.3)."
     )
     return "\n".join(lines)

@@ -144,7 +144,7 @@ def check_memory(config: NetworkConfig, micro_batch: int, device: torch.device) 
 
 
 def automatic_micro_batch(config: NetworkConfig, batch_size: int, device: torch.device, processes: int = 1) -> int:
-    """The micro-batch that fits into free memory, which so many `processes` share on a CPU: from 1 to `batch_size` images."""
+    """The micro-batch that fits into free memory, which `processes` share on a CPU: from 1 to `batch_size` images."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         budget = CUDA_SHARE * (free - _needed(config, 0, device))
