@@ -32,7 +32,7 @@ from vggcli.metrics import count_correct
 from vggcli.places import Places
 from vggcli.progress import LOG, Progress, silent
 from vggcli.ranks import ALONE, Ranks
-from vggcli.training.frozen import ROWS
+from vggcli.training.memory import ROWS
 from vggcli.training.objective import BoxRegression, BoxTally
 from vggcli.weights.checked_once import unchanged, weights_sha256
 from vggcli.weights.checkpoint import load_hashed

@@ -37,7 +37,7 @@ def costs_table(training: Training, times: Times, costs: Sequence[Cost], data: s
         row(NAMES.get(name, name), lambda cost, name=name: _size(getattr(cost.memory, name)))  # type: ignore[misc]
     row("fullest moment of a step", lambda cost: _size(cost.memory.whole))
     if costs[0].validation is not None:
-        row("validation, beside the first three", lambda cost: _size(cost.validation or 0))
+        row("validation, beside it", lambda cost: _size(cost.validation or 0))
     row("memory of a device", lambda cost: _size(cost.whole_memory))
     table.add_section()
     row("a step", lambda cost: _seconds(cost.step_seconds))
@@ -62,8 +62,8 @@ def _remark(training: Training, times: Times, data: str) -> str:
     if times.program is not None:
         lines.append(f"The program itself takes {_size(times.program)} more in the machine's memory.")
     lines.append(
-        f"Several devices are not measured: each keeps {100 * paper.SPEED_UP / paper.DEVICES:.0f} % of its speed, as the paper's "
-        f"{paper.DEVICES} were {paper.SPEED_UP} times as fast as one (section 3.3)."
+        f"Several devices are not measured: each keeps {100 * paper.SPEED_UP / paper.DEVICES:.0f} % of its speed, as the "
+        f"paper's {paper.DEVICES} were {paper.SPEED_UP} times as fast as one (section 3.3)."
     )
     return "\n".join(lines)
 

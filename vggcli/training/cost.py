@@ -14,12 +14,12 @@ import torch
 from vggcli import paper
 from vggcli.choices import Precision
 from vggcli.errors import UsageError, counted
-from vggcli.training.frozen import ROWS
 from vggcli.training.memory import (
     FLOAT,
     TrainingMemory,
     automatic_micro_batch,
     check_memory,
+    rows_at_once,
     training_memory,
     validation_memory,
 )
@@ -128,9 +128,8 @@ class Cost:
 
     @property
     def whole_memory(self) -> int:
-        """Bytes at the fullest moment, of a step or of the validation after it."""
-        steady = self.memory.whole - self.memory.passing
-        return max(self.memory.whole, steady + (self.validation or 0))
+        """Bytes at the fullest moment of a step, and of the validation beside them."""
+        return self.memory.whole + (self.validation or 0)
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -169,7 +168,7 @@ def cost(training: Training, times: Times, devices: int) -> Cost:
         devices,
         share,
         training_memory(config, min(training.micro_batch, share), training.device, training.precision),
-        validation_memory(config, min(ROWS, val_share)) if on_cpu else None,
+        validation_memory(config, min(rows_at_once(config, training.device), val_share)) if on_cpu else None,
         exchanged_bytes(sum(one.parameters for one in layer_costs(config)), devices),
         step_seconds,
         bound,

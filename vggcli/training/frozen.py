@@ -35,10 +35,10 @@ from vggcli.files import replacing
 from vggcli.npy_header import NpyHeader, read_npy_header
 from vggcli.progress import LOG
 from vggcli.ranks import ALONE, Ranks
+from vggcli.training.memory import rows_at_once
 from vggcli.zoo.inductor import compiled
 from vggcli.zoo.network import VGG
 
-ROWS = 64  # centre crops a forward pass
 DIGEST_BYTES = 32  # at the end of a file, after the array
 HASH_BYTES = 4 << 20  # bytes that are hashed at once
 
@@ -232,7 +232,8 @@ def _computed(images: ImageSet, view: FrozenView, workers: int, ranks: Ranks) ->
     """The rows of all images in their order, a pass of one process at a time, where they are to be written; all `ranks`
     compute at the same time, each its share of as many images as they have in one pass."""
     view.stages.network.eval()
-    together = ROWS * ranks.world
+    rows_of_pass = rows_at_once(view.stages.network.config, view.device)
+    together = rows_of_pass * ranks.world
     shares = [
         [first + row for row in ranks.share(min(together, len(images) - first))]
         for first in range(0, len(images), together)
@@ -240,7 +241,7 @@ def _computed(images: ImageSet, view: FrozenView, workers: int, ranks: Ranks) ->
     plan = ViewPlan((view.scale,), centre_crop=view.stages.network.config.crop)
     order = [index for share in shares for index in share]
     where = (workers, view.device)
-    batches = test_batches(images, plan, lambda height, width: ROWS, *where, order, decode=view.decode)
+    batches = test_batches(images, plan, lambda height, width: rows_of_pass, *where, order, decode=view.decode)
     exchanged = ranks.collected if ranks.local_world == ranks.world else ranks.gathered
     for share in shares:
         rows = None

@@ -24,6 +24,8 @@ from vggcli.zoo.winograd import WINDOW, tiles_of
 CPU_BYTES = 2 << 30  # more brings no speed on a CPU, and leaves room for 3 copies of network D's weights in 8 GB
 CUDA_SHARE = 0.6  # of the memory that is free once weights, gradients and momentum are in place
 COPIES = 3  # of the weights: themselves, their gradients and the momentum
+ROWS = 64  # centre crops in a forward pass, at most
+ROWS_BYTES = 512 << 20  # that these take on a CPU, where the memory of a step is not free for them
 HOLES = 2  # of the largest gradient's size, as measured with glibc
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 FLOAT, INDEX = 4, 8  # bytes of a float32, and of the place of a maximum
@@ -73,14 +75,24 @@ def training_memory(
 
 
 def validation_memory(config: NetworkConfig, images: int) -> int:
-    """What a forward pass of so many centre crops takes on a CPU beyond weights, gradients and momentum, which stay: the
-    images, the outputs of two layers, and the filters as the compiled convolution keeps them."""
-    passing = packed = 0
+    """What a forward pass of so many centre crops takes on a CPU beside all that a step has taken, whose pieces are too
+    small for it: the images, the outputs of two layers, and the filters as the compiled convolution keeps them."""
+    packed = sum(layer.parameters for layer, _, _ in _layers(config) if layer.kind == "conv" and kernels_in_use())
+    return PACKED * FLOAT * packed + images * _passing(config)
+
+
+def rows_at_once(config: NetworkConfig, device: torch.device) -> int:
+    """How many centre crops make a forward pass of the validation, or of frozen layers."""
+    return ROWS if device.type != "cpu" else max(1, min(ROWS, ROWS_BYTES // _passing(config)))
+
+
+def _passing(config: NetworkConfig) -> int:
+    """The bytes of an image and of the outputs of two layers, where these are largest."""
+    largest = 0
     for layer, cost, before in _layers(config):
         taken = 0 if layer.kind == "relu" else before + cost.memory  # a ReLU works in place
-        passing = max(passing, taken + _indices(layer, cost) + FLOAT * 3 * config.crop**2)
-        packed += PACKED * FLOAT * layer.parameters if layer.kind == "conv" and kernels_in_use() else 0
-    return packed + images * passing
+        largest = max(largest, taken + _indices(layer, cost))
+    return largest + FLOAT * 3 * config.crop**2
 
 
 def _moments(

@@ -10,7 +10,8 @@ from vggcli.data.decode import ImageError
 from vggcli.data.test_batches import test_batches
 from vggcli.data.test_views import ViewPlan
 from vggcli.device import computing
-from vggcli.training.frozen import ROWS, Stages, frozen_batch
+from vggcli.training.frozen import Stages, frozen_batch
+from vggcli.training.memory import rows_at_once
 from vggcli.training.objective import Objective, Validation
 from vggcli.training.options import LoopOptions, Stopped, TrainingData
 
@@ -40,14 +41,15 @@ def validate(
 def _batches(stages: Stages, data: TrainingData, options: LoopOptions) -> Iterator[tuple[Tensor, Sequence[int]]]:
     """The outputs of the frozen layers for this process's share of the images, and their rows."""
     images, mine = data.val, options.ranks.share(len(data.val))
+    together = rows_at_once(stages.network.config, options.device)
     if data.frozen is not None:
-        for first in range(mine.start, mine.stop, ROWS):
-            some = range(first, min(first + ROWS, mine.stop))
+        for first in range(mine.start, mine.stop, together):
+            some = range(first, min(first + together, mine.stop))
             yield frozen_batch(data.frozen.val, images.labels, some, options.device).outputs, some
         return
     plan = ViewPlan((options.recipe.test_scale,), centre_crop=options.recipe.crop)
     where = (options.workers, options.device)
-    for batch in test_batches(images, plan, lambda height, width: ROWS, *where, mine, decode=options.decode):
+    for batch in test_batches(images, plan, lambda height, width: together, *where, mine, decode=options.decode):
         if isinstance(batch, ImageError):
             raise batch
         with computing(options.device, options.precision):
