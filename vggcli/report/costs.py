@@ -37,7 +37,7 @@ def costs_table(training: Training, times: Times, costs: Sequence[Cost], data: s
         row(NAMES.get(name, name), lambda cost, name=name: _size(getattr(cost.memory, name)))  # type: ignore[misc]
     row("fullest moment of a step", lambda cost: _size(cost.memory.whole))
     if costs[0].validation is not None:
-        row("validation, beside it", lambda cost: _size(cost.validation or 0))
+        row("validation, in the holes or beside", lambda cost: _size(cost.validation or 0))
     row("memory of a device", lambda cost: _size(cost.whole_memory))
     table.add_section()
     row("a step", lambda cost: _seconds(cost.step_seconds))

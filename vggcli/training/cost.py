@@ -128,8 +128,8 @@ class Cost:
 
     @property
     def whole_memory(self) -> int:
-        """Bytes at the fullest moment of a step, and of the validation beside them."""
-        return self.memory.whole + (self.validation or 0)
+        """Bytes at the fullest moment of a step, and what the validation takes beside it and its holes."""
+        return self.memory.whole + max(0, (self.validation or 0) - self.memory.holes)
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
