@@ -72,9 +72,9 @@ class Link:
         self.busy, self.signs, self.bar, self.done = 0, 0, 0, 0
         self.gone: RankLost | None = None
         self.closed = threading.Event()
-        self.places: list[tuple[str, int]] = [("", 0)] * world
+        self.places: list[tuple[str, int, str]] = [("", 0, "")] * world  # host, process, and whose numbers these are
         self.seen = {other: _Seen() for other in range(world) if other != rank}
-        self.places = self.gathered((platform.node(), os.getpid()))
+        self.places = self.gathered((platform.node(), os.getpid(), _namespace()))
         self.thread = threading.Thread(target=self._beat, daemon=True)
         self.thread.start()
 
@@ -89,8 +89,9 @@ class Link:
 
     @property
     def neighbours(self) -> list[int]:
-        """The ranks on this machine."""
-        return [rank for rank, (host, _) in enumerate(self.places) if host == self.places[self.rank][0]]
+        """The ranks on this machine, and in the same container."""
+        host, _, numbers = self.places[self.rank]
+        return [rank for rank, place in enumerate(self.places) if (place[0], place[2]) == (host, numbers)]
 
     def _beat(self) -> None:
         """Publish this process's beats, and watch those of the others."""
@@ -124,7 +125,7 @@ class Link:
 
     def name(self, rank: int) -> str:
         """What a process is called in messages."""
-        host, number = self.places[rank]
+        host, number, _ = self.places[rank]
         return f"process {rank + 1} of {self.world} (PID {number} on {host})"
 
     def check(self) -> None:
@@ -271,6 +272,14 @@ def _packed(value: Any) -> Tensor:
 
 def _seconds(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
+
+
+def _namespace() -> str:
+    """What tells containers apart that count their processes apart; empty where the system has none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def _runs(number: int) -> bool:

@@ -61,9 +61,7 @@ class Learner:
             yield
             return
         with self.ranks.talking(), nullcontext() if wanted else self._shared.no_sync(), warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Grad strides do not match"
-            )  # of weights of 1x1, where all are one
+            warnings.filterwarnings("ignore", message="Grad strides do not match")  # of weights of 1x1
             yield
 
     def share_statistics(self) -> None:
