@@ -12,6 +12,13 @@ from vggcli import link
 from vggcli.ranks import ALONE, RankLost, Ranks, share_of
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes look after each other twenty times a second, and give up after eight tenths of one."""
+    monkeypatch.setattr(link, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(link, "LOST_SECONDS", 0.8)
+
+
 @pytest.mark.parametrize(("count", "world"), [(0, 2), (1, 3), (7, 3), (101, 2), (101, 3), (256, 3)])
 def test_shares_are_all_of_it_in_order_and_differ_by_one_at_most(count: int, world: int) -> None:
     shares = [share_of(count, rank, world) for rank in range(world)]
@@ -44,6 +51,7 @@ def test_what_processes_exchange_comes_by_rank() -> None:
         assert summed == [0.1 + 0.1 + 0.1, 3]  # in the order of the ranks
 
 
+@pytest.mark.usefixtures("hasty")
 def test_progress_counts_what_all_have_done() -> None:
     told: list[tuple[str, int]] = []
 
@@ -61,7 +69,6 @@ def test_progress_counts_what_all_have_done() -> None:
             told.append((self.title, more))
 
     def work(ranks: Ranks) -> list[tuple[str, int]]:
-        link.BEAT_SECONDS = 0.05
         with ranks.progress(Shown)("evaluating", 10, "images") as bar:
             bar(3)
             ranks.gathered(None)
@@ -69,9 +76,7 @@ def test_progress_counts_what_all_have_done() -> None:
             bar(2)
         return told
 
-    link_seconds = link.BEAT_SECONDS
     first, second = results(2, work)
-    assert link_seconds == link.BEAT_SECONDS
     assert second == []
     assert {title for title, _ in first} == {"evaluating"}
     assert sum(more for _, more in first) in (8, 10)
@@ -100,10 +105,10 @@ def test_a_process_that_is_killed_is_an_error_that_names_it_in_the_others(doing:
     assert "process 3 of 3 (PID" in str(first.error)
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("doing", ["gathered", "summed"])
 def test_a_process_that_gives_no_sign_is_given_up_and_killed(doing: str) -> None:
     def work(ranks: Ranks) -> None:
-        link.LOST_SECONDS, link.BEAT_SECONDS = 0.8, 0.05
         ranks.gathered(None)
         time.sleep(0.3)
         if ranks.rank == 1:
@@ -116,9 +121,9 @@ def test_a_process_that_gives_no_sign_is_given_up_and_killed(doing: str) -> None
     assert "process 2 of 2 (PID" in str(first.error) and "no sign" in str(first.error)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_process_that_is_behind_in_steps_is_given_up_unless_it_is_busy() -> None:
     def work(ranks: Ranks, busy: bool) -> None:
-        link.LOST_SECONDS, link.BEAT_SECONDS = 0.5, 0.05
         ranks.summed(1)
         if ranks.rank == 1 and busy:
             with ranks.busy():
@@ -152,3 +157,18 @@ def test_a_job_that_is_restarted_remembers() -> None:
         return before, ranks.remembered("run")
 
     assert results(2, work) == [(None, "/runs/A-1")] * 2
+
+
+@pytest.mark.usefixtures("hasty")
+def test_processes_that_are_all_stopped_for_a_while_go_on() -> None:
+    def work(ranks: Ranks) -> list[float]:
+        first, second = ranks.gathered(os.getpid())
+        if ranks.is_first:
+            stopped = f"kill -STOP {first} {second}; sleep 1.1; kill -CONT {first}; sleep 0.3; kill -CONT {second}"
+            os.system(f"(sleep 0.2; {stopped}) &")
+        for _ in range(40):
+            time.sleep(0.04)
+            found = ranks.summed(1)
+        return found
+
+    assert results(2, work) == [[2], [2]]

@@ -31,6 +31,7 @@ _STORES: Any = dist  # which does not say that it exports them
 
 LOST_SECONDS = 60.0  # without a sign of a process
 BEAT_SECONDS = 2.0
+TORCH_SECONDS = 60.0  # that torch's own collectives and its store wait
 MEET_SECONDS = 600.0  # that the first process to come waits for the last
 CLAIM_SECONDS = 1.0  # that each process leaves those of lower ranks to say what they have in common
 MOST_CLAIM_SECONDS = 5.0
@@ -61,13 +62,13 @@ class Link:
     def __init__(self, rank: int, world: int, address: tuple[str, int], attempt: int, hosted: bool) -> None:
         self.rank, self.world, self.address, self.attempt = rank, world, address, attempt
         self.store = _STORES.TCPStore(
-            *address, None, is_master=not hosted and rank == 0, wait_for_workers=False, timeout=_seconds(LOST_SECONDS)
+            *address, None, is_master=not hosted and rank == 0, wait_for_workers=False, timeout=_seconds(TORCH_SECONDS)
         )
         self.own = _STORES.PrefixStore(f"vgg/{attempt}", self.store)
         self._meet()
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         group = _STORES.PrefixStore("group", self.own)
-        dist.init_process_group(backend, store=group, rank=rank, world_size=world, timeout=_seconds(LOST_SECONDS))
+        dist.init_process_group(backend, store=group, rank=rank, world_size=world, timeout=_seconds(TORCH_SECONDS))
         self.group: Any = dist.new_group(backend="gloo", timeout=FOREVER)
         self.busy, self.signs, self.bar, self.done = 0, 0, 0, 0
         self.gone: RankLost | None = None
@@ -95,12 +96,16 @@ class Link:
 
     def _beat(self) -> None:
         """Publish this process's beats, and watch those of the others."""
-        count = 0
+        count, woke = 0, time.monotonic()
         try:
-            store = _STORES.TCPStore(*self.address, None, wait_for_workers=False, timeout=_seconds(LOST_SECONDS))
+            store = _STORES.TCPStore(*self.address, None, wait_for_workers=False, timeout=_seconds(TORCH_SECONDS))
             own = _STORES.PrefixStore(f"vgg/{self.attempt}", store)
             while True:
                 count += 1
+                if time.monotonic() - woke > LOST_SECONDS:  # this process was stopped, and perhaps the others too
+                    for seen in self.seen.values():
+                        seen.time = time.monotonic()
+                woke = time.monotonic()
                 own.set(f"beat{self.rank}", f"{count} {self.signs} {self.busy} {self.bar} {self.done}")
                 for rank, seen in self.seen.items():
                     beat = own.get(f"beat{rank}").decode() if own.check([f"beat{rank}"]) else ""
@@ -114,6 +119,12 @@ class Link:
         except RuntimeError:
             if not self.closed.is_set():
                 self.gone = RankLost("the process that started this job has ended; start it again")
+
+    def _behind(self) -> RankLost | None:
+        """What is said of a process that has not come to the sum that this one waits in, and is not busy."""
+        states = {rank: seen.numbers() for rank, seen in self.seen.items()}
+        ranks = [rank for rank, (signs, busy, *_) in states.items() if signs < self.signs and not busy]
+        return self._hangs(ranks[0]) if ranks else None
 
     def _hangs(self, rank: int) -> RankLost:
         if rank in self.neighbours:
@@ -156,15 +167,17 @@ class Link:
             return [rank for rank in self.seen if self.own.check([f"left{rank}"])]
         return []
 
-    def _wait(self, work: Any, behind: Callable[[], RankLost | None] = lambda: None) -> None:
-        """Wait for a collective. Raises RankLost where another process ends or hangs, or `behind` says so."""
-        pause, looked = 1e-4, time.monotonic()
+    def _wait(self, work: Any, together: bool = False) -> None:
+        """Wait for a collective. Raises RankLost where another process ends or hangs, or does not come though all are to
+        come `together`. Time in which this process itself was stopped does not count."""
+        pause, looked, waited = 1e-4, time.monotonic(), 0.0
         while not work.is_completed():
             time.sleep(pause)
             pause = min(1.3 * pause, LONGEST_PAUSE)
             if pause == LONGEST_PAUSE and time.monotonic() - looked > BEAT_SECONDS:
-                looked = time.monotonic()
-                self.gone = self.gone or behind()
+                looked, waited = time.monotonic(), waited + BEAT_SECONDS
+                if together and waited > LOST_SECONDS:
+                    self.gone = self.gone or self._behind()
                 self.check()
         try:
             work.wait()
@@ -175,16 +188,10 @@ class Link:
         """As `Ranks.summed`."""
         self.check()
         self.signs += 1
-        mine, started = torch.tensor(numbers, dtype=torch.float64), time.monotonic()
+        mine = torch.tensor(numbers, dtype=torch.float64)
         found = [torch.empty_like(mine) for _ in range(self.world)]
-
-        def behind() -> RankLost | None:
-            late = time.monotonic() - started > LOST_SECONDS and self.signs > 1  # the first step compiles
-            states = {rank: seen.numbers() for rank, seen in self.seen.items()} if late else {}
-            ranks = [rank for rank, (signs, busy, *_) in states.items() if signs < self.signs and not busy]
-            return self._hangs(ranks[0]) if ranks else None
-
-        self._wait(dist.all_gather(found, mine, group=self.group, async_op=True), behind)
+        together = self.signs > 1  # the first step compiles
+        self._wait(dist.all_gather(found, mine, group=self.group, async_op=True), together)
         return torch.stack(found).sum(0).tolist()  # in the order of the ranks, which is the same everywhere
 
     def gathered(self, value: T, everywhere: bool = True) -> list[T]:

@@ -178,6 +178,8 @@ def launched(launch: Launch, arguments: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_SECONDS))
+    if hasattr(signal, "SIGTSTP"):  # Ctrl-Z: the processes need the store that this one holds
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     sys.stdout.flush()
     logging.disable(logging.CRITICAL)  # of the launcher; its processes say what there is to say
     try:
