@@ -38,20 +38,19 @@ def figures(text: str) -> dict[str, object]:
     return {name: value for name, value in json.loads(text).items() if "second" not in name}
 
 
-@pytest.mark.parametrize("world", [2, 3])
 def test_evaluations_predictions_and_descriptors_are_those_of_one_process(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], world: int
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_folder = Path("runs/A-1")
     shutil.copy(photos / "val" / "class0" / "0.jpg", photos / "val" / "class0" / "bad.jpg")
     (photos / "val" / "class0" / "bad.jpg").write_bytes(b"no image")
     for views in ([], ["--dense", "--scales", "40", "48"]):
         command = ["eval", "--arch", "A", "--data", str(photos), "--skip-bad", "--json", *views, *QUIET]
-        assert figures(shared(tmp_path, world, *command)) == figures(alone(capsys, *command))
+        assert figures(shared(tmp_path, 3, *command)) == figures(alone(capsys, *command))
     assert len((run_folder / "evaluations.jsonl").read_text().splitlines()) == 4  # one each
     shutil.copytree(run_folder, "runs/A-2")
     fused = ["ensemble", "runs/A-1", "runs/A-2", "--data", str(photos), "--skip-bad", "--json", *QUIET]
-    first, second = json.loads(shared(tmp_path, world, *fused)), json.loads(alone(capsys, *fused))
+    first, second = json.loads(shared(tmp_path, 3, *fused)), json.loads(alone(capsys, *fused))
     assert (first["correct_top1"], first["images"]) == (second["correct_top1"], second["images"])
     outs = []
     for name in ("shared", "alone"):
@@ -59,7 +58,7 @@ def test_evaluations_predictions_and_descriptors_are_those_of_one_process(
         for out in files:
             what = ["predict"] if "classes" in out else ["features", "--gap"]
             command = [*what, str(photos / "train"), "--arch", "A", "--out", out, *QUIET]
-            shared(tmp_path, world, *command) if name == "shared" else alone(capsys, *command)
+            shared(tmp_path, 3, *command) if name == "shared" else alone(capsys, *command)
         outs += [Path(out).read_bytes() for out in files]
     assert outs[:3] == outs[3:]
 
