@@ -15,7 +15,7 @@ def data(
     words: Annotated[
         list[str] | None,
         Argument(
-            metavar="[SRC | pack SRC DST]",
+            metavar="SRC | pack SRC DST",
             help="SRC as --data of the other commands; after pack, the new folder DST gets it as shards, train-*.tar and "
             "val-*.tar.",
         ),
