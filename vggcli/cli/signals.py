@@ -89,7 +89,8 @@ def asked_to_stop(said: Callable[[], None], at_once: bool = True) -> Iterator[li
         if asked and at_once and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(CODES[signal.Signals(number)])
-        said()
+        if len(asked) == 1:
+            said()
 
     heard = [number for number in CODES if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heard}

@@ -184,7 +184,7 @@ def _on_screen(quiet: bool, classes: int, best: float, paper: bool, alone: bool)
     from vggcli.training.surroundings import Watch
 
     advice = "; `vgg train --recipe tiny` takes minutes" if paper else ""
-    display = TrainingDisplay(options.stderr_console(), quiet, classes, best, advice)
+    display = TrainingDisplay(options.stderr_console(), quiet, classes, best, advice, alone)
     with asked_to_stop(display.stopping, at_once=alone) as asked, display:
         try:
             yield Watch(

@@ -155,11 +155,13 @@ class Bar(_Live):
 class TrainingDisplay(_Live):
     """Bars of the epoch and of the whole run, and under them the loss, error and speed, or what the run is busy with; a
     line stays for every epoch. `best` is the lowest top-1 error (per cent) of earlier epochs; `advice` is added to the
-    estimate of a run of hours."""
+    estimate of a run of hours. A second Ctrl-C stops a run that is `alone` at once."""
 
-    def __init__(self, console: Console, quiet: bool, classes: int, best: float, advice: str = "") -> None:
+    def __init__(
+        self, console: Console, quiet: bool, classes: int, best: float, advice: str = "", alone: bool = True
+    ) -> None:
         super().__init__(console, quiet)
-        self.classes, self.best, self.advice = classes, best, advice
+        self.classes, self.best, self.advice, self.alone = classes, best, advice, alone
         self.clock, self.rate, self.done_before, self.epoch = self.said, 0.0, 0, 0
         self.announced = self.stopped = False
 
@@ -204,7 +206,8 @@ class TrainingDisplay(_Live):
 
     def stopping(self) -> None:
         """Say that the run will stop: a signal handler may call this at any moment, so that nothing is locked for it."""
-        self.stopped, said = True, "stopping and saving; press Ctrl-C again to stop at once"
+        again = "; press Ctrl-C again to stop at once" if self.alone else ""
+        self.stopped, said = True, f"stopping and saving{again}"
         self.bars.under = Spinner("dots", Text(said))
         if not self.quiet and not self.console.is_terminal:
             os.write(2, f"{said}\n".encode())
