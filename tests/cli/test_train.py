@@ -352,7 +352,7 @@ def test_a_resumed_run_keeps_its_micro_batch_whatever_memory_is_free(
 ) -> None:
     photos = make_folder()
     for name in ("straight", "stopped"):
-        monkeypatch.setattr(memory, "_system_bytes", lambda pages, unknown: 5e6 if "AV" in pages else unknown)
+        monkeypatch.setattr(memory, "_system_bytes", lambda pages, unknown: 1e6 if "AV" in pages else unknown)
         assert train(photos, "--out", name, *(["--max-steps", "4"] if name == "stopped" else [])) == 0
     taken = json.loads((here / "straight" / "config.json").read_text())["micro_batch"]
     assert 1 < taken < 8

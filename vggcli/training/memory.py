@@ -157,13 +157,14 @@ def check_memory(config: NetworkConfig, micro_batch: int, device: torch.device) 
 
 def automatic_micro_batch(config: NetworkConfig, batch_size: int, device: torch.device, processes: int = 1) -> int:
     """The micro-batch that fits into free memory, which `processes` share on a CPU: from 1 to `batch_size` images."""
+    one = training_memory(config, 1, device).passing
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        budget = CUDA_SHARE * (free - _needed(config, 0, device))
-    else:
-        budget = min(CPU_BYTES, _system_bytes("SC_AVPHYS_PAGES", 4 * CPU_BYTES) / (4 * processes))
+        most = CUDA_SHARE * (free - _needed(config, 0, device))
+    else:  # of free memory what further images may take: the gradients of the weights take theirs in any case
+        most = min(CPU_BYTES, one + _system_bytes("SC_AVPHYS_PAGES", 4 * CPU_BYTES) / (4 * processes))
     sizes = range(1, batch_size + 1)
-    return max(1, bisect_right(sizes, budget, key=lambda size: training_memory(config, size, device).passing))
+    return max(1, bisect_right(sizes, most, key=lambda size: training_memory(config, size, device).passing))
 
 
 def resident_bytes() -> int | None:
