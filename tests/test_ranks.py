@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 import pytest
+import torch.distributed
 
-from tests.processes import in_processes, results
+from tests.processes import Store, forked, in_processes, results
 from vggcli import link
-from vggcli.ranks import ALONE, RankLost, Ranks, share_of
+from vggcli.errors import MachineError
+from vggcli.ranks import ALONE, RankLost, Ranks, join, share_of
 
 
 @pytest.fixture
@@ -171,3 +173,20 @@ def test_processes_that_are_all_stopped_for_a_while_go_on() -> None:
         return found
 
     assert results(2, work) == [[2], [2]]
+
+
+def test_a_process_that_leaves_while_the_others_connect_does_not_keep_them_waiting() -> None:
+    store = Store()
+
+    def work(rank: int) -> float:
+        distributed: Any = torch.distributed
+        other = distributed.PrefixStore("vgg/0", distributed.TCPStore("localhost", store.port, wait_for_workers=False))
+        for key in ("here1", "left1"):
+            other.set(key, "")
+        began = time.monotonic()
+        with pytest.raises(MachineError, match="one of them has left"):
+            join(rank, 2, rank, ("localhost", store.port), 0, hosted=True)
+        return time.monotonic() - began
+
+    (one,) = forked(1, work)
+    assert one.error is None and one.value < 5

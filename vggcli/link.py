@@ -32,7 +32,8 @@ _STORES: Any = dist  # which does not say that it exports them
 LOST_SECONDS = 60.0  # without a sign of a process
 BEAT_SECONDS = 2.0
 TORCH_SECONDS = 60.0  # that torch's own collectives and its store wait
-MEET_SECONDS = 600.0  # that the first process to come waits for the last
+MEET_SECONDS = 600.0  # that the first process to come waits for the last: to import torch may take minutes
+READY_SECONDS = 10.0  # between the first and the last that then connects
 CLAIM_SECONDS = 1.0  # that each process leaves those of lower ranks to say what they have in common
 MOST_CLAIM_SECONDS = 5.0
 LONGEST_PAUSE = 0.02  # seconds between two looks whether the others have come
@@ -65,11 +66,17 @@ class Link:
             *address, None, is_master=not hosted and rank == 0, wait_for_workers=False, timeout=_seconds(TORCH_SECONDS)
         )
         self.own = _STORES.PrefixStore(f"vgg/{attempt}", self.store)
-        self._meet()
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        group = _STORES.PrefixStore("group", self.own)
-        dist.init_process_group(backend, store=group, rank=rank, world_size=world, timeout=_seconds(TORCH_SECONDS))
-        self.group: Any = dist.new_group(backend="gloo", timeout=FOREVER)
+        try:
+            self._meet("here", MEET_SECONDS)
+        except BaseException:
+            self._say_goodbye()
+            raise
+        with _signals_held():  # one that left in the middle would keep the others waiting
+            self._meet("ready", READY_SECONDS)
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            group = _STORES.PrefixStore("group", self.own)
+            dist.init_process_group(backend, store=group, rank=rank, world_size=world, timeout=_seconds(TORCH_SECONDS))
+            self.group: Any = dist.new_group(backend="gloo", timeout=FOREVER)
         self.busy, self.signs, self.bar, self.done = 0, 0, 0, 0
         self.gone: RankLost | None = None
         self.closed = threading.Event()
@@ -79,13 +86,15 @@ class Link:
         self.thread = threading.Thread(target=self._beat, daemon=True)
         self.thread.start()
 
-    def _meet(self) -> None:
-        """Wait until all processes have come this far: to import torch from a slow disk may take minutes."""
-        self.own.set(f"here{self.rank}", "")
-        until = time.monotonic() + MEET_SECONDS
-        while not self.own.check([f"here{rank}" for rank in range(self.world)]):
+    def _meet(self, where: str, seconds: float) -> None:
+        """Wait until all processes have come to a place, which has a name. Raises RuntimeError where one leaves before."""
+        self.own.set(f"{where}{self.rank}", "")
+        until, others = time.monotonic() + seconds, [rank for rank in range(self.world) if rank != self.rank]
+        while not self.own.check([f"{where}{rank}" for rank in range(self.world)]):
+            if any(self.own.check([f"left{rank}"]) for rank in others):
+                raise RuntimeError("one of them has left")
             if time.monotonic() > until:
-                raise RuntimeError(f"not all have come within {MEET_SECONDS:.0f} s")
+                raise RuntimeError(f"not all have come within {seconds:.0f} s")
             time.sleep(LONGEST_PAUSE)
 
     @property
@@ -279,6 +288,19 @@ def _packed(value: Any) -> Tensor:
 
 def _seconds(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait until the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _namespace() -> str:

@@ -100,6 +100,15 @@ def test_what_is_wrong_in_all_processes_is_said_once(
     assert message in sentence
 
 
+def test_a_rank_that_there_cannot_be_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("RANK", "5"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")):
+        monkeypatch.setenv(name, value)
+    assert run(["eval", "--arch", "A"]) == 2
+    assert "RANK=5 and WORLD_SIZE=2 are not" in capsys.readouterr().err
+
+
 def test_an_image_that_one_process_cannot_read_is_said_by_that_one(photos: Path, tmp_path: Path) -> None:
     (photos / "val" / "class2" / "3.jpg").write_bytes(b"no image")  # the last, of the second process
     said = commands(tmp_path, 2, "eval", "--arch", "A", "--data", str(photos), *QUIET)

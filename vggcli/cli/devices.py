@@ -65,7 +65,9 @@ def on_devices(command: Callable[..., Any]) -> Callable[..., Any]:
                 "TORCH_CPP_LOG_LEVEL", "ERROR"
             )  # before torch: no traces of its own where links break
         if world is not None and devices not in (None, world):
-            raise UsageError(f"{devices} devices were asked for among {world} processes; leave it out", "devices")
+            raise UsageError(
+                f"{devices} devices were asked for among {world} processes; give {world} or none", "devices"
+            )
         return command(**given)
 
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])  # type: ignore[attr-defined]
@@ -104,7 +106,8 @@ def is_shared() -> bool:
 
 def is_silent() -> bool:
     """Whether this process shows no notes, because the first one of its job shows them."""
-    return is_shared() and os.environ.get("RANK", "0") != "0"
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    return is_shared() and rank != "0" and rank.isdecimal() and world.isdecimal() and int(rank) < int(world)
 
 
 def is_of_another(error: Exception) -> bool:
@@ -132,7 +135,7 @@ def lost_process() -> str | None:
     if link is None or link.gone is not None:
         return None if link is None else str(link.gone)
     ended = link.ended()
-    return f"{link.name(ended[0])} was killed" if ended else None
+    return f"{link.name(ended[0])} was killed, as happens when memory runs out" if ended else None
 
 
 def leave(orderly: bool) -> None:

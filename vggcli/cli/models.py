@@ -110,7 +110,7 @@ def models(
     given = {key: value for key, value in chosen.items() if value is not None}
     if name is None:
         if cost.training:
-            raise UsageError("--training is about one network; name it, as in `vgg models D --training`", "training")
+            raise UsageError("--training is about one network; name it, as in `vgg models D --training`")
         configs = [NetworkConfig(arch, **given) for arch in paper.NETWORKS]
         _show_zoo(configs, json)
     elif cost.training:

@@ -41,7 +41,7 @@ def costs_table(training: Training, times: Times, costs: Sequence[Cost], data: s
     row("memory of a device", lambda cost: _size(cost.whole_memory))
     table.add_section()
     row("a step", lambda cost: _seconds(cost.step_seconds))
-    row("images a second", lambda cost: f"{training.step_images / cost.step_seconds:,.4g}")
+    row("images a second", lambda cost: _digits(training.step_images / cost.step_seconds))
     row("which wait for the", lambda cost: cost.bound)
     row(f"validation, {training.val_images:,} images", lambda cost: _seconds(cost.val_seconds))
     row(f"an epoch, {training.images:,} images", lambda cost: _seconds(cost.epoch_seconds))
@@ -51,14 +51,14 @@ def costs_table(training: Training, times: Times, costs: Sequence[Cost], data: s
 
 
 def _remark(training: Training, times: Times, data: str) -> str:
-    rest = f"{times.update * 1e3:.3g} ms an update, {times.val_image * 1e3:.3g} ms an image of the validation"
-    lines = [f"Measured here: {times.image * 1e3:.3g} ms an image, forward and backward; {rest}."]
+    rest = f"{_seconds(times.update)} an update, {_seconds(times.val_image)} an image of the validation"
+    lines = [f"Measured here: {_seconds(times.image)} an image, forward and backward; {rest}."]
     if times.view is None:
         lines.append(f"An epoch of {data}; the decoding of its images is not counted.")
     else:
         shared = f", which share the {counted(times.cores, 'core')}" if times.cores and times.workers else ""
         by = counted(times.workers, "worker") if times.workers else "this process"
-        lines.append(f"An epoch of {data}; {times.view * 1e3:.3g} ms a training view in one worker, by {by}{shared}.")
+        lines.append(f"An epoch of {data}; {_seconds(times.view)} a training view in one worker, by {by}{shared}.")
     if times.program is not None:
         lines.append(f"The program itself takes {_size(times.program)} more in the machine's memory.")
     lines.append(
@@ -75,4 +75,11 @@ def _size(count: int) -> str:
 
 def _seconds(seconds: float) -> str:
     """With three digits below ten seconds, then as people say it."""
+    if seconds < 1:
+        return f"{_digits(1e3 * seconds)} ms"
     return f"{seconds:.3g} s" if seconds < 10 else duration(seconds)
+
+
+def _digits(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
