@@ -63,7 +63,7 @@ def in_processes(world: int, work: Callable[[Ranks], Any]) -> list[Ended]:
     store = Store()
 
     def joined(rank: int) -> Any:
-        ranks = join(rank, world, rank, ("localhost", store.port), 0, hosted=True)
+        ranks = join(rank, world, ("localhost", store.port), 0, hosted=True)
         try:
             return work(ranks)
         finally:

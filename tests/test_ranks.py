@@ -185,7 +185,7 @@ def test_a_process_that_leaves_while_the_others_connect_does_not_keep_them_waiti
             other.set(key, "")
         began = time.monotonic()
         with pytest.raises(MachineError, match="one of them has left"):
-            join(rank, 2, rank, ("localhost", store.port), 0, hosted=True)
+            join(rank, 2, ("localhost", store.port), 0, hosted=True)
         return time.monotonic() - began
 
     (one,) = forked(1, work)

@@ -120,10 +120,9 @@ class Link:
                     beat = own.get(f"beat{rank}").decode() if own.check([f"beat{rank}"]) else ""
                     if beat != seen.beat:
                         seen.beat, seen.time = beat, time.monotonic()
-                    elif time.monotonic() - seen.time > LOST_SECONDS and beat != "left":
+                    elif time.monotonic() - seen.time > LOST_SECONDS and not own.check([f"left{rank}"]):
                         self.gone = self.gone or self._hangs(rank)
                 if self.closed.wait(BEAT_SECONDS):
-                    own.set(f"beat{self.rank}", "left")
                     return
         except RuntimeError:
             if not self.closed.is_set():
@@ -272,7 +271,7 @@ class Link:
         """Say that this process ends by itself; connections are closed where all have come to an `orderly` end."""
         self._say_goodbye()
         self.closed.set()
-        self.thread.join(BEAT_SECONDS)
+        self.thread.join(BEAT_SECONDS)  # a thread that is in the store as the program ends would abort it
         if orderly:
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()

@@ -23,12 +23,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's `rank` among the `world` processes of a job, and its number `local` on its machine; without a `link`
-    it is alone, or works without talking to the others."""
+    """This process's `rank` among the `world` processes of a job; without a `link` it is alone, or works without talking to
+    the others."""
 
     rank: int = 0
     world: int = 1
-    local: int | None = None
     link: Link | None = None
 
     @property
@@ -132,11 +131,11 @@ def share_of(count: int, rank: int, world: int) -> range:
     return range(count * rank // world, count * (rank + 1) // world)
 
 
-def join(rank: int, world: int, local: int | None, address: tuple[str, int], attempt: int, hosted: bool) -> Ranks:
+def join(rank: int, world: int, address: tuple[str, int], attempt: int, hosted: bool) -> Ranks:
     """Connect to the other processes of a job, whose store is at `address` (`hosted` by its launcher, else by its first
     process); `attempt` counts the restarts of the job. Raises MachineError where they cannot be reached."""
     try:
-        return Ranks(rank, world, local, Link(rank, world, address, attempt, hosted))
+        return Ranks(rank, world, Link(rank, world, address, attempt, hosted))
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise MachineError(f"the {world} processes of this job cannot reach each other: {reason}") from error

@@ -89,13 +89,16 @@ def joined() -> "Ranks":
         elif rank >= world:
             what = f"RANK={rank} and WORLD_SIZE={world} are not the number of a process and how many there are"
             raise UsageError(f"{what}; unset them, or use torchrun")
-        elif world == 1 or "MASTER_ADDR" not in os.environ:
-            _joined.append(Ranks(rank, world, local))
+        elif world == 1:
+            _joined.append(Ranks())
+        elif "MASTER_ADDR" not in os.environ:
+            _take_device(local or 0)
+            _joined.append(Ranks(rank, world))
         else:
             _take_device(local or 0)
             address = os.environ["MASTER_ADDR"], _number("MASTER_PORT") or 29500
             hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-            _joined.append(join(rank, world, local, address, _number("TORCHELASTIC_RESTART_COUNT") or 0, hosted))
+            _joined.append(join(rank, world, address, _number("TORCHELASTIC_RESTART_COUNT") or 0, hosted))
     return _joined[0]
 
 

@@ -94,9 +94,9 @@ def predict(
     else:
         found = predicted(paths, find_weights(weights, arch, places), asked, top, **how)
     drawn = sum(ranks.gathered(copies.drawn if copies is not None else 0))
-    if copies is not None and not ranks.is_first:
-        copies.finish()
     if not ranks.is_first:
+        if copies is not None:
+            copies.finish()
         return
     try:
         if out is not None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-import torch
-
 from vggcli.colour import ColourStatistics
 from vggcli.data.decode import ImageError
 from vggcli.data.decode_on_device import need_decoder
@@ -62,7 +60,7 @@ def describe_images(
     images = images or ranks.first_does(lambda: listed_images(asked.paths, stdin))
     out = output_place(asked, images)
     with ranks.first_before_others():
-        work = _prepared(asked, images, places, progress, ranks)
+        work = _prepared(asked, images, places, progress)
     if work.how.options.pool == "none" and len(images) > 1:
         with progress("looking at the images' sizes", len(images), "images") as tell:
             check_map_sizes(work.network, images, work.how.options, tell)
@@ -106,12 +104,9 @@ class _Work:
     how: HowMade
 
 
-def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: Progress, ranks: Ranks) -> _Work:
+def _prepared(asked: BulkOptions, images: ImageList, places: Places, progress: Progress) -> _Work:
     """Load the network and check the options against it."""
-    name = asked.device
-    if name == "auto" and ranks.world > 1 and ranks.local is not None and torch.cuda.is_available():
-        name = f"cuda:{ranks.local % torch.cuda.device_count()}"
-    device = ready_device(name)
+    device = ready_device(asked.device)
     need_decoder(asked.decode, device)
     named = [] if asked.data else [name for name in images.names if name not in images.members]
     weights = fetched(find_weights(asked.weights, asked.arch, places), places, progress, named)
